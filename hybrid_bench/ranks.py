@@ -1,0 +1,420 @@
+"""Exact ranks of relevant passages, by counting, without a top-k cut.
+
+For a query, a pool and a relevant passage d with score s(d):
+
+    rank(d) = 1 + #{x in pool, x != d : s(x) > s(d)} + #{x in pool, x != d : s(x) = s(d) and id(x) > id(d)}
+
+with ids compared as UTF-8 bytes. This is trec_eval's order (score descending, then document id descending), so it
+gives the same numbers as pytrec_eval. Counts add up over disjoint sets of passages: the counts per language give the
+ranks in the pool of one language, of several, and of all, from one product.
+
+How it is done: scores come in blocks of one fixed shape, whatever the number of queries or passages, because the last
+bits of a floating-point product depend on the shape. The passage under consideration is left out by its place, and its
+score is read from the very block that is counted. Within a block the scores of each language are sorted, which lets
+one binary search count all passages above a score; on CPUs where numpy sorts with vector instructions this is several
+times faster than comparing each relevant score with the whole row. Rows in which scores tie are counted again on
+64-bit keys that carry the id behind the score.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybrid_bench.errors import ModelError
+
+__all__ = ["BLOCK_COLUMNS", "BLOCK_ROWS", "RankCounts", "ScoreBlocks", "Targets", "count_above", "top_columns"]
+
+#: Shape of a block of scores. 256 x 4,096 float32 are 4 MB: large enough for a fast product, small enough for the cache.
+BLOCK_ROWS = 256
+BLOCK_COLUMNS = 4096
+#: So many columns are kept at once; a larger pool is streamed in pieces of this size.
+PIECE_COLUMNS = 16 * BLOCK_COLUMNS
+#: Rows that one task of the thread pool handles: their keys stay in the second-level cache.
+_TILE_ROWS = 32
+
+Scores = NDArray[np.float32]
+Keys = NDArray[np.int64]
+
+
+class ScoreBlocks(Protocol):
+    """Scores of every passage for every query, computed block by block on demand."""
+
+    def __call__(self, rows: slice, columns: slice) -> Scores:
+        """Scores, float32, of the queries `rows` (at most `BLOCK_ROWS`) for the passages `columns`.
+
+        `columns` starts at a multiple of the block width and spans at most `PIECE_COLUMNS`.
+        """
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The passages whose ranks are wanted, as parallel columns sorted by row.
+
+    Attributes:
+        row: int32, position of the query.
+        column: int64, position of the relevant passage in the pool.
+    """
+
+    row: NDArray[np.int32]
+    column: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+@dataclass(frozen=True)
+class RankCounts:
+    """What `count_above` returns.
+
+    Attributes:
+        above: int32 (targets, segments): passages of each segment that come before the target. The target's rank in a
+            pool made of some segments is 1 plus the sum over these segments, provided the target is in one of them.
+        top: int8 (queries, k): segment of the first k passages of the pool of `top_of`, best first.
+    """
+
+    above: NDArray[np.int32]
+    top: NDArray[np.int8]
+
+
+def count_above(
+    scores: ScoreBlocks,
+    n_queries: int,
+    targets: Targets,
+    segments: Sequence[int],
+    id_ranks: NDArray[np.int32],
+    *,
+    top_of: Sequence[int] | None = None,
+    top_k: int = 100,
+    block_rows: int = BLOCK_ROWS,
+    piece_columns: int = PIECE_COLUMNS,
+    threads: int | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> RankCounts:
+    """Count, for every target and segment, the passages that rank before the target.
+
+    Args:
+        scores: Gives any block of the (queries x passages) score matrix.
+        n_queries: Number of rows of the matrix.
+        targets: The relevant passages, sorted by row.
+        segments: Ends of the segments: segment i holds columns ``[segments[i - 1], segments[i])``. One segment is one
+            language of the pool.
+        id_ranks: int32 (passages,), distinct numbers that order the passages as their ids do; at equal score the
+            higher comes first.
+        top_of: The segments whose best passages are listed in `RankCounts.top`; None for all.
+        top_k: Length of that list; shorter if these segments hold fewer passages.
+        block_rows: Queries scored at once.
+        piece_columns: Passages scored at once; a multiple of the width of the score blocks.
+        threads: Threads for counting; None for all that the process may use. Does not change the result.
+        progress: Called with the number of queries done after each block.
+
+    Returns:
+        The counts, and the languages at the top.
+
+    Raises:
+        ModelError: If a score is NaN or infinite.
+    """
+    pool = _Pool.of(segments, id_ranks, range(len(segments)) if top_of is None else top_of, top_k)
+    above = np.zeros((len(targets), len(segments)), dtype=np.int32)
+    top = np.empty((n_queries, pool.k), dtype=np.int8)
+    starts = range(0, n_queries, block_rows)
+    cuts = np.searchsorted(targets.row, [*starts, n_queries])
+    count = _count_block if pool.size <= piece_columns else _count_block_in_pieces
+    with ThreadPoolExecutor(threads or _usable_cpus()) as executor:
+        for start, a, b in zip(starts, cuts, cuts[1:], strict=False):
+            rows = slice(start, min(start + block_rows, n_queries))
+            wanted = Targets(targets.row[a:b] - np.int32(start), targets.column[a:b])
+            above[a:b], top[rows] = count(scores, rows, wanted, pool, piece_columns, executor)
+            if progress:
+                progress(rows.stop - rows.start)
+    return RankCounts(above, top)
+
+
+def top_columns(scores: ScoreBlocks, n_queries: int, id_ranks: NDArray[np.int32], k: int) -> NDArray[np.int64]:
+    """The k best passages of every query, best first, in the same order as `count_above` counts.
+
+    Args:
+        scores: Gives any block of the (queries x passages) score matrix.
+        n_queries: Number of rows of the matrix.
+        id_ranks: As for `count_above`.
+        k: How many; all passages if there are fewer.
+
+    Returns:
+        int64 (queries, k), positions of the passages in the pool.
+    """
+    size = len(id_ranks)
+    pool = _Pool.of([size], id_ranks, [0], k)
+    column_of_rank = np.argsort(pool.id_rank)
+    top = np.empty((n_queries, pool.k), dtype=np.int64)
+    for start in range(0, n_queries, BLOCK_ROWS):
+        rows = slice(start, min(start + BLOCK_ROWS, n_queries))
+        best = np.empty((rows.stop - start, 0), dtype=np.int64)
+        for first in range(0, size, PIECE_COLUMNS):
+            piece = slice(first, min(first + PIECE_COLUMNS, size))
+            keys = _keys(scores(rows, piece), pool.id_rank[piece])
+            best = _largest(np.concatenate([best, keys], axis=1), pool.k)
+        top[rows] = column_of_rank[_id_rank(best[:, ::-1])]
+    return top
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """The columns: their segments, the order of their ids, and what the top lists.
+
+    `id_rank` is dense (0 to size - 1), so that it indexes `segment_of_rank`.
+    """
+
+    bounds: tuple[int, ...]
+    id_rank: NDArray[np.int32]
+    segment_of_rank: NDArray[np.int8]
+    in_top: NDArray[np.bool_]
+    k: int
+
+    @classmethod
+    def of(cls, segments: Sequence[int], id_ranks: NDArray[np.int32], top_of: Sequence[int], top_k: int) -> _Pool:
+        bounds = (0, *segments)
+        sizes = np.diff(bounds)
+        order = np.argsort(id_ranks, kind="stable")
+        dense = np.empty(len(order), dtype=np.int32)
+        dense[order] = np.arange(len(order), dtype=np.int32)
+        in_top = np.zeros(len(segments), dtype=bool)
+        in_top[list(top_of)] = True
+        return cls(
+            bounds=bounds,
+            id_rank=dense,
+            segment_of_rank=np.repeat(np.arange(len(segments), dtype=np.int8), sizes)[order],
+            in_top=in_top,
+            k=min(top_k, int(sizes[in_top].sum())),
+        )
+
+    @property
+    def size(self) -> int:
+        return self.bounds[-1]
+
+    def parts(self, piece: slice) -> Iterator[_Part]:
+        """The segments that a piece of the columns touches, with their columns counted from the piece's start."""
+        for segment, (low, high) in enumerate(zip(self.bounds, self.bounds[1:], strict=False)):
+            start, stop = max(low, piece.start), min(high, piece.stop)
+            if start < stop:
+                yield _Part(segment, slice(start - piece.start, stop - piece.start))
+
+
+class _Part(NamedTuple):
+    segment: int
+    columns: slice
+
+
+def _count_block(
+    scores: ScoreBlocks, rows: slice, wanted: Targets, pool: _Pool, _: int, executor: ThreadPoolExecutor
+) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+    """Count in a pool that fits into memory: every score is computed once."""
+    everything = slice(0, pool.size)
+    values = scores(rows, everything)
+    parts = list(pool.parts(everything))
+
+    def count_tile(tile: slice, a: int, b: int) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+        tile_values = values[tile]
+        row = wanted.row[a:b] - np.int32(tile.start)
+        column = wanted.column[a:b]
+        above, top, tied = _count_scores(tile_values, row, column, parts, pool)
+        if tied.any():
+            # The rows with ties again, on keys.
+            again = tied[row]
+            keys = _keys(tile_values[tied], pool.id_rank)
+            row_of = np.cumsum(tied) - 1
+            target_row = row_of[row[again]]
+            above[again], best = _count_keys(keys, target_row, keys[target_row, column[again]], parts, pool)
+            top[tied] = pool.segment_of_rank[_id_rank(best[:, ::-1])]
+        return above, top
+
+    jobs = [executor.submit(count_tile, *job) for job in _tiles(len(values), wanted)]
+    counted = [job.result() for job in jobs]
+    return np.concatenate([above for above, _ in counted]), np.concatenate([top for _, top in counted])
+
+
+def _count_block_in_pieces(
+    scores: ScoreBlocks, rows: slice, wanted: Targets, pool: _Pool, piece_columns: int, executor: ThreadPoolExecutor
+) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+    """Count in a pool that does not fit: first read the targets' scores, then stream all pieces and add up."""
+    pieces = [slice(start, min(start + piece_columns, pool.size)) for start in range(0, pool.size, piece_columns)]
+    n_rows = rows.stop - rows.start
+    target_keys = np.empty(len(wanted), dtype=np.int64)
+    for piece in pieces:
+        inside = (wanted.column >= piece.start) & (wanted.column < piece.stop)
+        if inside.any():
+            values = scores(rows, piece)[wanted.row[inside], wanted.column[inside] - piece.start]
+            target_keys[inside] = _keys(values, pool.id_rank[wanted.column[inside]])
+    above = np.zeros((len(wanted), len(pool.bounds) - 1), dtype=np.int32)
+    best = np.empty((n_rows, 0), dtype=np.int64)
+    for piece in pieces:
+        values = scores(rows, piece)
+        parts = list(pool.parts(piece))
+        id_rank = pool.id_rank[piece]
+
+        def count_tile(tile: slice, a: int, b: int) -> tuple[NDArray[np.int32], Keys]:
+            keys = _keys(values[tile], id_rank)  # noqa: B023 - every job of a piece is done before the next piece
+            row = wanted.row[a:b] - np.int32(tile.start)
+            return _count_keys(keys, row, target_keys[a:b], parts, pool)  # noqa: B023 - as above
+
+        jobs = [executor.submit(count_tile, *job) for job in _tiles(n_rows, wanted)]
+        counted = [job.result() for job in jobs]
+        above += np.concatenate([counts for counts, _ in counted])
+        best = _largest(np.concatenate([best, np.concatenate([top for _, top in counted])], axis=1), pool.k)
+    return above, pool.segment_of_rank[_id_rank(best[:, ::-1])]
+
+
+def _tiles(n_rows: int, wanted: Targets) -> list[tuple[slice, int, int]]:
+    """Cut the rows of a block into tiles, each with the range of its targets."""
+    starts = range(0, n_rows, _TILE_ROWS)
+    edges = np.searchsorted(wanted.row, [*starts, n_rows])
+    return [
+        (slice(start, min(start + _TILE_ROWS, n_rows)), int(a), int(b))
+        for start, a, b in zip(starts, edges, edges[1:], strict=False)
+    ]
+
+
+def _count_scores(
+    values: Scores, row: NDArray[np.int32], column: NDArray[np.int64], parts: Sequence[_Part], pool: _Pool
+) -> tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.bool_]]:
+    """Count on the scores alone.
+
+    Returns:
+        Counts (targets, segments), top segments (rows, k), and the rows where a tie makes either of them doubtful.
+    """
+    padded, slot = _pad(row, values[row, column], len(values))
+    above = np.empty((len(row), len(pool.bounds) - 1), dtype=np.int32)
+    not_below = np.zeros(len(row), dtype=np.int32)
+    tails, labels = [], []
+    for segment, ascending in _sorted_parts(values, parts):
+        _check_finite(ascending)
+        width = ascending.shape[1]
+        above[:, segment] = width - _search(ascending, padded, right=True)[row, slot]
+        not_below += width - _search(ascending, padded, right=False)[row, slot]
+        if pool.in_top[segment]:
+            # One more than k, to see whether the last place is tied.
+            tails.append(ascending[:, -(pool.k + 1) :].copy())
+            labels.append(np.full(tails[-1].shape[1], segment, dtype=np.int32))
+    # A target is not below itself; if anything else is neither below nor above it, there is a tie.
+    tied = np.zeros(len(values), dtype=bool)
+    tied[row[not_below - above.sum(axis=1) > 1]] = True
+    best = _largest(_keys(np.concatenate(tails, axis=1), np.concatenate(labels)), pool.k + 1)
+    same_score = (best[:, 1:] >> 32) == (best[:, :-1] >> 32)
+    tied |= (same_score & (best[:, 1:] != best[:, :-1])).any(axis=1)
+    # A tie across the end of the list may reach further down than the one passage that is seen here.
+    if best.shape[1] > pool.k:
+        tied |= same_score[:, 0]
+    return above, _id_rank(best[:, ::-1][:, : pool.k]).astype(np.int8), tied
+
+
+def _count_keys(
+    keys: Keys, row: NDArray[np.int32], target_keys: Keys, parts: Sequence[_Part], pool: _Pool
+) -> tuple[NDArray[np.int32], Keys]:
+    """Count on keys, in which nothing ties.
+
+    Returns:
+        Counts (targets, segments), and the largest keys of each row, ascending.
+    """
+    padded, slot = _pad(row, target_keys, len(keys))
+    above = np.zeros((len(row), len(pool.bounds) - 1), dtype=np.int32)
+    tails = [np.empty((len(keys), 0), dtype=np.int64)]
+    for segment, ascending in _sorted_parts(keys, parts):
+        _check_finite(_scores(ascending[:, [0, -1]]))
+        above[:, segment] = ascending.shape[1] - _search(ascending, padded, right=True)[row, slot]
+        if pool.in_top[segment]:
+            tails.append(ascending[:, -pool.k :].copy())
+    return above, _largest(np.concatenate(tails, axis=1), pool.k)
+
+
+def _sorted_parts(values: Scores | Keys, parts: Sequence[_Part]) -> Iterator[tuple[int, Any]]:
+    """Each segment with its columns of `values`, sorted in every row; valid until the next is asked for.
+
+    All of them are sorted in one piece of memory: fresh memory for each would cost as much as the sorting.
+    """
+    widest = max(columns.stop - columns.start for _, columns in parts)
+    scratch = np.empty(len(values) * widest, dtype=values.dtype)
+    for segment, columns in parts:
+        chosen = values[:, columns]
+        ascending = scratch[: chosen.size].reshape(chosen.shape)
+        ascending[...] = chosen
+        ascending.sort(axis=1)
+        yield segment, ascending
+
+
+def _search(ascending: Scores | Keys, wanted: Scores | Keys, *, right: bool) -> NDArray[np.int32]:
+    """`numpy.searchsorted` in every row at once, which numpy itself cannot do.
+
+    Args:
+        ascending: (rows, columns), each row sorted.
+        wanted: (rows, n), the values to look for in each row.
+        right: Count what is not above the value, rather than what is below it.
+
+    Returns:
+        Array (rows, n).
+    """
+    import torch  # here, since torch takes a second to import and little else in this file needs it
+
+    found = torch.searchsorted(torch.from_numpy(ascending), torch.from_numpy(wanted), right=right, out_int32=True)
+    return found.numpy()  # type: ignore[no-any-return] # torch's stubs say Any
+
+
+def _pad(row: NDArray[np.int32], value: Scores | Keys, n_rows: int) -> tuple[Scores | Keys, NDArray[np.int64]]:
+    """Lay ragged values out as one line per row, for a search in all rows at once.
+
+    Returns:
+        Array (rows, most values in a row), and the slot of each value in its line.
+    """
+    first = np.searchsorted(row, np.arange(n_rows))
+    slot = np.arange(len(row)) - first[row]
+    padded = np.zeros((n_rows, int(slot.max(initial=0)) + 1), dtype=value.dtype)
+    padded[row, slot] = value
+    return padded, slot
+
+
+def _keys(scores: Scores, low: NDArray[np.int32]) -> Keys:
+    """64-bit keys that order as (score, low): the score's bits in the upper half, `low` (not negative) in the lower."""
+    # Adding zero turns -0.0, which equals 0.0 but has other bits, into 0.0.
+    bits = (scores + np.float32(0)).view(np.int32)
+    # Flip the magnitude of negative numbers, so that the bits order as the numbers do.
+    bits ^= (bits >> 31) & np.int32(0x7FFFFFFF)
+    keys = bits.astype(np.int64)
+    keys <<= 32
+    keys |= low
+    return keys
+
+
+def _scores(keys: Keys) -> Scores:
+    """The scores that `_keys` put into keys."""
+    bits = (keys >> 32).astype(np.int32)
+    bits ^= (bits >> 31) & np.int32(0x7FFFFFFF)
+    return bits.view(np.float32)
+
+
+def _id_rank(keys: Keys) -> NDArray[np.int64]:
+    """What `_keys` was given as `low`."""
+    return keys & 0xFFFFFFFF
+
+
+def _largest(keys: Keys, k: int) -> Keys:
+    """The k largest keys of each row (all, if there are fewer), ascending."""
+    extra = keys.shape[1] - k
+    if extra > 0:
+        keys = np.partition(keys, extra, axis=1)[:, extra:]
+    return np.sort(keys, axis=1)
+
+
+def _check_finite(ascending: Scores) -> None:
+    """In sorted scores, NaN and infinities stand at the ends."""
+    ends = ascending[:, [0, -1]]
+    if not np.isfinite(ends).all():
+        bad = ends[~np.isfinite(ends)][0]
+        raise ModelError(f"a score is {bad}: the model's embeddings or its similarity are not finite numbers")
+
+
+def _usable_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,317 @@
+"""Runs on disk: mteb's result files, and beside them one row per query.
+
+A run is one model (at one revision, with one set of options) in a folder that mteb's `ResultCache` reads and writes::
+
+    <output>/results/<org__model>/<revision>[/experiments/<options>]/
+        model_meta.json  run_settings.jsonl  <Task>.json      as mteb writes them
+        <Task>.queries.parquet                                 one row per query and subset
+        signatures.jsonl                                       what is needed to repeat each task's numbers
+
+The table is written first, then the signature, which holds the table's checksum, then mteb's file; each beside its
+place and renamed. So a result without its own table and signature can only be one that was interrupted, or was not
+made by this package, and is run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from mteb.cache import ResultCache
+
+from hybrid_bench import __version__
+from hybrid_bench.corpora import Collection
+from hybrid_bench.errors import DataError
+from hybrid_bench.languages import setting_of
+from hybrid_bench.metrics import per_query
+from hybrid_bench.ranking import PoolRanks
+from hybrid_bench.sources import sha256_of
+
+if TYPE_CHECKING:
+    from mteb.models.model_meta import ModelMeta
+    from mteb.results import TaskResult
+
+__all__ = ["QUERY_COLUMNS", "Recorded", "RunCache", "metadata_of", "query_table", "read_signatures", "table_path"]
+
+#: Changes when ranks, measures or the table change their meaning; results of another format are run again.
+FORMAT = 1
+#: The per-query measures in the table, by the name that `metrics.per_query` gives them.
+QUERY_COLUMNS = {
+    "ap": "map",
+    "ndcg_at_10": "ndcg_at_10",
+    "recall_at_1": "recall_at_1",
+    "recall_at_10": "recall_at_10",
+    "recall_at_100": "recall_at_100",
+    "rr": "mrr",
+}
+_METADATA_KEY = b"hybrid_bench"
+_SIGNATURES = "signatures.jsonl"
+#: While a task runs, mteb saves after every subset; more often than this is work for nothing.
+_SECONDS_BETWEEN_SAVES = 5.0
+
+
+class Recorded(Protocol):
+    """A task that keeps the per-query tables of its last evaluation, for a `RunCache` to save."""
+
+    tables: dict[str, pa.Table]
+    signature: dict[str, Any]
+
+    def data_sha256(self) -> str:
+        """Hash of the data that an evaluation would read now."""
+
+
+def query_table(collection: Collection, subset: str, pool: PoolRanks, metadata: Mapping[str, Any]) -> pa.Table:
+    """One row per query of a subset; from these rows alone every measure can be computed again.
+
+    Args:
+        collection: The collection.
+        subset: Name of the subset in mteb.
+        pool: The ranks.
+        metadata: Kept with the table, e.g. the similarity.
+
+    Returns:
+        Table with the columns of DESIGN's results format. ``ranks`` ascend; ``rank_languages`` and ``gains`` stand in
+        the same order. ``top_languages`` are positions in the metadata's ``languages``, best first; null for a pool
+        of one language.
+    """
+    queries = collection.queries[pool.query_language]
+    n = len(pool.queries)
+    question_ids = [queries.question_ids[row] for row in pool.queries]
+    ranks = pool.ranks
+    offsets = np.concatenate([[0], np.cumsum(ranks.n_relevant)]).astype(np.int32)
+    codes = np.array(collection.languages)
+    best = ranks.rank[offsets[:-1]]
+    scores = per_query(ranks, (1, 10, 100))
+    top: pa.Array = pa.nulls(n, pa.list_(pa.int8()))
+    if pool.top_languages is not None:
+        width = pool.top_languages.shape[1]
+        top = pa.ListArray.from_arrays(np.arange(n + 1, dtype=np.int32) * width, pa.array(pool.top_languages.ravel()))
+
+    def same(value: str) -> pa.Array:
+        return pa.DictionaryArray.from_arrays(np.zeros(n, dtype=np.int8), pa.array([value]))
+
+    def lists(values: pa.Array) -> pa.Array:
+        return pa.ListArray.from_arrays(offsets, values)
+
+    n_pool = len(pool.pool_languages)
+    columns = {
+        "subset": same(subset),
+        "setting": same(setting_of(pool.query_language, pool.pool_languages)),
+        "query_language": same(pool.query_language),
+        "pool_languages": pa.ListArray.from_arrays(
+            np.arange(n + 1, dtype=np.int32) * n_pool, pa.array(list(pool.pool_languages) * n)
+        ),
+        "question_id": pa.array(question_ids),
+        "cluster_paragraph": pa.array([collection.paragraph_cluster[q] for q in question_ids], pa.int32()),
+        "cluster_article": pa.array([collection.article_cluster[q] for q in question_ids], pa.int32()),
+        "pool_size": pa.array(np.full(n, pool.pool_size, dtype=np.int32)),
+        "n_relevant": pa.array(ranks.n_relevant.astype(np.int32)),
+        "ranks": lists(pa.array(ranks.rank)),
+        "rank_languages": lists(pa.array(codes[ranks.language])),
+        "gains": lists(pa.array(ranks.gain)),
+        "top_languages": top,
+        "top1_relevant": pa.array(best == 1),
+        **{column: pa.array(scores[name]) for column, name in QUERY_COLUMNS.items()},
+    }
+    return pa.table(columns).replace_schema_metadata({_METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+
+
+def metadata_of(table: pa.Table) -> dict[str, Any]:
+    """What `query_table` kept with the table; empty if it was not written by this package."""
+    kept: dict[str, Any] = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+    return kept
+
+
+def table_path(folder: Path, task: str) -> Path:
+    """Where the per-query table of a task lies in a run's folder."""
+    return folder / f"{task}.queries.parquet"
+
+
+def read_signatures(folder: Path) -> dict[str, dict[str, Any]]:
+    """The signatures of a run's folder by task; a line that cannot be read counts as absent."""
+    path = folder / _SIGNATURES
+    found: dict[str, dict[str, Any]] = {}
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+                found[entry["task"]] = entry
+            except (json.JSONDecodeError, TypeError, KeyError):
+                continue
+    return found
+
+
+class RunCache(ResultCache):
+    """mteb's cache of results, which also keeps the per-query tables and knows when a result is out of date.
+
+    For tasks of this package, `mteb.evaluate(..., cache=RunCache(folder, tasks))` saves table, signature and result
+    together, re-does only what is missing, and runs again what was made from other data or by other rules; then the
+    earlier files are kept under ``superseded/``. Other tasks are left to mteb.
+
+    Args:
+        cache_path: The output folder; ``results/`` is made in it.
+        tasks: The tasks that will be evaluated.
+
+    Raises:
+        DataError: If the folder cannot be written.
+    """
+
+    def __init__(self, cache_path: Path | str | None, tasks: Iterable[Any]) -> None:
+        try:
+            super().__init__(cache_path)
+            with tempfile.NamedTemporaryFile(dir=self.cache_path, prefix=".writable"):
+                pass
+        except OSError as error:
+            raise DataError(f"cannot write to the output folder {cache_path} ({error}); choose another with --output") from error
+        self._tasks: dict[str, Recorded] = {task.metadata.name: task for task in tasks if hasattr(task, "tables")}
+        self._kept: dict[Path, pa.Table] = {}
+        self._last_save: dict[Path, float] = {}
+
+    def load_task_result(self, task_name: str, model_name: str | ModelMeta, *args: Any, **kwargs: Any) -> TaskResult | None:
+        """mteb's result of a task, or None if there is none that is complete and up to date."""
+        task = self._tasks.get(task_name)
+        if task is not None:
+            path = self.get_task_result_path(task_name, model_name)
+            if not path.is_file() or self._state(path, task) is not None:
+                return None
+        try:
+            return super().load_task_result(task_name, model_name, *args, **kwargs)
+        except ValueError:  # pydantic's and JSON's errors: the file is cut off or not a result
+            return None
+
+    def why_not(self, task_name: str, model_name: str | ModelMeta) -> str | None:
+        """Why a saved result of this task cannot be used; None if it can, or if there is none."""
+        path = self.get_task_result_path(task_name, model_name)
+        return self._state(path, self._tasks[task_name]) if path.is_file() else None
+
+    def save_to_cache(
+        self,
+        task_result: TaskResult,
+        model_name: str | ModelMeta,
+        model_revision: str | None = None,
+        *,
+        encode_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Save table, signature and result of a task, in this order."""
+        task = self._tasks.get(task_result.task_name)
+        if task is None:
+            super().save_to_cache(task_result, model_name, model_revision, encode_kwargs=encode_kwargs)
+            return
+        path = self.get_task_result_path(task_result.task_name, model_name, model_revision)
+        # The last call, and only it, tells the encode arguments.
+        if encode_kwargs is None and time.monotonic() - self._last_save.get(path, 0.0) < _SECONDS_BETWEEN_SAVES:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._save_table(path, task)
+            self._save_as_mteb(path, task_result, model_name, model_revision, encode_kwargs)
+        except OSError as error:
+            raise DataError(f"cannot save {path} ({error})") from error
+        self._last_save[path] = time.monotonic()
+
+    def _state(self, path: Path, task: Recorded) -> str | None:
+        """None if the result at `path` belongs to the present data and rules and has its table; else the reason."""
+        name = path.stem
+        signature = read_signatures(path.parent).get(name)
+        if signature is None:
+            return "it has no signature"
+        if signature.get("format") != FORMAT:
+            return "it was made by another version's rules"
+        if signature.get("data_sha256") != task.data_sha256():
+            return "it was made from other data"
+        table = table_path(path.parent, name)
+        if not table.is_file():
+            return "its per-query table is missing"
+        if sha256_of(table) != signature.get("table_sha256"):
+            return "its per-query table is damaged"
+        return None
+
+    def _save_table(self, path: Path, task: Recorded) -> None:
+        name = path.stem
+        folder = path.parent
+        table_file = table_path(folder, name)
+        if path not in self._kept:
+            if path.is_file() and self._state(path, task) is None:
+                self._kept[path] = pq.read_table(table_file)
+            else:
+                self._set_aside(path)
+        kept = self._kept.get(path)
+        parts = list(task.tables.values())
+        if kept is not None:
+            fresh = pa.array(list(task.tables))
+            old = kept.filter(pc.invert(pc.is_in(kept["subset"].cast(pa.string()), fresh)))
+            parts.insert(0, old)
+        table = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
+        table = table.replace_schema_metadata(task.tables[next(iter(task.tables))].schema.metadata)
+        _write(table_file, lambda beside: pq.write_table(table, beside, compression="zstd"))
+        signature = {
+            "task": name,
+            "format": FORMAT,
+            "versions": {"hybrid_bench": __version__, **{package: version(package) for package in ("mteb", "torch", "numpy")}},
+            "data_sha256": task.data_sha256(),
+            "table_sha256": sha256_of(table_file),
+            "tie_rule": "score descending, then id descending as UTF-8 bytes",
+            **task.signature,
+        }
+        signatures = read_signatures(folder) | {name: signature}
+        lines = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in signatures.values())
+        _write(folder / _SIGNATURES, lambda beside: beside.write_text(lines, encoding="utf-8"))
+
+    @staticmethod
+    def _set_aside(path: Path) -> None:
+        """Move a result that will be replaced, with its table and signature, to ``superseded/``."""
+        table = table_path(path.parent, path.stem)
+        if not path.is_file():
+            return
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        aside = path.parent / "superseded" / digest
+        aside.mkdir(parents=True, exist_ok=True)
+        signature = read_signatures(path.parent).get(path.stem)
+        if signature is not None:
+            with (aside / _SIGNATURES).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(signature, sort_keys=True) + "\n")
+        if table.is_file():
+            table.replace(aside / table.name)
+        path.replace(aside / path.name)
+
+    def _save_as_mteb(
+        self,
+        path: Path,
+        task_result: TaskResult,
+        model_name: str | ModelMeta,
+        model_revision: str | None,
+        encode_kwargs: Mapping[str, Any] | None,
+    ) -> None:
+        """Let mteb write its files into a folder beside, then rename them one by one."""
+        with tempfile.TemporaryDirectory(dir=self.cache_path, prefix=".saving") as beside:
+            scratch = ResultCache(beside)
+            written = scratch.get_task_result_path(task_result.task_name, model_name, model_revision).parent
+            written.mkdir(parents=True)
+            settings = path.parent / "run_settings.jsonl"
+            if settings.is_file():  # mteb merges into it
+                (written / settings.name).write_bytes(settings.read_bytes())
+            scratch.save_to_cache(task_result, model_name, model_revision, encode_kwargs=encode_kwargs)
+            # The result last: with it, the rest is there.
+            for file in sorted(written.iterdir(), key=lambda file: file.name == path.name):
+                file.replace(path.parent / file.name)
+
+
+def _write(path: Path, write: Any) -> None:
+    """Write a file beside its place and rename it, so that a reader or a kill never meets half of it."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

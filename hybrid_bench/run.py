@@ -1,0 +1,320 @@
+"""Models x tasks -> runs: `run` evaluates what is missing and saves it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mteb
+from mteb.results import TaskResult
+
+from hybrid_bench import models as model_names
+from hybrid_bench.corpora import PassageText
+from hybrid_bench.errors import HybridBenchError, ModelError, RequestError
+from hybrid_bench.languages import Setting, did_you_mean, language
+from hybrid_bench.results import RunCache
+from hybrid_bench.retrieval import ParallelRetrieval, TaskOptions
+from hybrid_bench.tasks import collections, register, task_classes
+
+if TYPE_CHECKING:
+    from mteb.models.model_meta import ModelMeta
+
+__all__ = ["DEMO", "Failure", "Outcome", "RunRequest", "evaluate", "run", "select_tasks"]
+
+logger = logging.getLogger(__name__)
+
+#: What `run` does when no model is given: the collection and the models that need no download.
+DEMO = ("HybridDemo", ("hybrid_bench/bm25", "hybrid_bench/char-ngram"))
+
+_SETTINGS = {"mono": Setting.MONOLINGUAL, "cross": Setting.CROSS_LINGUAL, "multi": Setting.MULTILINGUAL}
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What to run.
+
+    Attributes:
+        models: Names of models (see `models`).
+        tasks: Collections or single tasks.
+        settings: ``mono``, ``cross``, ``multi``; empty for all.
+        languages: Query languages and, in pairs, passage languages; empty for all.
+        pool_languages: Languages of the multilingual pool; empty for all.
+        output: Folder in which ``results/`` is made.
+        data_dir: The user's data folder.
+        device: Where models run.
+        batch_size: Texts per batch.
+        passage: What text stands for a candidate.
+        rerank: A run's folder, whose model gives a cross-encoder its candidates.
+        top_k: How many candidates.
+        overwrite_strategy: mteb's: ``only-missing``, ``always``, ``never`` or ``only-cache``.
+        embedding_cache: Folder for embeddings on disk.
+    """
+
+    models: Sequence[str]
+    tasks: Sequence[str]
+    settings: Sequence[str] = ()
+    languages: Sequence[str] = ()
+    pool_languages: Sequence[str] = ()
+    output: Path = Path("runs")
+    data_dir: Path | None = None
+    device: str | None = None
+    batch_size: int = 32
+    passage: str = PassageText.SENTENCE.value
+    rerank: Path | None = None
+    top_k: int | None = None
+    overwrite_strategy: str = "only-missing"
+    embedding_cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A model, or a model on a task, that failed; the rest went on."""
+
+    model: str
+    task: str | None
+    error: Exception
+
+    def __str__(self) -> str:
+        where = self.model if self.task is None else f"{self.model} on {self.task}"
+        what = str(self.error) or type(self.error).__name__
+        return f"{where}: {what if isinstance(self.error, HybridBenchError) else f'{type(self.error).__name__}: {what}'}"
+
+
+@dataclass
+class Outcome:
+    """What `run` did.
+
+    Attributes:
+        folders: The folder of each model that has results, in the order asked for.
+        failures: What failed.
+    """
+
+    folders: list[Path] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+
+def select_tasks(request: RunRequest) -> list[ParallelRetrieval]:
+    """The tasks of a request, narrowed to its settings and languages; those left with no subset are left out.
+
+    Raises:
+        RequestError: If a name is unknown, or nothing is left.
+    """
+    register()
+    for name in request.settings:
+        if name not in _SETTINGS:
+            raise RequestError(f"unknown setting '{name}': {did_you_mean(name, _SETTINGS)}")
+    settings = {_SETTINGS[name] for name in request.settings} or set(Setting)
+    for code in (*request.languages, *request.pool_languages):
+        language(code)
+    chosen: dict[str, ParallelRetrieval] = {}
+    for name in request.tasks:
+        for task_class in _named(name):
+            task = task_class()
+            known = tuple(task.source.files)
+            for code in (*request.languages, *request.pool_languages):
+                if code not in known:
+                    raise RequestError(
+                        f"{task.source.collection} has no language '{code}': it has {', '.join(known)}"
+                    )
+            task.options = TaskOptions(
+                data_dir=request.data_dir,
+                passage=PassageText(request.passage),
+                pool_languages=tuple(request.pool_languages) or None,
+                embedding_cache=request.embedding_cache,
+            )
+            wanted = set(request.languages) or set(known)
+            task.hf_subsets = [
+                subset
+                for subset in task.hf_subsets
+                if task.setting_of(subset) in settings and set(subset.split("-")) <= wanted
+            ]
+            if task.hf_subsets:
+                chosen[task.metadata.name] = task
+    if not chosen:
+        raise RequestError(
+            f"nothing to run: no subset of {', '.join(request.tasks)} is in settings "
+            f"{', '.join(request.settings) or 'all'} and languages {', '.join(request.languages) or 'all'}"
+        )
+    return list(chosen.values())
+
+
+def _named(name: str) -> tuple[type[ParallelRetrieval], ...]:
+    """The tasks that a collection's or a task's name stands for."""
+    groups = {group.casefold(): tasks for group, tasks in collections().items()}
+    single = {task.casefold(): (task_class,) for task, task_class in task_classes().items()}
+    found = groups.get(name.casefold()) or single.get(name.casefold())
+    if found is None:
+        raise RequestError(f"unknown task '{name}': {did_you_mean(name, [*collections(), *task_classes()])}")
+    return found
+
+
+def run(request: RunRequest, tell: Callable[[str], None] = lambda message: None) -> Outcome:
+    """Evaluate every model on every task, as far as results are not there already, and save.
+
+    A model or task that fails is noted, and the rest goes on.
+
+    Args:
+        request: What to run.
+        tell: Called with a line about each step.
+
+    Returns:
+        Where the results are, and what failed.
+
+    Raises:
+        RequestError: If the request itself is wrong; nothing has been run then.
+        DataError: If the output folder cannot be written.
+    """
+    tasks = select_tasks(request)
+    metas = {name: _meta_or_error(name) for name in request.models}
+    first = _first_stage(request)
+    cache = RunCache(request.output, tasks)
+    options = _options(request)
+    outcome = Outcome()
+    for name, meta in metas.items():
+        if isinstance(meta, Exception):
+            outcome.failures.append(Failure(name, None, meta))
+            continue
+        place = meta.model_copy(update={"experiment_kwargs": {**(meta.experiment_kwargs or {}), **options} or None})
+        _run_model(name, place, meta, tasks, first, cache, request, options, outcome, tell)
+        folder = cache.get_task_result_path("x", place).parent
+        if any((folder / f"{task.metadata.name}.json").is_file() for task in tasks):
+            outcome.folders.append(folder)
+    return outcome
+
+
+def _run_model(
+    name: str,
+    place: ModelMeta,
+    meta: ModelMeta,
+    tasks: Sequence[ParallelRetrieval],
+    first: Any,
+    cache: RunCache,
+    request: RunRequest,
+    options: dict[str, str],
+    outcome: Outcome,
+    tell: Callable[[str], None],
+) -> None:
+    model: Any = None
+    for task in tasks:
+        task_name = task.metadata.name
+        try:
+            if request.overwrite_strategy != "always":
+                missing = _missing(cache, task, place)
+                if not missing:
+                    tell(f"{name} on {task_name}: already there")
+                    continue
+                reason = cache.why_not(task_name, place)
+                if reason:
+                    tell(f"{name} on {task_name}: the saved result is not used, because {reason}")
+            if model is None and request.overwrite_strategy in ("only-missing", "always"):
+                model = model_names.load(meta, request.device)
+                model_names.with_options(model, options)
+            task.options = replace(task.options, first_stage=first, top_k=request.top_k)
+            tell(f"{name} on {task_name}: {len(task.hf_subsets)} subsets")
+            evaluate(
+                model if model is not None else place,
+                task,
+                cache=cache,
+                overwrite_strategy=request.overwrite_strategy,
+                encode_kwargs={"batch_size": request.batch_size},
+                co2_tracker=False,
+                show_progress_bar=False,
+            )
+        except Exception as error:  # one failure must not lose the others' results
+            logger.debug("%s on %s failed", name, task_name, exc_info=True)
+            outcome.failures.append(Failure(name, task_name if model is not None else None, error))
+            if model is None:
+                return
+        finally:
+            task.unload_data() if task.data_loaded else None
+
+
+def _missing(cache: RunCache, task: ParallelRetrieval, place: ModelMeta) -> bool:
+    saved: TaskResult | None = cache.load_task_result(task.metadata.name, place)
+    return saved is None or not saved.is_mergeable(task) or bool(saved.get_missing_evaluations(task))
+
+
+def evaluate(model: Any, tasks: Any, **arguments: Any) -> Any:
+    """`mteb.evaluate`, with the per-query tables saved beside mteb's results.
+
+    Takes and returns what `mteb.evaluate` does. With another kind of cache than `RunCache`, one for the same folder is
+    used in its place.
+    """
+    cache = arguments.get("cache")
+    if isinstance(cache, mteb.ResultCache) and not isinstance(cache, RunCache):
+        listed = [tasks] if hasattr(tasks, "metadata") else list(tasks)
+        arguments["cache"] = RunCache(cache.cache_path, listed)
+    return mteb.evaluate(model, tasks, **arguments)
+
+
+def _meta_or_error(name: str) -> ModelMeta | Exception:
+    try:
+        return model_names.model_meta(name)
+    except ModelError as error:
+        return error
+
+
+def _options(request: RunRequest) -> dict[str, str]:
+    """The options that change texts, pool or judgments, as they are saved with a model's results."""
+    options = {}
+    if PassageText(request.passage) is not PassageText.SENTENCE:
+        options["passage"] = request.passage
+    if request.pool_languages:
+        options["pool_languages"] = "-".join(sorted(request.pool_languages))
+    if request.rerank is not None:
+        options["rerank"] = "-".join(request.rerank.parts[-2:])
+        options["top_k"] = str(request.top_k)
+    return options
+
+
+def _first_stage(request: RunRequest) -> Any:
+    """The model of the run that ``--rerank`` names, loaded."""
+    if request.rerank is None and request.top_k is None:
+        return None
+    if request.rerank is None or request.top_k is None or request.top_k < 1:
+        raise RequestError("--rerank RUN and --top-k K (at least 1) go together")
+    from hybrid_bench.results import read_signatures
+
+    signatures = read_signatures(request.rerank)
+    if not signatures:
+        raise RequestError(f"{request.rerank} is not the folder of a run: no signatures.jsonl in it")
+    signature = next(iter(signatures.values()))
+    source = signature.get("model_source") or signature["model"]
+    meta = model_names.model_meta(source)
+    if meta.revision != signature["revision"]:
+        raise RequestError(
+            f"{request.rerank} was made by {source} at revision {signature['revision']}, which is now {meta.revision}"
+        )
+    return model_names.load(meta, request.device)
+
+
+@contextlib.contextmanager
+def mteb_saving_tables() -> Iterator[None]:
+    """While this is open, `mteb.evaluate` is ours, for code of mteb's that calls it."""
+    original = mteb.evaluate
+
+    def ours(model: Any, tasks: Any, **arguments: Any) -> Any:
+        cache = arguments.get("cache")
+        if isinstance(cache, mteb.ResultCache):
+            arguments["cache"] = RunCache(cache.cache_path, list(_listed(tasks)))
+        return original(model, tasks, **arguments)
+
+    mteb.evaluate = ours
+    try:
+        yield
+    finally:
+        mteb.evaluate = original
+
+
+def _listed(tasks: Any) -> Iterable[Any]:
+    return [tasks] if hasattr(tasks, "metadata") else tasks
+
+
+def to_stderr(message: str) -> None:
+    """Tell a person about a step."""
+    print(message, file=sys.stderr)

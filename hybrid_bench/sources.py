@@ -1,0 +1,499 @@
+"""Pinned remote files as verified local files: from the user's data folder, or downloaded once into a cache.
+
+A file is known by its sha256, so nothing that is read further down can differ from what was published. Whoever has
+the files already names their folder (an argument, or HYBRID_BENCH_DATA); that folder is only read. Otherwise the files
+are downloaded into `cache_dir`, by one process at a time, each written beside as ``<name>.part``, continued from there
+after a break, and renamed once its sha256 is right.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import random
+import re
+import socket
+import stat
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from hybrid_bench.errors import DataError, RequestError
+
+if TYPE_CHECKING:
+    from requests import Response
+
+# requests, tqdm and filelock are imported where a download needs them: the command line answers `--help` without.
+
+__all__ = ["RemoteFile", "cache_dir", "resolve", "sha256_of"]
+
+TRIES = 5
+"""How often a download is tried before it is given up."""
+
+BACKOFF_SECONDS = 1.0
+"""Wait before the second try; doubled for each further one, and multiplied by a random number from 0.5 to 1.5."""
+
+LONGEST_RETRY_AFTER_SECONDS = 120.0
+"""A server that asks for a longer wait than this is given up at once: nobody watches a still screen for an hour."""
+
+TIMEOUT_SECONDS = (10.0, 30.0)
+"""Longest wait for a connection, and for the next bytes on it."""
+
+CHUNK_BYTES = 1 << 16
+"""Bytes written at once. Up to this many are lost when a connection breaks."""
+
+_NAMED = 3  # so many missing files are named in an error, the rest is counted
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_NO_WAY_THERE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL}
+_JITTER = random.SystemRandom()  # not the global generator, whose state belongs to the user
+
+# (path, size, mtime_ns, sha256) of files whose content was checked by this process
+_verified: set[tuple[str, int, int, str]] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file on the web whose content is fixed.
+
+    Attributes:
+        path: Where it stands below a data folder and below the cache, with forward slashes, e.g. ``xquad-r/ar.json``.
+        url: Where it is downloaded from.
+        sha256: Its content's sha256, 64 lower-case hex digits.
+        size: Its length in bytes, where known: tells a truncated file from a changed one, and the progress bar its end.
+
+    Raises:
+        RequestError: If the path could leave the folder, or the sha256 or the size cannot be one.
+    """
+
+    path: str
+    url: str
+    sha256: str
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would only fail later, in a place that is harder to understand."""
+        pure = PurePosixPath(self.path)
+        plain = self.path == str(pure) and pure.parts and not pure.is_absolute() and ".." not in pure.parts
+        if not plain or re.search(r"[\\:\0]", self.path):
+            raise RequestError(f"path '{self.path}' must be relative, like xquad-r/ar.json, without '..', '\\' or ':'")
+        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise RequestError(f"sha256 '{self.sha256}' of {self.path} must be 64 lower-case hex digits")
+        if self.size is not None and self.size <= 0:
+            raise RequestError(f"size {self.size} of {self.path} must be a positive number of bytes, or None")
+
+
+def resolve(files: Sequence[RemoteFile], data_dir: Path | None = None) -> dict[str, Path]:
+    """Local copies of these files, each with the right sha256.
+
+    They are looked for in `data_dir`, else in the folder that HYBRID_BENCH_DATA names, else in `cache_dir`, into which
+    those that are missing are downloaded. A data folder is never written to, and never mixed with downloads.
+
+    Args:
+        files: What is needed.
+        data_dir: A folder that holds each file at its `RemoteFile.path`; what ``--data-dir`` gives.
+
+    Returns:
+        `RemoteFile.path` -> absolute local path, in the order of `files`.
+
+    Raises:
+        DataError: If a file is missing, damaged, or cannot be downloaded, or the cache cannot be written.
+        RequestError: If one path stands for two different files.
+    """
+    wanted: dict[str, RemoteFile] = {}
+    for remote in files:
+        if wanted.setdefault(remote.path, remote) != remote:
+            raise RequestError(f"path '{remote.path}' is asked for with two different contents: give each its own path")
+    if data_dir is not None:
+        return _from_data_folder(list(wanted.values()), _absolute(data_dir), "--data-dir", "leave out --data-dir")
+    if folder := os.environ.get("HYBRID_BENCH_DATA"):
+        origin, without = "HYBRID_BENCH_DATA", "unset HYBRID_BENCH_DATA"
+        return _from_data_folder(list(wanted.values()), _absolute(Path(folder)), origin, without)
+    return _from_cache(list(wanted.values()))
+
+
+def cache_dir() -> Path:
+    """The folder of all that is kept between runs; it need not exist.
+
+    HYBRID_BENCH_CACHE, else ``hybrid_bench`` in XDG_CACHE_HOME, else ``~/.cache/hybrid_bench``.
+
+    Raises:
+        DataError: If no variable is set and the user has no home folder.
+    """
+    if folder := os.environ.get("HYBRID_BENCH_CACHE"):
+        return _absolute(Path(folder))
+    xdg = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if xdg.is_absolute():  # the XDG specification: relative paths are to be ignored
+        return xdg / "hybrid_bench"
+    return _absolute(Path("~/.cache/hybrid_bench"))
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's content, 64 lower-case hex digits; read in blocks, so of any size.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:  # no home folder
+        raise DataError(
+            f"cannot tell where '{path}' is ({error}): name the folder without '~', that of the cache by"
+            " HYBRID_BENCH_CACHE"
+        ) from error
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """The status of a file, or None where there is no file."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
+
+
+def _size(path: Path) -> int:
+    """Bytes in a file, 0 where there is none."""
+    status = _status(path)
+    return status.st_size if status else 0
+
+
+def _found_sha256(path: Path, status: os.stat_result, expected: str) -> str:
+    """The file's sha256, from memory where this very state of it was found to be as expected before."""
+    key = (str(path), status.st_size, status.st_mtime_ns, expected)
+    if key in _verified:
+        return expected
+    found = sha256_of(path)
+    if found == expected:
+        _verified.add(key)  # the status was taken before reading: a later change has another key
+    return found
+
+
+def _holds(path: Path, remote: RemoteFile) -> bool:
+    """Whether this is the file, complete and unchanged."""
+    status = _status(path)
+    if status is None or (remote.size is not None and status.st_size != remote.size):
+        return False
+    return _found_sha256(path, status, remote.sha256) == remote.sha256
+
+
+def _named(files: Sequence[RemoteFile]) -> str:
+    """The first few paths, and how many more there are."""
+    names = ", ".join(remote.path for remote in files[:_NAMED])
+    return names if len(files) <= _NAMED else f"{names} and {len(files) - _NAMED} more ({len(files)} files)"
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def _from_data_folder(files: Sequence[RemoteFile], folder: Path, origin: str, without: str) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise DataError(
+            f"{origin} {folder} is not a folder: give one that holds {_named(files)}, or {without} to download"
+        )
+    try:
+        status = {remote.path: _status(folder / remote.path) for remote in files}
+        missing = [remote for remote in files if status[remote.path] is None]
+        if missing:
+            above = all(_status(folder.parent / remote.path) for remote in missing)
+            hint = f"did you mean {folder.parent}?" if above else f"lay it out as {folder / missing[0].path}"
+            raise DataError(
+                f"{origin} {folder} lacks {len(missing)} of {len(files)} files: {_named(missing)}; {hint}"
+                f" (each file at its path below the folder), or {without} to download"
+            )
+        for remote in files:
+            if found := status[remote.path]:
+                _check(remote, folder / remote.path, found, f"fetch it again from {remote.url}, or {without}")
+    except OSError as error:
+        raise DataError(
+            f"cannot read {error.filename or folder}: {_reason(error)}; make it readable, or {without} to download"
+        ) from error
+    return {remote.path: folder / remote.path for remote in files}
+
+
+def _check(remote: RemoteFile, path: Path, status: os.stat_result, fix: str) -> None:
+    if status.st_size == 0:
+        raise DataError(f"{path} is empty (0 bytes): {fix} to download")
+    if remote.size is not None and status.st_size < remote.size:
+        raise DataError(f"{path} is truncated ({status.st_size:,} of {remote.size:,} bytes): {fix} to download")
+    found = _found_sha256(path, status, remote.sha256)
+    if found != remote.sha256:
+        raise DataError(
+            f"{path} is not the pinned file (expected sha256 {remote.sha256[:12]}, found {found[:12]}): "
+            f"{fix} to download"
+        )
+
+
+def _from_cache(files: Sequence[RemoteFile]) -> dict[str, Path]:
+    cache = cache_dir()
+    paths = {remote.path: cache / "data" / remote.path for remote in files}
+    try:
+        missing = [remote for remote in files if not _holds(paths[remote.path], remote)]
+        if missing and (offline := _offline_variable()):
+            raise DataError(_cannot_get(missing, f"offline is set ({offline})", cache))
+        for position, remote in enumerate(missing):
+            try:
+                _download(remote, paths[remote.path])
+            except _TryFailedError as failure:
+                # What is true of the network is true of all files; what one server answered, only of its file.
+                if failure.unreachable:
+                    raise DataError(_cannot_get(missing[position:], failure.reason, cache)) from failure
+                reason = f"{failure.reason}; try again later, what has arrived is kept"
+                raise DataError(_cannot_get([remote], reason, cache)) from failure
+    except OSError as error:
+        raise DataError(
+            f"cannot write in the cache folder {cache}: {_reason(error)}; set HYBRID_BENCH_CACHE to a folder that can"
+            " be written"
+        ) from error
+    return paths
+
+
+def _offline_variable() -> str | None:
+    """The setting that forbids connections, or None; read as huggingface_hub reads its own."""
+    for name in ("HYBRID_BENCH_OFFLINE", "HF_HUB_OFFLINE"):
+        value = os.environ.get(name, "")
+        if value.upper() in {"1", "ON", "YES", "TRUE"}:
+            return f"{name}={value}"
+    return None
+
+
+def _cannot_get(files: Sequence[RemoteFile], reason: str, cache: Path) -> str:
+    return (
+        f"cannot get {_named(files)}: {reason}; pass --data-dir DIR (or set HYBRID_BENCH_DATA) with a folder that holds"
+        f" {files[0].path}{' ...' if len(files) > 1 else ''}, or copy the cache folder {cache} from a machine that has"
+        " the files"
+    )
+
+
+class _TryFailedError(Exception):
+    """One try of a download failed in a way that the next may not.
+
+    Attributes:
+        reason: What happened, as a clause.
+        unreachable: Whether no connection came about at all.
+        wait: Seconds after which the server wants to be asked again, where it said so.
+    """
+
+    def __init__(self, reason: str, *, unreachable: bool = False, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.unreachable = unreachable
+        self.wait = wait
+
+
+def _download(remote: RemoteFile, target: Path) -> None:
+    """Download a file to this path, unless another process does so meanwhile.
+
+    Raises:
+        DataError: If the server does not have the file, or has another one in its place.
+        OSError: If the folder cannot be written.
+        _TryFailedError: If all tries failed.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    with _locked(target.with_name(target.name + ".lock"), remote.path):
+        if _holds(target, remote):
+            return
+        found = ""
+        for _ in range(2):  # the second time from the start: the part was wrong, perhaps left by another version
+            _fetch(remote, part)
+            found = sha256_of(part)
+            if found == remote.sha256:
+                with part.open("rb+") as file:
+                    os.fsync(file.fileno())  # a name must never stand for less than the whole file, even after a crash
+                part.replace(target)
+                if status := _status(target):
+                    _verified.add((str(target), status.st_size, status.st_mtime_ns, found))
+                return
+            size = _size(part)
+            part.unlink()
+    expected_size = "" if remote.size is None else f" and {remote.size:,} bytes"
+    raise DataError(
+        f"{remote.url} does not give the pinned {remote.path} (expected sha256 {remote.sha256[:12]}{expected_size},"
+        f" found {found[:12]} and {size:,} bytes, twice): something in between may answer in its place; try another"
+        f" network, or pass --data-dir DIR (or set HYBRID_BENCH_DATA) with a folder that holds {remote.path}"
+    )
+
+
+@contextmanager
+def _locked(path: Path, name: str) -> Iterator[None]:
+    """Keep other processes and threads out; the operating system ends the lock with the process."""
+    import filelock
+
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        _tell(f"{name}: waiting for another process that downloads it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _tell(message: str) -> None:
+    """Say something to a person who watches; without a terminal there is none."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        tqdm.write(message, file=sys.stderr)
+
+
+def _fetch(remote: RemoteFile, part: Path) -> None:
+    """Complete the part, in as many tries as are allowed; its content is not looked at.
+
+    Raises:
+        DataError: If the server's answer will not change.
+        OSError: If the part cannot be written.
+        _TryFailedError: If all tries failed.
+    """
+    for number in range(1, TRIES + 1):
+        try:
+            _try(remote, part)
+        except _TryFailedError as failure:
+            if number == TRIES:
+                failure.reason += f", tried {TRIES} times"
+                raise
+            wait = BACKOFF_SECONDS * 2 ** (number - 1) * _JITTER.uniform(0.5, 1.5)
+            if failure.wait is not None:
+                wait = failure.wait
+            _tell(f"{remote.path}: {failure.reason}; try {number + 1} of {TRIES} in {wait:.1f} s")
+            time.sleep(wait)
+        else:
+            return
+
+
+def _try(remote: RemoteFile, part: Path) -> None:
+    import requests
+
+    start = _size(part)
+    if remote.size is not None and start >= remote.size:
+        return
+    # Compression would make offsets and lengths those of other bytes.
+    headers = {"Accept-Encoding": "identity", "User-Agent": "hybrid_bench"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    try:
+        response = requests.get(remote.url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS)
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise _no_answer(remote.url, error) from error
+    except OSError as error:  # a wrong address, too many redirects, no certificates here: the same next time
+        raise DataError(f"cannot download {remote.path} from {remote.url}: {error}") from error
+    with response:
+        if start and response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            if sha256_of(part) != remote.sha256:  # else it was complete, and only its size was unknown
+                part.unlink()
+                raise _TryFailedError("the server has no such part", wait=0)
+            return
+        _raise_for_status(response, remote)
+        end = _end(response, start, remote, part)
+        _receive(response, start if response.status_code == HTTPStatus.PARTIAL_CONTENT else 0, end, remote, part)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what caused it, innermost last.
+
+    `requests` hands on urllib3's errors as arguments; `__context__` would lead to errors of our caller too.
+    """
+    step: BaseException | None = error
+    while step is not None:
+        yield step
+        step = step.__cause__ or next((inner for inner in step.args if isinstance(inner, BaseException)), None)
+
+
+def _no_answer(url: str, error: Exception) -> _TryFailedError:
+    import requests
+
+    causes = list(_causes(error))
+    unreachable = any(
+        isinstance(cause, (requests.ConnectTimeout, socket.gaierror, ConnectionRefusedError))
+        or (isinstance(cause, OSError) and cause.errno in _NO_WAY_THERE)
+        for cause in causes
+    )
+    innermost = causes[-1]
+    detail = _reason(innermost) if isinstance(innermost, OSError) else str(innermost)
+    if unreachable:
+        return _TryFailedError(
+            f"the network is unreachable (no connection to {urlsplit(url).hostname}: {detail})", unreachable=True
+        )
+    return _TryFailedError(f"{urlsplit(url).hostname} did not answer ({detail})")
+
+
+def _raise_for_status(response: Response, remote: RemoteFile) -> None:
+    """Pass 200 and 206; tell what may pass, which is tried again, from what will not."""
+    code = response.status_code
+    if code in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+        return
+    reason = f"{remote.url} answered {code} {response.reason}".rstrip()
+    if code != HTTPStatus.TOO_MANY_REQUESTS and code < HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise DataError(
+            f"cannot download {remote.path}: {reason}; pass --data-dir DIR (or set HYBRID_BENCH_DATA) with a folder"
+            f" that holds {remote.path}"
+        )
+    after = response.headers.get("Retry-After", "").strip()
+    wait = float(after) if re.fullmatch(r"[0-9]{1,9}", after) else None  # the other form, a date, is not used
+    if wait is not None and wait > LONGEST_RETRY_AFTER_SECONDS:
+        raise DataError(f"cannot download {remote.path}: {reason} and wants to be left alone for {after} s; try then")
+    raise _TryFailedError(reason, wait=wait)
+
+
+def _end(response: Response, start: int, remote: RemoteFile, part: Path) -> int | None:
+    """How long the part will be after this answer, or None where nobody knows."""
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        return remote.size  # compressed against our wish: the length is not that of our bytes
+    if response.status_code == HTTPStatus.PARTIAL_CONTENT:
+        match = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
+        if not start or match is None or int(match[1]) != start:
+            part.unlink(missing_ok=True)
+            raise _TryFailedError("the server sent another part than the one asked for")
+        return remote.size if match[2] == "*" else int(match[2])
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() else remote.size
+
+
+def _receive(response: Response, start: int, end: int | None, remote: RemoteFile, part: Path) -> None:
+    """Write an answer's bytes to the part from `start` on, showing progress."""
+    import requests
+    from tqdm import tqdm
+
+    have = start
+    broken = ""
+    with (
+        part.open("ab" if start else "wb") as file,
+        tqdm(
+            total=end,
+            initial=start,
+            desc=remote.path,
+            unit="B",
+            unit_scale=True,
+            unit_divisor=1024,
+            disable=not sys.stderr.isatty(),
+        ) as bar,
+    ):
+        try:
+            for chunk in response.iter_content(CHUNK_BYTES):
+                file.write(chunk)
+                file.flush()  # what has arrived stays even if this process is killed
+                have += len(chunk)
+                bar.update(len(chunk))
+                if remote.size is not None and have > remote.size:
+                    return  # not our file: no need to see how much longer it is
+        except requests.RequestException as error:
+            broken = f" ({list(_causes(error))[-1]})"
+    if not broken if end is None else have >= end:
+        return
+    total = "" if end is None else f" of {end:,}"
+    raise _TryFailedError(f"the connection broke after {have:,}{total} bytes{broken}")

@@ -1,0 +1,293 @@
+"""Tables from runs: one frame of values, then Markdown or LaTeX.
+
+Everything is computed from the per-query tables. Values are means over queries, then over subsets, each subset
+counting the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from pyarrow import ArrowException
+from tabulate import tabulate
+
+from hybrid_bench.errors import DataError, RequestError
+from hybrid_bench.languages import Setting
+from hybrid_bench.results import metadata_of, read_signatures
+
+__all__ = ["FORMATS", "Column", "Run", "TaskTable", "find_runs", "main_frame", "render"]
+
+FORMATS = ("markdown", "latex")
+
+
+@dataclass(frozen=True)
+class TaskTable:
+    """The per-query table of one task.
+
+    Attributes:
+        collection: Name of the collection.
+        frame: One row per query and subset (see `results.query_table`), without the lists of languages.
+        subsets: How many subsets of each setting are in it.
+    """
+
+    collection: str
+    frame: pd.DataFrame
+
+    @property
+    def subsets(self) -> Mapping[str, int]:
+        counts: dict[str, int] = self.frame.groupby("setting", observed=True)["subset"].nunique().to_dict()
+        return counts
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model's results, at one revision and with one set of options.
+
+    Attributes:
+        folder: Where they lie.
+        model: The model's name.
+        options: What was chosen besides, empty for the defaults.
+        tasks: The per-query tables by task.
+    """
+
+    folder: Path
+    model: str
+    options: Mapping[str, str]
+    tasks: Mapping[str, TaskTable]
+
+    @property
+    def label(self) -> str:
+        """Name for a table: the model, and its options where there are some."""
+        if not self.options:
+            return self.model
+        return f"{self.model} ({', '.join(f'{name}={value}' for name, value in self.options.items())})"
+
+
+def find_runs(paths: Sequence[Path]) -> list[Run]:
+    """The runs at these paths, in order; within a path, sorted by folder.
+
+    Args:
+        paths: Output folders of `run`, their ``results`` folders, or folders of single runs.
+
+    Raises:
+        RequestError: If a path holds no run.
+        DataError: If a per-query table cannot be read.
+    """
+    runs: dict[Path, Run] = {}
+    for path in paths:
+        folders = sorted({file.parent for file in _tables(path)})
+        if not folders:
+            raise RequestError(f"no run in {path}: `hybrid-bench run --output DIR` makes one")
+        for folder in folders:
+            runs.setdefault(folder.resolve(), _read(folder))
+    return list(runs.values())
+
+
+def _tables(path: Path) -> Iterator[Path]:
+    for pattern in ("", "*/*/", "*/*/experiments/*/", "results/*/*/", "results/*/*/experiments/*/"):
+        yield from path.glob(f"{pattern}*.queries.parquet")
+
+
+def _read(folder: Path) -> Run:
+    signatures = read_signatures(folder)
+    tasks: dict[str, TaskTable] = {}
+    model, options = folder.parent.name, {}
+    for file in sorted(folder.glob("*.queries.parquet")):
+        name = file.name.removesuffix(".queries.parquet")
+        if name not in signatures or not (folder / f"{name}.json").is_file():
+            continue  # interrupted before its result was written
+        try:
+            table = pq.read_table(file)
+        except (ArrowException, OSError) as error:
+            raise DataError(f"{file} is damaged ({error}): run the task again") from error
+        metadata = metadata_of(table)
+        model, options = metadata["model"], metadata["options"]
+        frame = table.drop_columns(["pool_languages", "rank_languages", "top_languages"]).to_pandas()
+        tasks[name] = TaskTable(metadata["collection"], frame)
+    return Run(folder, model, options, tasks)
+
+
+class Column(NamedTuple):
+    """A column of numbers.
+
+    Attributes:
+        key: Its name in the frame.
+        title: What stands above it.
+        group: What stands above several of them.
+        decimals: Digits after the point.
+        higher_is_better: Direction, for best and second.
+    """
+
+    key: str
+    title: str
+    group: str
+    decimals: int
+    higher_is_better: bool
+
+
+#: The main table: the paper's Tables 1 and 2 side by side.
+MAIN = (
+    *(Column(setting.value, setting.short, "mAP", 3, True) for setting in Setting),
+    Column("bias_rank_distance", "mean", "Rank distance", 1, False),
+    Column("bias_rank_distance_median", "median", "Rank distance", 1, False),
+)
+
+
+def main_frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """Rows of the main table: for each collection and run, mAP by setting and rank distance.
+
+    Returns:
+        Frame with columns ``collection``, ``model``, ``subsets`` (how many of each setting) and the keys of `MAIN`;
+        NaN where a run has no such subset, or a measure does not apply.
+    """
+    rows: list[dict[str, Any]] = []
+    collections = dict.fromkeys(table.collection for run in runs for table in run.tasks.values())
+    for collection in collections:
+        for run in runs:
+            tables = [table for table in run.tasks.values() if table.collection == collection]
+            if not tables:
+                continue
+            row: dict[str, Any] = {"collection": collection, "model": run.label, "subsets": {}}
+            for table in tables:
+                row["subsets"] |= table.subsets
+                row |= _means(table.frame)
+            rows.append(row)
+    return pd.DataFrame(rows, columns=["collection", "model", "subsets", *(column.key for column in MAIN)])
+
+
+def _means(frame: pd.DataFrame) -> dict[str, float]:
+    by_subset = frame.groupby(["setting", "subset"], observed=True)["ap"].mean()
+    means: dict[str, float] = by_subset.groupby("setting", observed=True).mean().to_dict()
+    pooled = frame[frame["setting"] == Setting.MULTILINGUAL.value]
+    if len(pooled):
+        distance = _rank_distance(pooled)
+        if distance is not None:
+            grouped = distance.groupby(pooled["subset"].astype(str))
+            means["bias_rank_distance"] = float(grouped.mean().mean())
+            means["bias_rank_distance_median"] = float(grouped.median().mean())
+    return means
+
+
+def _rank_distance(pooled: pd.DataFrame) -> pd.Series | None:
+    """Largest minus smallest rank per query, from the stored ranks; None where `bias.rank_distance` has none."""
+    from hybrid_bench.metrics import NOT_RETRIEVED
+
+    if (pooled["n_relevant"] < 2).any():
+        return None
+    last = pooled["ranks"].str[-1]
+    if (last == NOT_RETRIEVED).any():
+        return None
+    return last - pooled["ranks"].str[0]
+
+
+def render(frame: pd.DataFrame, columns: Sequence[Column], fmt: str) -> str:
+    """A table with the best value of each collection in bold and the second underlined, ties included.
+
+    Best and second are decided on the values as printed, so that two equal numbers are marked alike. A value that is
+    not there is a dash, and takes no part.
+
+    Args:
+        frame: From `main_frame`.
+        columns: What to print.
+        fmt: ``markdown`` or ``latex``.
+    """
+    if fmt not in FORMATS:
+        raise RequestError(f"unknown format '{fmt}': {', '.join(FORMATS)}")
+    marks = _MARKS[fmt]
+    texts = []
+    for _, group in frame.groupby("collection", sort=False):
+        cells = {column.key: _cells(group[column.key], column, marks) for column in columns}
+        for position, (_, row) in enumerate(group.iterrows()):
+            texts.append([row["collection"], row["model"], *(cells[column.key][position] for column in columns)])
+    return _latex(texts, columns) if fmt == "latex" else _markdown(texts, columns)
+
+
+class _Marks(NamedTuple):
+    best: str
+    second: str
+    missing: str
+
+
+_MARKS = {
+    "markdown": _Marks("**{}**", "<u>{}</u>", "-"),
+    "latex": _Marks(r"\textbf{{{}}}", r"\underline{{{}}}", "--"),
+}
+
+
+def _cells(values: pd.Series, column: Column, marks: _Marks) -> list[str]:
+    printed = [None if np.isnan(value) else f"{value:.{column.decimals}f}" for value in values]
+    ranked = sorted({float(text) for text in printed if text is not None}, reverse=column.higher_is_better)
+    cells = []
+    for text in printed:
+        if text is None:
+            cells.append(marks.missing)
+        elif len(ranked) > 1 and float(text) == ranked[0]:
+            cells.append(marks.best.format(text))
+        elif len(ranked) > 1 and float(text) == ranked[1]:
+            cells.append(marks.second.format(text))
+        else:
+            cells.append(text)
+    return cells
+
+
+def _arrow(column: Column, up: str, down: str) -> str:
+    return up if column.higher_is_better else down
+
+
+def _markdown(rows: Sequence[Sequence[str]], columns: Sequence[Column]) -> str:
+    header = ["Collection", "Model", *(f"{c.group} {c.title} {_arrow(c, '↑', '↓')}" for c in columns)]
+    escaped = [[cell.replace("|", r"\|") if place < 2 else cell for place, cell in enumerate(row)] for row in rows]
+    align = ("left", "left", *["right"] * len(columns))
+    return tabulate(escaped, headers=header, tablefmt="pipe", colalign=align, disable_numparse=True)
+
+
+def _latex(rows: Sequence[Sequence[str]], columns: Sequence[Column]) -> str:
+    groups: list[tuple[str, int, int]] = []
+    for place, column in enumerate(columns, start=3):
+        if groups and groups[-1][0] == column.group:
+            groups[-1] = (column.group, groups[-1][1], place)
+        else:
+            groups.append((column.group, place, place))
+    over = " & ".join(rf"\multicolumn{{{last - first + 1}}}{{c}}{{{name}}}" for name, first, last in groups)
+    rules = " ".join(rf"\cmidrule(lr){{{first}-{last}}}" for _, first, last in groups)
+    titles = " & ".join(f"{c.title} " + _arrow(c, r"$\uparrow$", r"$\downarrow$") for c in columns)
+    lines = [
+        r"\begin{tabular}{ll" + "r" * len(columns) + "}",
+        r"\toprule",
+        rf" & & {over} \\",
+        rules,
+        rf"Collection & Model & {titles} \\",
+    ]
+    previous = None
+    for collection, model, *cells in rows:
+        if collection != previous:
+            lines.append(r"\midrule")
+        shown = escape_latex(collection) if collection != previous else ""
+        lines.append(rf"{shown} & {escape_latex(model)} & {' & '.join(cells)} \\")
+        previous = collection
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+def escape_latex(text: str) -> str:
+    """Text that LaTeX prints as it stands."""
+    return "".join(_LATEX.get(character, character) for character in text)

@@ -1,0 +1,110 @@
+"""Finds the task files and registers their tasks with mteb.
+
+The files live in ``tasks/`` at the top of the repository, where they can be given to mteb almost unchanged. A wheel
+carries them inside this package; in a checkout this package looks there. They are reached through this registry, not by
+import: ``hybrid_bench.tasks.collections()``, or ``mteb.get_task("XQuAD-R-Pairs")`` after `register`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hybrid_bench.errors import RequestError
+
+if TYPE_CHECKING:
+    from hybrid_bench.retrieval import ParallelRetrieval
+
+__all__ = ["BENCHMARK", "collections", "register", "task_classes"]
+
+#: Name of the benchmark that all tasks make up.
+BENCHMARK = "HybridBench"
+
+_HERE = Path(__file__).parent
+_CHECKOUT = _HERE.parents[1] / "tasks"
+if not (_HERE / "xquad_r.py").exists() and _CHECKOUT.is_dir():
+    __path__.append(str(_CHECKOUT))
+
+
+@cache
+def task_classes() -> dict[str, type[ParallelRetrieval]]:
+    """Every task class of the task files, by the task's name."""
+    from hybrid_bench.retrieval import ParallelRetrieval
+
+    found: dict[str, type[ParallelRetrieval]] = {}
+    for module_info in sorted(pkgutil.iter_modules(__path__), key=lambda info: info.name):
+        module = importlib.import_module(f"{__name__}.{module_info.name}")
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, ParallelRetrieval) and value is not ParallelRetrieval:
+                found[value.metadata.name] = value
+    return found
+
+
+def collections() -> dict[str, tuple[type[ParallelRetrieval], ...]]:
+    """The tasks of every collection, by its name: first ``-Pairs``, then ``-Multilingual``."""
+    grouped: dict[str, tuple[type[ParallelRetrieval], ...]] = {}
+    for task in task_classes().values():
+        grouped[task.source.collection] = (*grouped.get(task.source.collection, ()), task)
+    return grouped
+
+
+def register() -> None:
+    """Make mteb know the tasks, the embedded models, and the benchmark ``HybridBench``. Doing it again changes nothing.
+
+    Raises:
+        RequestError: If mteb already has another task, model or benchmark of one of these names.
+    """
+    from mteb.models.model_implementations import MODEL_REGISTRY
+
+    from hybrid_bench.lexical import EMBEDDED
+
+    # By its full name: `mteb.get_tasks` as an attribute is the function, not the module.
+    tasks_module = importlib.import_module("mteb.get_tasks")
+    registry = tasks_module._TASKS_REGISTRY
+    for name, task in task_classes().items():
+        if registry.get(name, task) is not task:
+            raise RequestError(f"mteb already has a task named '{name}' ({registry[name].__module__}): remove one of them")
+    new = tuple(task for name, task in task_classes().items() if name not in registry)
+    registry.update({task.metadata.name: task for task in new})
+    tasks_module.TASK_LIST = (*tasks_module.TASK_LIST, *new)
+    for name, meta in EMBEDDED.items():
+        MODEL_REGISTRY.setdefault(name, meta())
+    _register_benchmark()
+
+
+def _register_benchmark() -> None:
+    from mteb.benchmarks.benchmark import Benchmark
+    from mteb.benchmarks.get_benchmark import _build_aliases_registry, _build_registry
+    from mteb.get_tasks import MTEBTasks
+
+    module = importlib.import_module("mteb.benchmarks.benchmarks")
+    known = _build_registry().get(BENCHMARK)
+    if known is not None:
+        if known is not getattr(module, "HYBRID_BENCH", None):
+            raise RequestError(f"mteb already has a benchmark named '{BENCHMARK}': remove one of them")
+        return
+    measured = [task for task in task_classes().values() if task.metadata.is_public]
+    module.HYBRID_BENCH = Benchmark(  # type: ignore[attr-defined] # how mteb's own benchmarks are found: by attribute
+        name=BENCHMARK,
+        tasks=MTEBTasks(task() for task in measured),
+        description=(
+            "Multilingual retrieval in every setting: within a language, across two languages, and over one pool of "
+            "all languages, with exact ranks at full depth and measures of language bias."
+        ),
+        reference="https://arxiv.org/abs/2408.10536",
+        citation=r"""
+@misc{elmahdy2024synergistic,
+  author = {Elmahdy, Adel and Lin, Sheng-Chieh and Ahmad, Amin},
+  eprint = {2408.10536},
+  archiveprefix = {arXiv},
+  title = {Synergistic Approach for Simultaneous Optimization of Monolingual, Cross-lingual, and Multilingual
+           Information Retrieval},
+  year = {2024},
+}
+""",
+    )
+    _build_registry.cache_clear()
+    _build_aliases_registry.cache_clear()
