@@ -8,13 +8,14 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from hybrid_bench import __version__
-from hybrid_bench.errors import HybridBenchError, RequestError
+from hybrid_bench.errors import DataError, HybridBenchError, RequestError
 
 __all__ = ["main"]
 
@@ -124,14 +125,18 @@ def _positive(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["mteb"]:
-        return _mteb(arguments[1:])
-    options = _parser().parse_args(arguments)
+    debug = False
     try:
-        return int(_COMMANDS[options.command](options))
+        if arguments[:1] == ["mteb"]:
+            return _mteb(arguments[1:])
+        options = _parser().parse_args(arguments)
+        debug = options.debug
+        code = int(_COMMANDS[options.command](options))
+        sys.stdout.flush()  # here, so that a reader who has gone is met here
+        return code
     except HybridBenchError as error:
-        if options.debug:
-            raise
+        if debug:
+            traceback.print_exc()
         print(f"hybrid-bench: {error}", file=sys.stderr)
         return 2 if isinstance(error, RequestError) else 1
     except KeyboardInterrupt:
@@ -191,7 +196,10 @@ def _report(options: argparse.Namespace) -> int:
     if options.out is None:
         print(text, end="")
     else:
-        options.out.write_text(text, encoding="utf-8")
+        try:
+            options.out.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"cannot write {options.out} ({error.strerror}); choose another with --out") from error
     return 0
 
 
@@ -214,7 +222,8 @@ def _models(options: argparse.Namespace) -> int:
 
     from hybrid_bench.lexical import EMBEDDED
 
-    names = [name for name in [*EMBEDDED, *sorted(set(MODEL_REGISTRY) - set(EMBEDDED))] if options.contains in name]
+    known = [*EMBEDDED, *sorted(set(MODEL_REGISTRY) - set(EMBEDDED))]
+    names = [name for name in known if options.contains.casefold() in name.casefold()]
     if not names:
         raise RequestError(f"no model known by name has '{options.contains}' in it")
     print("\n".join(names))
@@ -228,7 +237,7 @@ def _mteb(arguments: list[str]) -> int:
     from hybrid_bench.tasks import register
 
     register()
-    sys.argv = ["hybrid-bench mteb", *arguments]
+    sys.argv = ["hybrid-bench mteb", *(arguments or ["--help"])]
     with mteb_saving_tables():
         mteb_main()
     return 0
@@ -236,6 +245,8 @@ def _mteb(arguments: list[str]) -> int:
 
 def _quiet() -> None:
     """Let through what concerns the person at the terminal: not other packages' notes to programmers."""
+    import bm25s  # noqa: F401 # it sets its own level when it is imported: first that, then ours
+
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     logging.getLogger("mteb").setLevel(logging.ERROR)
     logging.getLogger("bm25s").setLevel(logging.WARNING)

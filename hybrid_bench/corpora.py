@@ -255,11 +255,13 @@ def load_lareqa(
 
 
 class _Hashable:
-    """A source as a cache key: compared by what it is called and pinned to."""
+    """A source as a cache key: compared by all that decides what is read, and whether it is accepted."""
 
     def __init__(self, source: LareqaSource) -> None:
         self.source = source
-        self.key = (source.collection, source.revision, tuple(file.sha256 for file in source.files.values()))
+        files = tuple((code, file.path, file.sha256) for code, file in source.files.items())
+        counts = tuple((source.candidates[code], source.questions[code]) for code in source.files)
+        self.key = (source.collection, source.revision, files, counts, source.root)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Hashable) and self.key == other.key
@@ -348,7 +350,7 @@ def _read_lareqa(path: Path, passage: PassageText) -> _File:
     """One file, checked field by field; `DataError` names the place of the first thing that is wrong."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{path}: not a JSON file ({error}); it may be truncated: fetch it again") from error
     candidates: dict[str, str] = {}
     questions: list[_Question] = []
@@ -385,10 +387,20 @@ def _read_lareqa(path: Path, passage: PassageText) -> _File:
 
 
 def _field(holder: Any, name: str, kind: type[T], where: str) -> T:
-    value = holder.get(name) if isinstance(holder, dict) else None
+    if not isinstance(holder, dict):
+        raise DataError(f"{where}: should be an object with '{name}', found {_short(holder)}")
+    if name not in holder:
+        raise DataError(f"{where}: '{name}' is missing, found only {', '.join(map(repr, holder)) or 'an empty object'}")
+    value = holder[name]
     if not isinstance(value, kind):
-        raise DataError(f"{where}: '{name}' should be a {kind.__name__}, found {str(value)[:40]!r}")
+        raise DataError(f"{where}: '{name}' should be a {kind.__name__}, found {_short(value)}")
     return value
+
+
+def _short(value: Any) -> str:
+    """A wrong value as it stands in the file, cut so that the message stays one line."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def _sentence_breaks(breaks: Sequence[Any], context: str, where: str) -> list[tuple[int, int]]:
@@ -400,7 +412,7 @@ def _sentence_breaks(breaks: Sequence[Any], context: str, where: str) -> list[tu
                 pairs.append((start, end))
             case _:
                 raise DataError(
-                    f"{where}: sentence break {entry!r} is not a [start, end) within {len(context)} characters"
+                    f"{where}: sentence break {_short(entry)} is not a [start, end) within {len(context)} characters"
                 )
     return pairs
 
@@ -408,13 +420,18 @@ def _sentence_breaks(breaks: Sequence[Any], context: str, where: str) -> list[tu
 def _answer_sentence(qa: Any, breaks: Sequence[tuple[int, int]], context: str, where: str) -> int:
     """Position of the one sentence whose [start, end) holds the answer's start."""
     answers = _field(qa, "answers", list, where)
-    start = answers[0].get("answer_start") if answers and isinstance(answers[0], dict) else None
-    if not isinstance(start, int):
-        raise DataError(f"{where}: no answer with an 'answer_start'")
+    if not answers:
+        raise DataError(f"{where}: 'answers' is empty")
+    start = _field(answers[0], "answer_start", int, f"{where}.answers[0]")
+    text = _field(answers[0], "text", str, f"{where}.answers[0]")
     holders = [position for position, (begin, end) in enumerate(breaks) if begin <= start < end]
     if len(holders) != 1:
         raise DataError(
             f"{where}: the answer starts at {start}, which {len(holders)} of the {len(breaks)} sentences hold "
             f"(paragraph of {len(context)} characters)"
+        )
+    if not context.startswith(text, start):
+        raise DataError(
+            f"{where}: the answer {_short(text)} is not what stands at {start}: {_short(context[start:][: len(text)])}"
         )
     return holders[0]

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -357,22 +358,23 @@ class DenseScores:
         if passages.similarity is Similarity.COSINE:
             prepared = _normalised(prepared)
         self._queries = _padded(prepared, block_rows).to(passages.vectors.device)
-        self._buffer = torch.empty(block_rows, 0)
+        self._local = threading.local()
 
     def __call__(self, rows: slice, columns: slice) -> Matrix:
-        """See `ranks.ScoreBlocks`. The result is valid until the next call."""
+        """See `ranks.ScoreBlocks`. The result is valid until the same thread's next call."""
         import torch
 
         vectors = self._passages.vectors
         width = columns.stop - columns.start
         blocks = -(-width // BLOCK_COLUMNS)
-        if self._buffer.shape[1] < blocks * BLOCK_COLUMNS:
-            self._buffer = torch.empty(self._block_rows, blocks * BLOCK_COLUMNS)
+        buffer = getattr(self._local, "buffer", None)
+        if buffer is None or buffer.shape[1] < blocks * BLOCK_COLUMNS:
+            buffer = self._local.buffer = torch.empty(self._block_rows, blocks * BLOCK_COLUMNS)
         queries = self._queries[rows.start : rows.start + self._block_rows]
         for block in range(blocks):
             start = columns.start + block * BLOCK_COLUMNS
             passages = vectors[start : start + BLOCK_COLUMNS]
-            out = self._buffer[:, block * BLOCK_COLUMNS : (block + 1) * BLOCK_COLUMNS]
+            out = buffer[:, block * BLOCK_COLUMNS : (block + 1) * BLOCK_COLUMNS]
             if self._passages.similarity is Similarity.MODEL:
                 assert self._model is not None
                 out.copy_(torch.as_tensor(self._model.similarity(queries, passages)))
@@ -380,7 +382,7 @@ class DenseScores:
                 torch.mm(queries, passages.T, out=out)
             else:
                 out.copy_(queries @ passages.T)
-        scores = self._buffer.numpy()
+        scores: Matrix = buffer.numpy()
         copies, originals = self._passages.copies(columns)
         scores[:, copies] = scores[:, originals]
         return scores[: rows.stop - rows.start, :width]

@@ -21,6 +21,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -36,15 +37,15 @@ BLOCK_ROWS = 256
 BLOCK_COLUMNS = 4096
 #: So many columns are kept at once; a larger pool is streamed in pieces of this size.
 PIECE_COLUMNS = 16 * BLOCK_COLUMNS
-#: Rows that one task of the thread pool handles: their keys stay in the second-level cache.
-_TILE_ROWS = 32
+#: Scores that one task of the thread pool handles: few enough to stay in the cache, enough to be worth a task.
+_TILE_SCORES = 32 * 13_000
 
 Scores = NDArray[np.float32]
 Keys = NDArray[np.int64]
 
 
 class ScoreBlocks(Protocol):
-    """Scores of every passage for every query, computed block by block on demand."""
+    """Scores of every passage for every query, computed block by block on demand, from several threads."""
 
     def __call__(self, rows: slice, columns: slice) -> Scores:
         """Scores, float32, of the queries `rows` (at most `BLOCK_ROWS`) for the passages `columns`.
@@ -126,13 +127,23 @@ def count_above(
     starts = range(0, n_queries, block_rows)
     cuts = np.searchsorted(targets.row, [*starts, n_queries])
     count = _count_block if pool.size <= piece_columns else _count_block_in_pieces
-    with ThreadPoolExecutor(threads or _usable_cpus()) as executor:
-        for start, a, b in zip(starts, cuts, cuts[1:], strict=False):
-            rows = slice(start, min(start + block_rows, n_queries))
-            wanted = Targets(targets.row[a:b] - np.int32(start), targets.column[a:b])
-            above[a:b], top[rows] = count(scores, rows, wanted, pool, piece_columns, executor)
-            if progress:
-                progress(rows.stop - rows.start)
+
+    def count_rows(start: int, a: int, b: int) -> int:
+        rows = slice(start, min(start + block_rows, n_queries))
+        wanted = Targets(targets.row[a:b] - np.int32(start), targets.column[a:b])
+        above[a:b], top[rows] = count(scores, rows, wanted, pool, piece_columns)
+        return rows.stop - rows.start
+
+    with _one_torch_thread(), ThreadPoolExecutor(threads or _usable_cpus()) as executor:
+        jobs = [executor.submit(count_rows, *job) for job in zip(starts, cuts, cuts[1:], strict=False)]
+        try:
+            for job in jobs:
+                done = job.result()
+                if progress:
+                    progress(done)
+        finally:
+            for job in jobs:  # after an error, or an interrupt, the rest need not be done
+                job.cancel()
     return RankCounts(above, top)
 
 
@@ -211,35 +222,30 @@ class _Part(NamedTuple):
 
 
 def _count_block(
-    scores: ScoreBlocks, rows: slice, wanted: Targets, pool: _Pool, _: int, executor: ThreadPoolExecutor
+    scores: ScoreBlocks, rows: slice, wanted: Targets, pool: _Pool, _: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
     """Count in a pool that fits into memory: every score is computed once."""
     everything = slice(0, pool.size)
     values = scores(rows, everything)
     parts = list(pool.parts(everything))
-
-    def count_tile(tile: slice, a: int, b: int) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
-        tile_values = values[tile]
-        row = wanted.row[a:b] - np.int32(tile.start)
-        column = wanted.column[a:b]
-        above, top, tied = _count_scores(tile_values, row, column, parts, pool)
+    above = np.empty((len(wanted), len(pool.bounds) - 1), dtype=np.int32)
+    top = np.empty((len(values), pool.k), dtype=np.int8)
+    for tile, targets in _tiles(len(values), pool.size, wanted):
+        row = wanted.row[targets] - np.int32(tile.start)
+        column = wanted.column[targets]
+        above[targets], top[tile], tied = _count_scores(values[tile], row, column, parts, pool)
         if tied.any():
             # The rows with ties again, on keys.
+            keys = _keys(values[tile][tied], pool.id_rank)
             again = tied[row]
-            keys = _keys(tile_values[tied], pool.id_rank)
-            row_of = np.cumsum(tied) - 1
-            target_row = row_of[row[again]]
-            above[again], best = _count_keys(keys, target_row, keys[target_row, column[again]], parts, pool)
-            top[tied] = pool.segment_of_rank[_id_rank(best[:, ::-1])]
-        return above, top
-
-    jobs = [executor.submit(count_tile, *job) for job in _tiles(len(values), wanted)]
-    counted = [job.result() for job in jobs]
-    return np.concatenate([above for above, _ in counted]), np.concatenate([top for _, top in counted])
+            key_row = (np.cumsum(tied) - 1)[row[again]]
+            above[targets][again], best = _count_keys(keys, key_row, keys[key_row, column[again]], parts, pool)
+            top[tile][tied] = pool.segment_of_rank[_id_rank(best[:, ::-1])]
+    return above, top
 
 
 def _count_block_in_pieces(
-    scores: ScoreBlocks, rows: slice, wanted: Targets, pool: _Pool, piece_columns: int, executor: ThreadPoolExecutor
+    scores: ScoreBlocks, rows: slice, wanted: Targets, pool: _Pool, piece_columns: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
     """Count in a pool that does not fit: first read the targets' scores, then stream all pieces and add up."""
     pieces = [slice(start, min(start + piece_columns, pool.size)) for start in range(0, pool.size, piece_columns)]
@@ -255,26 +261,24 @@ def _count_block_in_pieces(
     for piece in pieces:
         values = scores(rows, piece)
         parts = list(pool.parts(piece))
-        id_rank = pool.id_rank[piece]
-
-        def count_tile(tile: slice, a: int, b: int) -> tuple[NDArray[np.int32], Keys]:
-            keys = _keys(values[tile], id_rank)  # noqa: B023 - every job of a piece is done before the next piece
-            row = wanted.row[a:b] - np.int32(tile.start)
-            return _count_keys(keys, row, target_keys[a:b], parts, pool)  # noqa: B023 - as above
-
-        jobs = [executor.submit(count_tile, *job) for job in _tiles(n_rows, wanted)]
-        counted = [job.result() for job in jobs]
-        above += np.concatenate([counts for counts, _ in counted])
-        best = _largest(np.concatenate([best, np.concatenate([top for _, top in counted])], axis=1), pool.k)
+        tops = []
+        for tile, targets in _tiles(n_rows, piece.stop - piece.start, wanted):
+            keys = _keys(values[tile], pool.id_rank[piece])
+            row = wanted.row[targets] - np.int32(tile.start)
+            counts, top = _count_keys(keys, row, target_keys[targets], parts, pool)
+            above[targets] += counts
+            tops.append(top)
+        best = _largest(np.concatenate([best, np.concatenate(tops)], axis=1), pool.k)
     return above, pool.segment_of_rank[_id_rank(best[:, ::-1])]
 
 
-def _tiles(n_rows: int, wanted: Targets) -> list[tuple[slice, int, int]]:
-    """Cut the rows of a block into tiles, each with the range of its targets."""
-    starts = range(0, n_rows, _TILE_ROWS)
+def _tiles(n_rows: int, n_columns: int, wanted: Targets) -> list[tuple[slice, slice]]:
+    """Cut the rows of a block into tiles that fit the cache, each with its targets."""
+    height = max(8, _TILE_SCORES // n_columns)
+    starts = range(0, n_rows, height)
     edges = np.searchsorted(wanted.row, [*starts, n_rows])
     return [
-        (slice(start, min(start + _TILE_ROWS, n_rows)), int(a), int(b))
+        (slice(start, min(start + height, n_rows)), slice(int(a), int(b)))
         for start, a, b in zip(starts, edges, edges[1:], strict=False)
     ]
 
@@ -287,22 +291,25 @@ def _count_scores(
     Returns:
         Counts (targets, segments), top segments (rows, k), and the rows where a tie makes either of them doubtful.
     """
-    padded, slot = _pad(row, values[row, column], len(values))
+    value = values[row, column]
+    padded, slot = _pad(row, value, len(values))
     above = np.empty((len(row), len(pool.bounds) - 1), dtype=np.int32)
-    not_below = np.zeros(len(row), dtype=np.int32)
+    tied = np.zeros(len(values), dtype=bool)
     tails, labels = [], []
-    for segment, ascending in _sorted_parts(values, parts):
+    for (segment, columns), ascending in zip(parts, _sorted_parts(values, parts), strict=True):
         _check_finite(ascending)
         width = ascending.shape[1]
-        above[:, segment] = width - _search(ascending, padded, right=True)[row, slot]
-        not_below += width - _search(ascending, padded, right=False)[row, slot]
-        if pool.in_top[segment]:
+        not_above = _search(ascending, padded)[row, slot]
+        above[:, segment] = width - not_above
+        # Where the target itself stands, one other of the same score is a tie; elsewhere, one at all.
+        equal = not_above - 1 - (column >= columns.start) * (column < columns.stop)
+        tied[row[(equal >= 0) & (ascending[row, np.maximum(equal, 0)] == value)]] = True
+        if pool.in_top[segment] and pool.in_top.sum() > 1:
             # One more than k, to see whether the last place is tied.
             tails.append(ascending[:, -(pool.k + 1) :].copy())
             labels.append(np.full(tails[-1].shape[1], segment, dtype=np.int32))
-    # A target is not below itself; if anything else is neither below nor above it, there is a tie.
-    tied = np.zeros(len(values), dtype=bool)
-    tied[row[not_below - above.sum(axis=1) > 1]] = True
+    if pool.in_top.sum() == 1:  # nothing to find out about the top
+        return above, np.full((len(values), pool.k), np.argmax(pool.in_top), dtype=np.int8), tied
     best = _largest(_keys(np.concatenate(tails, axis=1), np.concatenate(labels)), pool.k + 1)
     same_score = (best[:, 1:] >> 32) == (best[:, :-1] >> 32)
     tied |= (same_score & (best[:, 1:] != best[:, :-1])).any(axis=1)
@@ -323,43 +330,42 @@ def _count_keys(
     padded, slot = _pad(row, target_keys, len(keys))
     above = np.zeros((len(row), len(pool.bounds) - 1), dtype=np.int32)
     tails = [np.empty((len(keys), 0), dtype=np.int64)]
-    for segment, ascending in _sorted_parts(keys, parts):
+    for (segment, _), ascending in zip(parts, _sorted_parts(keys, parts), strict=True):
         _check_finite(_scores(ascending[:, [0, -1]]))
-        above[:, segment] = ascending.shape[1] - _search(ascending, padded, right=True)[row, slot]
+        above[:, segment] = ascending.shape[1] - _search(ascending, padded)[row, slot]
         if pool.in_top[segment]:
             tails.append(ascending[:, -pool.k :].copy())
     return above, _largest(np.concatenate(tails, axis=1), pool.k)
 
 
-def _sorted_parts(values: Scores | Keys, parts: Sequence[_Part]) -> Iterator[tuple[int, Any]]:
-    """Each segment with its columns of `values`, sorted in every row; valid until the next is asked for.
+def _sorted_parts(values: Scores | Keys, parts: Sequence[_Part]) -> Iterator[Any]:
+    """The columns of `values` that belong to each part, sorted in every row; valid until the next is asked for.
 
     All of them are sorted in one piece of memory: fresh memory for each would cost as much as the sorting.
     """
     widest = max(columns.stop - columns.start for _, columns in parts)
     scratch = np.empty(len(values) * widest, dtype=values.dtype)
-    for segment, columns in parts:
+    for _, columns in parts:
         chosen = values[:, columns]
         ascending = scratch[: chosen.size].reshape(chosen.shape)
         ascending[...] = chosen
         ascending.sort(axis=1)
-        yield segment, ascending
+        yield ascending
 
 
-def _search(ascending: Scores | Keys, wanted: Scores | Keys, *, right: bool) -> NDArray[np.int32]:
-    """`numpy.searchsorted` in every row at once, which numpy itself cannot do.
+def _search(ascending: Scores | Keys, wanted: Scores | Keys) -> NDArray[np.int32]:
+    """In every row, how many entries are not above each value (`numpy.searchsorted` takes only one row).
 
     Args:
         ascending: (rows, columns), each row sorted.
         wanted: (rows, n), the values to look for in each row.
-        right: Count what is not above the value, rather than what is below it.
 
     Returns:
         Array (rows, n).
     """
     import torch  # here, since torch takes a second to import and little else in this file needs it
 
-    found = torch.searchsorted(torch.from_numpy(ascending), torch.from_numpy(wanted), right=right, out_int32=True)
+    found = torch.searchsorted(torch.from_numpy(ascending), torch.from_numpy(wanted), right=True, out_int32=True)
     return found.numpy()  # type: ignore[no-any-return] # torch's stubs say Any
 
 
@@ -414,6 +420,23 @@ def _check_finite(ascending: Scores) -> None:
     if not np.isfinite(ends).all():
         bad = ends[~np.isfinite(ends)][0]
         raise ModelError(f"a score is {bad}: the model's embeddings or its similarity are not finite numbers")
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Let torch use one thread in each of our threads.
+
+    Each thread computes and counts blocks of its own, which keeps all processors busy without waiting for each other.
+    And a product that one thread computes has the same bits whatever the number of threads.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _usable_cpus() -> int:

@@ -81,17 +81,25 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
     """
     runs: dict[Path, Run] = {}
     for path in paths:
-        folders = sorted({file.parent for file in _tables(path)})
-        if not folders:
-            raise RequestError(f"no run in {path}: `hybrid-bench run --output DIR` makes one")
-        for folder in folders:
-            runs.setdefault(folder.resolve(), _read(folder))
+        found = [_read(folder) for folder in sorted({file.parent for file in _tables(path)})]
+        finished = [run for run in found if run.tasks]
+        if not finished:
+            raise RequestError(
+                f"no run in {path}: `hybrid-bench run --output DIR` makes one"
+                + (", and ends those that were interrupted there" if found else "")
+            )
+        for run in finished:
+            runs.setdefault(run.folder.resolve(), run)
     return list(runs.values())
 
 
 def _tables(path: Path) -> Iterator[Path]:
-    for pattern in ("", "*/*/", "*/*/experiments/*/", "results/*/*/", "results/*/*/experiments/*/"):
-        yield from path.glob(f"{pattern}*.queries.parquet")
+    single = list(path.glob("*.queries.parquet"))
+    if single:  # what lies further down in a run's folder, superseded or with other options, is another run
+        yield from single
+        return
+    for pattern in ("*/*/", "*/*/experiments/*/", "results/*/*/", "results/*/*/experiments/*/"):
+        yield from (file for file in path.glob(f"{pattern}*.queries.parquet") if "superseded" not in file.parts[-3:])
 
 
 def _read(folder: Path) -> Run:
@@ -222,14 +230,16 @@ _MARKS = {
 
 def _cells(values: pd.Series, column: Column, marks: _Marks) -> list[str]:
     printed = [None if np.isnan(value) else f"{value:.{column.decimals}f}" for value in values]
-    ranked = sorted({float(text) for text in printed if text is not None}, reverse=column.higher_is_better)
+    present = [float(text) for text in printed if text is not None]
+    # One value alone is neither best nor second.
+    ranked = sorted(set(present), reverse=column.higher_is_better) if len(present) > 1 else []
     cells = []
     for text in printed:
         if text is None:
             cells.append(marks.missing)
-        elif len(ranked) > 1 and float(text) == ranked[0]:
+        elif float(text) in ranked[:1]:
             cells.append(marks.best.format(text))
-        elif len(ranked) > 1 and float(text) == ranked[1]:
+        elif float(text) in ranked[1:2]:
             cells.append(marks.second.format(text))
         else:
             cells.append(text)

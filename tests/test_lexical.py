@@ -220,7 +220,7 @@ class TestScorer:
             "OMP_NUM_THREADS": "2",
             "PYTHONHASHSEED": "12345",
             "PYTHONIOENCODING": "utf-8",
-            "PYTHONPATH": str(Path(hybrid_bench.__path__[0]).parent),
+            "PYTHONPATH": os.pathsep.join([str(Path(hybrid_bench.__path__[0]).parent), *sys.path]),
         }
         done = subprocess.run(
             [sys.executable, "-c", program],

@@ -71,7 +71,8 @@ def register() -> None:
     registry.update({task.metadata.name: task for task in new})
     tasks_module.TASK_LIST = (*tasks_module.TASK_LIST, *new)
     for name, meta in EMBEDDED.items():
-        MODEL_REGISTRY.setdefault(name, meta())
+        if MODEL_REGISTRY.setdefault(name, meta()) != meta():
+            raise RequestError(f"mteb already has another model named '{name}': remove one of them")
     _register_benchmark()
 
 

@@ -1,0 +1,160 @@
+"""Our evaluation against mteb's own, through `mteb.evaluate`, on real XQuAD-R.
+
+The reference is the same task with the `_evaluate_subset` of its superclass: mteb encodes the subset, takes the first
+1,000 passages of every query, and asks pytrec_eval. Both sides compute in float32, in products of different shapes, so
+passages whose scores are closer than that is exact may change places. Which queries these are is decided by neither
+side but by scores in float64: a query is *close* if one of its relevant passages is within 1e-6 of another passage.
+All others must agree to the last digit, query by query; the close ones are counted, and so are those of them that do
+differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import mteb
+import numpy as np
+import pytest
+from datasets import Dataset
+from helpers import meta_of, static_model, task_of, texts_of
+from mteb._create_dataloaders import create_dataloader
+from mteb.abstasks.retrieval import AbsTaskRetrieval
+from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
+from mteb.types import PromptType
+from numpy.typing import NDArray
+
+from hybrid_bench.corpora import Collection
+from hybrid_bench.lexical import CharNgramEncoder
+from hybrid_bench.metrics import K_VALUES, per_query
+from hybrid_bench.retrieval import ParallelRetrieval
+
+from helpers import relevant_ranks
+
+SUBSETS = {
+    "XQuAD-R-Pairs": ["en-en", "th-th", "zh-zh", "ar-de", "es-en", "ru-el", "vi-hi"],
+    "XQuAD-R-Multilingual": ["de"],
+}
+#: Scores closer than this may be ordered either way.
+GAP = 1e-6
+#: What the keys of a subset may differ by, where no close query differs; mteb rounds to five decimals.
+TOLERANCE = 1e-5
+
+
+def superclass_path(task: ParallelRetrieval) -> tuple[ParallelRetrieval, dict[str, dict[str, dict[str, float]]]]:
+    """The same task evaluated by mteb's code, and where it leaves pytrec_eval's scores by subset and query id."""
+    recorded: dict[str, dict[str, dict[str, float]]] = {}
+
+    def task_specific_scores(self: Any, scores: Any, qrels: Any, results: Any, hf_split: str, hf_subset: str) -> Any:
+        recorded[hf_subset] = scores
+        # mteb wants the main score, which its own evaluation does not have; it is not compared.
+        return {"map": -1.0}
+
+    members = {"_evaluate_subset": AbsTaskRetrieval._evaluate_subset, "task_specific_scores": task_specific_scores}
+    reference = cast("ParallelRetrieval", type("Reference", (type(task),), members)())
+    reference.hf_subsets, reference.options = task.hf_subsets, task.options
+    return reference, recorded
+
+
+def subset_scores(model: Any, task: ParallelRetrieval) -> dict[str, dict[str, Any]]:
+    result = mteb.evaluate(model, task, cache=None, co2_tracker=False, show_progress_bar=False)
+    return {scores["hf_subset"]: scores for scores in result.task_results[0].scores["test"]}
+
+
+def exact_embeddings(model: Any, task: ParallelRetrieval, texts: tuple[str, ...], role: PromptType) -> Any:
+    """Unit vectors in float64, one text at a time as far as our engine and mteb's searching go: neither is used."""
+    rows = Dataset.from_dict({"id": [str(row) for row in range(len(texts))], "text": list(texts)})
+    inputs = create_dataloader(rows, task_metadata=task.metadata, prompt_type=role, batch_size=256)
+    vectors = model.encode(
+        inputs, task_metadata=task.metadata, hf_split="test", hf_subset="en", prompt_type=role, show_progress_bar=False
+    )
+    exact = np.asarray(vectors, dtype=np.float64)
+    return exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
+
+
+def close_queries(model: Any, task: ParallelRetrieval, subset: str, collection: Collection) -> NDArray[np.bool_]:
+    """Queries with a relevant passage that stands within `GAP` of another passage."""
+    query, pool = task.pool_of(subset)
+    queries = exact_embeddings(model, task, collection.queries[query].texts, PromptType.query)
+    passages = [exact_embeddings(model, task, collection.passages[code].texts, PromptType.document) for code in pool]
+    scores = queries @ np.concatenate(passages).T
+    start = dict(zip(pool, np.cumsum([0, *(len(vectors) for vectors in passages)]), strict=False))
+    judgments = collection.queries[query].judgments
+    close = np.zeros(len(queries), dtype=bool)
+    for row, language, passage in zip(judgments.query, judgments.language, judgments.passage, strict=True):
+        code = collection.languages[language]
+        if code in start:
+            target = scores[row, start[code] + passage]
+            close[row] |= np.count_nonzero(np.abs(scores[row] - target) < GAP) > 1
+    return close
+
+
+NAMES = {"map_at": "map_cut", "ndcg_at": "ndcg_cut", "recall_at": "recall", "precision_at": "P", "hit_rate_at": "success"}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two evaluations of a subset agree."""
+
+    subset: str
+    queries: int
+    close: int
+    differ: int
+    largest: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.subset:6}  {self.queries} queries, {self.close} with a gap under {GAP:g}, of which {self.differ} "
+            f"differ; largest difference of a key {self.largest:.2e}"
+        )
+
+
+def compare(
+    model: Any, task: ParallelRetrieval, subset: str, ours: dict[str, Any], theirs: dict[str, Any], by_query: Any
+) -> Agreement:
+    """Assert that a subset's keys and its queries' scores agree as the module says."""
+    collection = task.read_collection()
+    table = task.tables[subset].to_pandas()
+    mine = per_query(relevant_ranks(task.tables[subset]))
+    ids = dict(zip(collection.queries[subset[:2]].question_ids, collection.queries[subset[:2]].ids, strict=True))
+    order = [ids[question] for question in table["question_id"]]
+    differences = {
+        f"{name}_{k}": np.abs(
+            mine[f"{name}_{k}"] - np.array([by_query[query][f"{theirs_name}_{k}"] for query in order])
+        )
+        for name, theirs_name in NAMES.items()
+        for k in K_VALUES
+    }
+    close = close_queries(model, task, subset, collection)
+    differs = np.max(list(differences.values()), axis=0) > 1e-9
+    assert not (differs & ~close).any(), f"{subset}: {np.flatnonzero(differs & ~close)} differ without being close"
+    shared = sorted(set(ours) & set(theirs) - {"map", "main_score", "hf_subset", "languages", "mteb_version"})
+    assert len(shared) == 6 * len(K_VALUES)
+    largest = 0.0
+    for key in shared:
+        # A reciprocal rank is 1, 1/2, ...: it is not among pytrec_eval's scores by query.
+        moved = differences[key].mean() if key in differences else differs.mean()
+        largest = max(largest, abs(ours[key] - theirs[key]))
+        assert abs(ours[key] - theirs[key]) <= TOLERANCE + moved, (subset, key, ours[key], theirs[key])
+    return Agreement(subset, len(order), int(close.sum()), int(differs.sum()), largest)
+
+
+@pytest.mark.parametrize("kind", ["static", "char-ngram"])
+def test_every_shared_key_agrees_with_mteb(
+    kind: str, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collection = task_of("XQuAD-R-Pairs", data_dir=data_dir).read_collection()
+    model: Any = CharNgramEncoder()
+    if kind == "static":
+        model = SentenceTransformerEncoderWrapper(static_model(texts_of(collection), dimension=128))
+        model.mteb_model_meta = meta_of("tests/static")
+    for name, subsets in SUBSETS.items():
+        task = task_of(name, subsets, data_dir=data_dir)
+        reference, by_query = superclass_path(task)
+        ours, theirs = subset_scores(model, task), subset_scores(model, reference)
+        assert set(ours) == set(theirs) == set(subsets)
+        for subset in subsets:
+            agreement = compare(model, task, subset, ours[subset], theirs[subset], by_query[subset])
+            with capsys.disabled():
+                print(f"\n{kind:10} {agreement}", end="")

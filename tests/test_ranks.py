@@ -1,0 +1,313 @@
+"""Counting against the definition of a rank, on scores that are hard to rank, and that nothing else changes a rank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from reference import SCORES, above_by_definition, order_by_definition, random_ids
+
+from hybrid_bench import ranks
+from hybrid_bench.corpora import Collection, Passages
+from hybrid_bench.errors import ModelError
+from hybrid_bench.ranks import BLOCK_ROWS, RankCounts, Targets, count_above, top_columns
+
+Scores = NDArray[np.float32]
+
+#: Ends of the segments of 130 passages.
+LAYOUTS: dict[str, Sequence[int]] = {
+    "one": [130],
+    "one passage, then the rest": [1, 130],
+    "uneven": [7, 40, 41, 130],
+    "with an empty one": [0, 50, 50, 130],
+    "many": list(range(5, 131, 5)),
+}
+
+
+class Blocks:
+    """A score matrix as `ScoreBlocks`: what it gave is overwritten by the next call, as `DenseScores` does it."""
+
+    def __init__(self, matrix: Scores, piece_columns: int | None = None) -> None:
+        self.matrix = matrix
+        self.piece_columns = piece_columns or max(1, matrix.shape[1])
+        self.buffer = np.empty(0, dtype=np.float32)
+
+    def __call__(self, rows: slice, columns: slice) -> Scores:
+        assert columns.start % self.piece_columns == 0
+        assert columns.stop - columns.start <= self.piece_columns
+        self.buffer.fill(12345.0)
+        self.buffer = self.matrix[rows, columns].copy()
+        return self.buffer
+
+
+def id_ranks_of(ids: Sequence[str]) -> NDArray[np.int32]:
+    """Numbers that order passages as their ids do, with gaps, for nothing says that they follow each other."""
+    place = {passage: 3 * number + 5 for number, passage in enumerate(sorted(ids, key=str.encode))}
+    return np.array([place[passage] for passage in ids], dtype=np.int32)
+
+
+def random_targets(rng: np.random.Generator, n_queries: int, n_columns: int) -> Targets:
+    """Up to nine targets of each query, in any order of columns; every third query has none."""
+    rows, columns = [], []
+    for row in range(n_queries):
+        n = 0 if row % 3 == 1 else int(rng.integers(1, 10))
+        rows += [row] * n
+        columns += rng.choice(n_columns, size=n, replace=False).tolist()
+    return Targets(np.array(rows, dtype=np.int32), np.array(columns, dtype=np.int64))
+
+
+def expected_above(matrix: Scores, ids: Sequence[str], targets: Targets, segments: Sequence[int]) -> list[list[int]]:
+    lines = matrix.tolist()
+    return [
+        above_by_definition(lines[row], ids, column, segments)
+        for row, column in zip(targets.row.tolist(), targets.column.tolist(), strict=True)
+    ]
+
+
+def expected_top(matrix: Scores, ids: Sequence[str], segments: Sequence[int], top_of: Sequence[int], k: int) -> Scores:
+    segment = np.repeat(np.arange(len(segments)), np.diff([0, *segments]))
+    wanted = np.isin(segment, top_of)
+    lists = [[segment[x] for x in order_by_definition(line, ids) if wanted[x]][:k] for line in matrix.tolist()]
+    return np.array(lists).reshape(len(matrix), -1)
+
+
+class Case:
+    """90 queries, three tiles of a block, and 130 passages with random ids and targets."""
+
+    def __init__(self, scores: str, seed: int = 0) -> None:
+        rng = np.random.default_rng([seed, *scores.encode()])
+        self.matrix = SCORES[scores](rng, (90, 130))
+        self.ids = random_ids(rng, 130)
+        self.targets = random_targets(rng, 90, 130)
+
+    def count(
+        self,
+        segments: Sequence[int],
+        *,
+        top_of: Sequence[int] | None = None,
+        top_k: int = 20,
+        block_rows: int = BLOCK_ROWS,
+        piece_columns: int = 130,
+        threads: int | None = None,
+    ) -> RankCounts:
+        return count_above(
+            Blocks(self.matrix, piece_columns),
+            len(self.matrix),
+            self.targets,
+            segments,
+            id_ranks_of(self.ids),
+            top_of=top_of,
+            top_k=top_k,
+            block_rows=block_rows,
+            piece_columns=piece_columns,
+            threads=threads,
+        )
+
+
+class TestCountAbove:
+    @pytest.mark.parametrize("piece_columns", [130, 64, 13], ids=lambda width: f"pieces of {width}")
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    @pytest.mark.parametrize("scores", SCORES)
+    def test_equals_the_definition(self, scores: str, layout: str, piece_columns: int) -> None:
+        case, segments = Case(scores), LAYOUTS[layout]
+        counts = case.count(segments, piece_columns=piece_columns)
+        assert counts.above.dtype == np.int32
+        assert counts.top.dtype == np.int8
+        assert counts.above.tolist() == expected_above(case.matrix, case.ids, case.targets, segments)
+        everything = range(len(segments))
+        np.testing.assert_array_equal(counts.top, expected_top(case.matrix, case.ids, segments, everything, 20))
+
+    @pytest.mark.parametrize("scores", ["continuous", "four values", "two decimals", "zeros of both signs"])
+    @pytest.mark.parametrize(("block_rows", "threads"), [(1, 1), (7, 3), (32, 2), (33, 8), (90, 1), (1000, 2)])
+    def test_block_rows_and_threads_change_nothing(self, scores: str, block_rows: int, threads: int) -> None:
+        case, segments = Case(scores), LAYOUTS["uneven"]
+        expected = case.count(segments)
+        for piece_columns in (130, 26):
+            counts = case.count(segments, block_rows=block_rows, threads=threads, piece_columns=piece_columns)
+            np.testing.assert_array_equal(counts.above, expected.above, strict=True)
+            np.testing.assert_array_equal(counts.top, expected.top, strict=True)
+
+    @pytest.mark.parametrize("piece_columns", [130, 26])
+    @pytest.mark.parametrize("scores", ["continuous", "four values", "all equal"])
+    @pytest.mark.parametrize("top_of", [[0], [1, 3], [2], [3, 0], [0, 1, 2, 3]])
+    def test_top_of_some_segments(self, scores: str, top_of: Sequence[int], piece_columns: int) -> None:
+        case, segments = Case(scores), LAYOUTS["uneven"]
+        counts = case.count(segments, top_of=top_of, piece_columns=piece_columns)
+        np.testing.assert_array_equal(counts.top, expected_top(case.matrix, case.ids, segments, top_of, 20))
+        np.testing.assert_array_equal(counts.above, case.count(segments).above)
+
+    @pytest.mark.parametrize("piece_columns", [130, 26])
+    @pytest.mark.parametrize("top_k", [0, 1, 2, 129, 130, 131, 1000])
+    def test_the_top_is_as_long_as_asked_or_as_the_pool(self, top_k: int, piece_columns: int) -> None:
+        case, segments = Case("two decimals"), LAYOUTS["uneven"]
+        counts = case.count(segments, top_k=top_k, piece_columns=piece_columns)
+        assert counts.top.shape == (90, min(top_k, 130))
+        expected = expected_top(case.matrix, case.ids, segments, range(4), top_k)
+        np.testing.assert_array_equal(counts.top, expected)
+
+    @pytest.mark.parametrize("piece_columns", [130, 26])
+    def test_no_top_of_an_empty_segment(self, piece_columns: int) -> None:
+        case, segments = Case("two decimals"), LAYOUTS["with an empty one"]
+        counts = case.count(segments, top_of=[0, 2], piece_columns=piece_columns)
+        assert counts.top.shape == (90, 0)
+        assert counts.above.tolist() == expected_above(case.matrix, case.ids, case.targets, segments)
+
+    def test_a_tie_at_the_end_of_the_top_is_broken_by_id(self) -> None:
+        """The last place is tied with passages further down than the one that is looked at beyond the end."""
+        matrix = np.zeros((1, 60), dtype=np.float32)
+        matrix[0, :3] = [3, 2, 1]
+        segments = [30, 60]
+        for seed in range(20):
+            ids = random_ids(np.random.default_rng(seed), 60)
+            nothing = Targets(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64))
+            counts = count_above(Blocks(matrix), 1, nothing, segments, id_ranks_of(ids), top_k=5)
+            np.testing.assert_array_equal(counts.top, expected_top(matrix, ids, segments, range(2), 5))
+
+    @pytest.mark.parametrize("piece_columns", [130, 26])
+    def test_without_targets_there_is_still_a_top(self, piece_columns: int) -> None:
+        case, segments = Case("two decimals"), LAYOUTS["uneven"]
+        expected = case.count(segments).top
+        case.targets = Targets(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64))
+        counts = case.count(segments, piece_columns=piece_columns)
+        assert counts.above.shape == (0, 4)
+        np.testing.assert_array_equal(counts.top, expected)
+
+    def test_without_queries(self) -> None:
+        nothing = Targets(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64))
+        matrix = np.empty((0, 10), dtype=np.float32)
+        counts = count_above(Blocks(matrix), 0, nothing, [4, 10], np.arange(10, dtype=np.int32), top_k=3)
+        assert counts.above.shape == (0, 2)
+        assert counts.top.shape == (0, 3)
+
+    def test_a_passage_can_be_a_target_twice(self) -> None:
+        case, segments = Case("two decimals"), LAYOUTS["uneven"]
+        once = case.count(segments).above
+        case.targets = Targets(np.repeat(case.targets.row, 2), np.repeat(case.targets.column, 2))
+        np.testing.assert_array_equal(case.count(segments).above, np.repeat(once, 2, axis=0))
+
+    def test_progress_adds_up_to_the_queries(self) -> None:
+        case = Case("continuous")
+        done: list[int] = []
+        count_above(
+            Blocks(case.matrix),
+            90,
+            case.targets,
+            [130],
+            id_ranks_of(case.ids),
+            block_rows=32,
+            progress=done.append,
+        )
+        assert done == [32, 32, 26]
+
+    # A machine makes NaN of both signs: inf - inf has the sign bit set on x86.
+    @pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf], ids=["nan", "-nan", "inf", "-inf"])
+    @pytest.mark.parametrize("piece_columns", [130, 26])
+    @pytest.mark.parametrize("scores", ["continuous", "four values"])
+    @pytest.mark.parametrize(("row", "column"), [(0, 0), (1, 70), (89, 129)])
+    def test_a_score_that_is_not_a_number_is_refused(
+        self, scores: str, row: int, column: int, piece_columns: int, bad: float
+    ) -> None:
+        case = Case(scores)
+        case.matrix[row, column] = bad
+        with pytest.raises(ModelError, match=f"a score is {abs(bad) if bad != -np.inf else bad}: the model's"):
+            case.count(LAYOUTS["uneven"], piece_columns=piece_columns)
+
+    def test_sums_over_segments_are_the_counts_of_a_larger_pool(self) -> None:
+        case = Case("two decimals")
+        apart = case.count([7, 40, 41, 130]).above
+        np.testing.assert_array_equal(case.count([40, 130]).above, np.add.reduceat(apart, [0, 2], axis=1))
+        np.testing.assert_array_equal(case.count([130]).above[:, 0], apart.sum(axis=1))
+
+    def test_large_pools_are_streamed_unless_told_otherwise(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        rng = np.random.default_rng(1)
+        n = ranks.PIECE_COLUMNS + 5000
+        matrix = np.round(rng.uniform(-1, 1, (3, n)), 4).astype(np.float32)
+        column = rng.integers(n, size=9)
+        targets = Targets(np.repeat(np.arange(3, dtype=np.int32), 3), column)
+        order = rng.permutation(n).astype(np.int32)
+        counts = count_above(Blocks(matrix, ranks.PIECE_COLUMNS), 3, targets, [100, n], order, top_k=10)
+        top = top_columns(Blocks(matrix, ranks.PIECE_COLUMNS), 3, order, 10)
+        for number, (row, c) in enumerate(zip(targets.row, targets.column, strict=True)):
+            before = (matrix[row] > matrix[row, c]) | ((matrix[row] == matrix[row, c]) & (order > order[c]))
+            assert counts.above[number].tolist() == [before[:100].sum(), before[100:].sum()]
+        expected = np.lexsort((-np.broadcast_to(order, matrix.shape), -matrix), axis=1)[:, :10]
+        np.testing.assert_array_equal(top, expected)
+        np.testing.assert_array_equal(counts.top, expected >= 100)
+
+
+class TestTopColumns:
+    @pytest.mark.parametrize("k", [1, 5, 130, 500])
+    @pytest.mark.parametrize("scores", SCORES)
+    def test_equals_the_definition(self, scores: str, k: int) -> None:
+        case = Case(scores)
+        top = top_columns(Blocks(case.matrix), 90, id_ranks_of(case.ids), k)
+        assert top.tolist() == [order_by_definition(line, case.ids)[:k] for line in case.matrix.tolist()]
+
+    def test_in_several_blocks_and_pieces(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ranks, "BLOCK_ROWS", 32)
+        monkeypatch.setattr(ranks, "PIECE_COLUMNS", 26)
+        case = Case("two decimals")
+        top = top_columns(Blocks(case.matrix, 26), 90, id_ranks_of(case.ids), 40)
+        assert top.tolist() == [order_by_definition(line, case.ids)[:40] for line in case.matrix.tolist()]
+
+    @pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf], ids=["nan", "-nan", "inf", "-inf"])
+    def test_a_score_that_is_not_a_number_is_refused(self, bad: float) -> None:
+        case = Case("continuous")
+        case.matrix[40, 70] = bad
+        with pytest.raises(ModelError, match="a score is -?(nan|inf): the model's"):
+            top_columns(Blocks(case.matrix), 90, id_ranks_of(case.ids), 3)
+
+
+class TestTieRule:
+    #: In ascending order of their UTF-8 bytes. UTF-16 would put the last before the one in front of it, a locale "a"
+    #: before "B" and "é" before "z", and a comparison of numbers "10" behind "9".
+    IDS = ("", "1", "10", "9", "B", "B ", "a", "z", "é", "ß中", "中", "\uffee", "\U00010348")
+
+    def test_at_equal_score_the_greater_id_in_utf8_comes_first(self) -> None:
+        rng = np.random.default_rng(0)
+        columns = rng.permutation(len(self.IDS))
+        # one passage of each language in turn, so that ids have to be compared across languages
+        by_language = {code: sorted(columns[start::2]) for start, code in enumerate(("ar", "de"))}
+        collection = Collection(
+            name="ids",
+            languages=("ar", "de"),
+            passages={
+                code: Passages(code, tuple(self.IDS[c] for c in chosen), ("same text",) * len(chosen))
+                for code, chosen in by_language.items()
+            },
+            queries={},
+            paragraph_cluster={},
+            article_cluster={},
+            revision="1",
+            sha256="",
+        )
+        id_ranks = np.concatenate([collection.id_ranks[code] for code in collection.languages])
+        ids = [passage for code in collection.languages for passage in collection.passages[code].ids]
+        matrix = np.zeros((1, len(ids)), dtype=np.float32)
+        targets = Targets(np.zeros(len(ids), dtype=np.int32), np.arange(len(ids), dtype=np.int64))
+        counts = count_above(Blocks(matrix), 1, targets, [len(ids)], id_ranks)
+        place = dict(zip(ids, counts.above[:, 0].tolist(), strict=True))
+        assert sorted(ids, key=place.__getitem__, reverse=True) == list(self.IDS)
+        assert [ids[column] for column in top_columns(Blocks(matrix), 1, id_ranks, 100)[0]] == list(self.IDS[::-1])
+
+    def test_a_passage_never_stands_before_itself(self) -> None:
+        matrix = np.full((1, 1), 0.5, dtype=np.float32)
+        targets = Targets(np.zeros(1, dtype=np.int32), np.zeros(1, dtype=np.int64))
+        for segments in ([1], [0, 1], [1, 1]):
+            assert count_above(Blocks(matrix), 1, targets, segments, np.zeros(1, dtype=np.int32)).above.sum() == 0
+
+    def test_relabelling_changes_only_ties(self) -> None:
+        tied, free = Case("four values"), Case("continuous")
+        for case, changes in ((tied, True), (free, False)):
+            before = case.count([130]).above
+            case.ids = [passage[::-1] for passage in case.ids]
+            assert (case.count([130]).above != before).any() == changes
+
+
+def test_targets_know_their_number() -> None:
+    targets = Targets(np.zeros(4, dtype=np.int32), np.arange(4, dtype=np.int64))
+    assert len(targets) == 4
+    assert len(replace(targets, row=targets.row[:3])) == 3
