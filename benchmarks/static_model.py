@@ -1,4 +1,4 @@
-"""A static embedding model trained on the spot: a real encoder for benchmarks and tests where no weights are at hand."""
+"""A static embedding model trained on the spot: a real encoder where no weights are at hand."""
 
 from __future__ import annotations
 

@@ -29,7 +29,8 @@ def rank_distance(ranks: RelevantRanks) -> NDArray[np.float64] | None:
     # Sorted by rank within a query: the first is the best, the last the worst.
     last = np.cumsum(ranks.n_relevant) - 1
     first = np.concatenate([[0], last[:-1] + 1])
-    return (ranks.rank[last].astype(np.int64) - ranks.rank[first]).astype(np.float64)
+    distance: NDArray[np.float64] = ranks.rank[last].astype(np.float64) - ranks.rank[first]
+    return distance
 
 
 def bias_measures(ranks: RelevantRanks) -> dict[str, float]:

@@ -41,7 +41,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = _Parser(
         prog="hybrid-bench",
@@ -60,21 +60,60 @@ def _parser() -> argparse.ArgumentParser:
         description="Evaluate models on tasks, as far as results are not there already, and show the table.",
         epilog="example:\n  hybrid-bench run --models hybrid_bench/bm25 my-checkpoint/ --tasks XQuAD-R --data-dir data",
     )
-    run.add_argument("--models", nargs="+", metavar="M", help="mteb or hub names, folders of saved models, or embedded models (default: the two embedded ones, on the demo collection)")
-    run.add_argument("--tasks", nargs="+", metavar="T", help="collections or single tasks (default: XQuAD-R; without --models: HybridDemo)")
+    run.add_argument(
+        "--models",
+        nargs="+",
+        metavar="M",
+        help="mteb or hub names, folders of saved models, embedded models (default: the embedded two, on the demo)",
+    )
+    run.add_argument(
+        "--tasks",
+        nargs="+",
+        metavar="T",
+        help="collections or single tasks (default: XQuAD-R; without --models: HybridDemo)",
+    )
     run.add_argument("--settings", nargs="+", default=[], metavar="S", help="of mono, cross, multi (default: all)")
-    run.add_argument("--languages", nargs="+", default=[], metavar="L", help="codes of query languages and of pairs (default: all)")
-    run.add_argument("--pool-languages", nargs="+", default=[], metavar="L", help="languages of the multilingual pool (default: all)")
-    run.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="where results are kept (default: runs)")
-    run.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with the data sets (default: HYBRID_BENCH_DATA, else download)")
+    run.add_argument(
+        "--languages", nargs="+", default=[], metavar="L", help="codes of query languages and of pairs (default: all)"
+    )
+    run.add_argument(
+        "--pool-languages", nargs="+", default=[], metavar="L", help="languages of the multilingual pool (default: all)"
+    )
+    run.add_argument(
+        "--output", type=Path, default=Path("runs"), metavar="DIR", help="where results are kept (default: runs)"
+    )
+    run.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder with the data sets (default: HYBRID_BENCH_DATA, else download)",
+    )
     run.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps (default: the best there is)")
     run.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="texts per batch (default: 32)")
-    run.add_argument("--passage", choices=["sentence", "sentence+context"], default="sentence", help="what stands for a candidate (default: sentence)")
-    run.add_argument("--rerank", type=Path, metavar="RUN", help="for cross-encoders: folder of the run whose model gives the candidates")
+    run.add_argument(
+        "--passage",
+        choices=["sentence", "sentence+context"],
+        default="sentence",
+        help="what stands for a candidate (default: sentence)",
+    )
+    run.add_argument(
+        "--rerank",
+        type=Path,
+        metavar="RUN",
+        help="for cross-encoders: folder of the run whose model gives the candidates",
+    )
     run.add_argument("--top-k", type=_positive, metavar="K", help="how many candidates to rerank")
-    run.add_argument("--overwrite-strategy", choices=["only-missing", "always", "never", "only-cache"], default="only-missing", metavar="S", help="mteb's: only-missing, always, never or only-cache (default: only-missing)")
+    run.add_argument(
+        "--overwrite-strategy",
+        choices=["only-missing", "always", "never", "only-cache"],
+        default="only-missing",
+        metavar="S",
+        help="mteb's: only-missing, always, never or only-cache (default: only-missing)",
+    )
     run.add_argument("--embedding-cache", type=Path, metavar="DIR", help="keep embeddings on disk here")
-    run.add_argument("--format", choices=["markdown", "latex"], default="markdown", help="of the table (default: markdown)")
+    run.add_argument(
+        "--format", choices=["markdown", "latex"], default="markdown", help="of the table (default: markdown)"
+    )
 
     report = commands.add_parser(
         "report",
@@ -249,7 +288,8 @@ def _quiet() -> None:
 
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     logging.getLogger("mteb").setLevel(logging.ERROR)
-    logging.getLogger("bm25s").setLevel(logging.WARNING)
+    for talkative in ("bm25s", "huggingface_hub", "transformers", "sentence_transformers"):
+        logging.getLogger(talkative).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(mteb|sentence_transformers|transformers|torch|datasets)\b.*")
 
 

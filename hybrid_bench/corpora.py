@@ -386,6 +386,9 @@ def _read_lareqa(path: Path, passage: PassageText) -> _File:
     return _File(candidates, questions)
 
 
+_KINDS = {list: "a list", str: "a string", int: "an integer"}
+
+
 def _field(holder: Any, name: str, kind: type[T], where: str) -> T:
     if not isinstance(holder, dict):
         raise DataError(f"{where}: should be an object with '{name}', found {_short(holder)}")
@@ -393,7 +396,7 @@ def _field(holder: Any, name: str, kind: type[T], where: str) -> T:
         raise DataError(f"{where}: '{name}' is missing, found only {', '.join(map(repr, holder)) or 'an empty object'}")
     value = holder[name]
     if not isinstance(value, kind):
-        raise DataError(f"{where}: '{name}' should be a {kind.__name__}, found {_short(value)}")
+        raise DataError(f"{where}: '{name}' should be {_KINDS[kind]}, found {_short(value)}")
     return value
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +31,16 @@ if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.models.models_protocols import EncoderProtocol
 
-__all__ = ["DenseScores", "EmbeddingCache", "Embeddings", "Role", "Similarity", "progress_bar", "prompt_of", "similarity_of"]
+__all__ = [
+    "DenseScores",
+    "EmbeddingCache",
+    "Embeddings",
+    "Role",
+    "Similarity",
+    "progress_bar",
+    "prompt_of",
+    "similarity_of",
+]
 
 Matrix = NDArray[np.float32]
 
@@ -84,8 +92,11 @@ class EmbeddingCache:
                 if not path.exists():
                     self._fill(path, texts, encode)
         except OSError as error:
-            raise DataError(f"cannot write the embedding cache {self.folder} ({error}); choose another folder") from error
-        return np.load(path, mmap_mode="r")
+            raise DataError(
+                f"cannot write the embedding cache {self.folder} ({error}); choose another folder"
+            ) from error
+        rows: Matrix = np.load(path, mmap_mode="r")
+        return rows
 
     @staticmethod
     def _fill(path: Path, texts: Sequence[str], encode: Callable[[Sequence[str]], Iterator[Matrix]]) -> None:
@@ -96,16 +107,14 @@ class EmbeddingCache:
             rows = np.lib.format.open_memmap(part, mode="r+")
         for block in encode(texts[done:]):
             if rows is None:
-                rows = np.lib.format.open_memmap(
-                    part, mode="w+", dtype=np.float32, shape=(len(texts), block.shape[1])
-                )
+                rows = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=(len(texts), block.shape[1]))
             rows[done : done + len(block)] = block
             rows.flush()
             done += len(block)
             # Only what the state says is trusted, and it is written after the rows it speaks of.
             state.with_suffix(".tmp").write_text(json.dumps({"rows": done}))
             state.with_suffix(".tmp").replace(state)
-        os.replace(part, path)
+        part.replace(path)
         state.unlink()
 
 
@@ -239,7 +248,9 @@ class Embeddings:
         block = torch.as_tensor(vectors).detach().to("cpu", torch.float32).numpy()
         expected = f"({len(texts)}, {self._dimension or 'dimension'})"
         if block.ndim != 2 or len(block) != len(texts) or self._dimension not in (None, block.shape[1]):
-            raise ModelError(f"{name} returned embeddings of shape {block.shape} for {len(texts)} texts, not {expected}")
+            raise ModelError(
+                f"{name} returned embeddings of shape {block.shape} for {len(texts)} texts, not {expected}"
+            )
         finite = np.isfinite(block).all(axis=1)
         if not finite.all():
             bad = texts[int(np.argmin(finite))]

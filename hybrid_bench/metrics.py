@@ -64,7 +64,7 @@ class RelevantRanks:
     @property
     def n_relevant(self) -> NDArray[np.int64]:
         """Number of relevant passages of each query, retrieved or not."""
-        return np.bincount(self.query, minlength=self.n_queries)
+        return np.asarray(np.bincount(self.query, minlength=self.n_queries), dtype=np.int64)
 
     @property
     def place(self) -> NDArray[np.int64]:
@@ -93,7 +93,7 @@ def per_query(ranks: RelevantRanks, k_values: Sequence[int] = K_VALUES) -> dict[
     np.minimum.at(first_rank, query[retrieved], rank[retrieved])
 
     def total(values: Scores) -> Scores:
-        return np.bincount(query, weights=values, minlength=n)
+        return np.asarray(np.bincount(query, weights=values, minlength=n), dtype=np.float64)
 
     scores = {"map": total(precision) / n_relevant}
     within = {k: ranks.rank <= k for k in k_values}
@@ -114,11 +114,13 @@ def _ideal(ranks: RelevantRanks, k: int) -> Scores:
     by_gain = np.lexsort((-ranks.gain, ranks.query))
     place = ranks.place  # queries are contiguous in both orders, so the places are the same
     value = np.where(place <= k, ranks.gain[by_gain] / np.log2(place + 1), 0.0)
-    return np.bincount(ranks.query, weights=value, minlength=ranks.n_queries)
+    return np.asarray(np.bincount(ranks.query, weights=value, minlength=ranks.n_queries), dtype=np.float64)
 
 
 def measures(ranks: RelevantRanks, k_values: Sequence[int] = K_VALUES) -> dict[str, float]:
-    """Mean over queries of every measure of `per_query`, and ``accuracy``, mteb's other name for ``recall_at_1``."""
+    """Mean over queries of every measure of `per_query`, and ``accuracy``, mteb's other name for ``recall_at_1``.
+
+    Without 1 among the cut-offs there is no ``accuracy``.
+    """
     means = {name: float(scores.mean()) for name, scores in per_query(ranks, k_values).items()}
-    means["accuracy"] = means["recall_at_1"]
-    return means
+    return means | ({"accuracy": means["recall_at_1"]} if "recall_at_1" in means else {})

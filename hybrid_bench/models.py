@@ -15,9 +15,14 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Mapping
+import os
+import socket
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from hybrid_bench.errors import HybridBenchError, ModelError, RequestError
 from hybrid_bench.languages import did_you_mean
@@ -99,7 +104,8 @@ def load(meta: ModelMeta, device: str | None = None) -> MTEBModels:
         ModelError: If it cannot be loaded: not on disk and no network, a package missing, or a broken file.
     """
     try:
-        model = meta.load_model(device=device)
+        with _offline_if_unreachable():
+            model = meta.load_model(device=device)
     except HybridBenchError:
         raise
     except Exception as error:  # whatever a loader of mteb's or of the model's own code may raise
@@ -122,6 +128,26 @@ def with_options(model: Any, options: Mapping[str, Any]) -> None:
         model.mteb_model_meta = meta.model_copy(update={"experiment_kwargs": merged})
 
 
+@contextmanager
+def _offline_if_unreachable() -> Iterator[None]:
+    """Where the hub's name does not resolve, look in the local cache only, rather than try again for a minute."""
+    from huggingface_hub import constants
+
+    host = urlsplit(constants.ENDPOINT).hostname
+    behind_proxy = any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"))
+    if constants.HF_HUB_OFFLINE or behind_proxy or host is None:
+        yield
+        return
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = False
+
+
 def _near(name: str, known: list[str]) -> str:
     clause = did_you_mean(name, known)
     return clause if clause.startswith("did") else "`hybrid-bench models` lists them"
@@ -131,7 +157,7 @@ def _folder_meta(folder: Path) -> ModelMeta:
     from mteb.models.model_meta import ModelMeta, ScoringFunction
 
     kind, config = _kind_of(folder)
-    similarity = config.get("similarity_fn_name")
+    similarity = str(config.get("similarity_fn_name"))
     known = {function.value: function for function in ScoringFunction}
     return ModelMeta.create_empty(
         overwrites={
@@ -140,7 +166,9 @@ def _folder_meta(folder: Path) -> ModelMeta:
             "loader": _load_folder,
             "loader_kwargs": {"folder": str(folder.resolve()), "kind": kind},
             "model_type": [_KINDS[kind][2]],
-            "similarity_fn_name": known.get(similarity, ScoringFunction.COSINE) if kind == "SentenceTransformer" else None,
+            "similarity_fn_name": known.get(similarity, ScoringFunction.COSINE)
+            if kind == "SentenceTransformer"
+            else None,
             "framework": ["Sentence Transformers", "PyTorch"],
             "open_weights": True,
         }
@@ -171,7 +199,11 @@ def _load_folder(name: str, revision: str | None = None, device: str | None = No
 
     class_name, wrapper_name, _ = _KINDS[kind]
     model = getattr(importlib.import_module("sentence_transformers"), class_name)(str(folder), device=device, **kwargs)
-    wrapped: MTEBModels = getattr(wrappers, wrapper_name)(model)
+    with warnings.catch_warnings():
+        # mteb's wrappers call what mteb and sentence-transformers have deprecated: no concern of who loads a model.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        wrapped: MTEBModels = getattr(wrappers, wrapper_name)(model)
     return wrapped
 
 
@@ -180,7 +212,8 @@ def _hub_meta(name: str) -> ModelMeta:
     import mteb
 
     try:
-        meta = mteb.get_model_meta(name, fetch_from_hf=True)
+        with _offline_if_unreachable():
+            meta = mteb.get_model_meta(name, fetch_from_hf=True)
     except Exception as error:  # hub, network and parsing errors are of many kinds
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(f"cannot look up '{name}' on the model hub: {first_line}; {_hint(name)}") from error

@@ -26,7 +26,7 @@ from hybrid_bench.encode import (
 )
 from hybrid_bench.lexical import BM25, BM25Scorer
 from hybrid_bench.metrics import NOT_RETRIEVED, RelevantRanks
-from hybrid_bench.ranks import RankCounts, ScoreBlocks, Targets, count_above, top_columns
+from hybrid_bench.ranks import ScoreBlocks, Targets, count_above, top_columns
 
 __all__ = ["PoolRanks", "Ranker", "ranks_in_results"]
 
@@ -99,6 +99,8 @@ class Ranker:
             wanted: For each query language, the languages of all the passages that any of its pools will need.
         """
         todo = {code: languages for code, languages in wanted.items() if not self._covers(code, languages)}
+        if not todo:
+            return
         if isinstance(self.source, _DenseSource):
             self.source.encode(list(todo), sorted({code for languages in todo.values() for code in languages}))
         with progress_bar(sum(len(self.collection.queries[code]) for code in todo), "Ranking", "queries") as bar:
@@ -217,9 +219,7 @@ class _DenseSource:
         self.embeddings.encode(Role.PASSAGE, {code: collection.passages[code].texts for code in pool_languages})
 
     def scores(self, query_language: str, languages: Sequence[str]) -> tuple[ScoreBlocks, NDArray[np.int64]]:
-        queries, row = self.embeddings.rows(
-            Role.QUERY, query_language, self.collection.queries[query_language].texts
-        )
+        queries, row = self.embeddings.rows(Role.QUERY, query_language, self.collection.queries[query_language].texts)
         if self._prepared is None or self._prepared[0] != tuple(languages):
             self._prepared = (tuple(languages), self._prepare(queries, languages))
         return DenseScores(queries, self._prepared[1], self.embeddings.model), row
@@ -227,7 +227,7 @@ class _DenseSource:
     def _prepare(self, queries: Matrix, languages: Sequence[str]) -> PreparedPassages:
         vectors = []
         first: dict[tuple[str, str], int] = {}
-        original = []
+        original: list[int] = []
         for code in languages:
             texts = self.collection.passages[code].texts
             matrix, row = self.embeddings.rows(Role.PASSAGE, code, texts)

@@ -32,7 +32,7 @@ from hybrid_bench.errors import ModelError
 
 __all__ = ["BLOCK_COLUMNS", "BLOCK_ROWS", "RankCounts", "ScoreBlocks", "Targets", "count_above", "top_columns"]
 
-#: Shape of a block of scores. 256 x 4,096 float32 are 4 MB: large enough for a fast product, small enough for the cache.
+#: Shape of a block of scores. 256 x 4,096 float32 are 4 MB: large enough for a fast product, and it fits the cache.
 BLOCK_ROWS = 256
 BLOCK_COLUMNS = 4096
 #: So many columns are kept at once; a larger pool is streamed in pieces of this size.
@@ -158,19 +158,25 @@ def top_columns(scores: ScoreBlocks, n_queries: int, id_ranks: NDArray[np.int32]
 
     Returns:
         int64 (queries, k), positions of the passages in the pool.
+
+    Raises:
+        ModelError: If a score is NaN or infinite.
     """
     size = len(id_ranks)
     pool = _Pool.of([size], id_ranks, [0], k)
     column_of_rank = np.argsort(pool.id_rank)
     top = np.empty((n_queries, pool.k), dtype=np.int64)
-    for start in range(0, n_queries, BLOCK_ROWS):
-        rows = slice(start, min(start + BLOCK_ROWS, n_queries))
-        best = np.empty((rows.stop - start, 0), dtype=np.int64)
-        for first in range(0, size, PIECE_COLUMNS):
-            piece = slice(first, min(first + PIECE_COLUMNS, size))
-            keys = _keys(scores(rows, piece), pool.id_rank[piece])
-            best = _largest(np.concatenate([best, keys], axis=1), pool.k)
-        top[rows] = column_of_rank[_id_rank(best[:, ::-1])]
+    with _one_torch_thread():  # as `count_above`, for the same bits
+        for start in range(0, n_queries, BLOCK_ROWS):
+            rows = slice(start, min(start + BLOCK_ROWS, n_queries))
+            best = np.empty((rows.stop - start, 0), dtype=np.int64)
+            for first in range(0, size, PIECE_COLUMNS):
+                piece = slice(first, min(first + PIECE_COLUMNS, size))
+                values = scores(rows, piece)
+                _check_finite(np.stack([values.min(axis=1), values.max(axis=1)], axis=1))
+                keys = _keys(values, pool.id_rank[piece])
+                best = _largest(np.concatenate([best, keys], axis=1), pool.k)
+            top[rows] = column_of_rank[_id_rank(best[:, ::-1])]
     return top
 
 
@@ -293,9 +299,10 @@ def _count_scores(
     """
     value = values[row, column]
     padded, slot = _pad(row, value, len(values))
-    above = np.empty((len(row), len(pool.bounds) - 1), dtype=np.int32)
+    above = np.zeros((len(row), len(pool.bounds) - 1), dtype=np.int32)
     tied = np.zeros(len(values), dtype=bool)
-    tails, labels = [], []
+    tails = [np.empty((len(values), 0), dtype=np.float32)]
+    labels = [np.empty(0, dtype=np.int32)]
     for (segment, columns), ascending in zip(parts, _sorted_parts(values, parts), strict=True):
         _check_finite(ascending)
         width = ascending.shape[1]
@@ -314,7 +321,7 @@ def _count_scores(
     same_score = (best[:, 1:] >> 32) == (best[:, :-1] >> 32)
     tied |= (same_score & (best[:, 1:] != best[:, :-1])).any(axis=1)
     # A tie across the end of the list may reach further down than the one passage that is seen here.
-    if best.shape[1] > pool.k:
+    if best.shape[1] > pool.k > 0:
         tied |= same_score[:, 0]
     return above, _id_rank(best[:, ::-1][:, : pool.k]).astype(np.int8), tied
 
@@ -333,7 +340,7 @@ def _count_keys(
     for (segment, _), ascending in zip(parts, _sorted_parts(keys, parts), strict=True):
         _check_finite(_scores(ascending[:, [0, -1]]))
         above[:, segment] = ascending.shape[1] - _search(ascending, padded)[row, slot]
-        if pool.in_top[segment]:
+        if pool.in_top[segment] and pool.k:
             tails.append(ascending[:, -pool.k :].copy())
     return above, _largest(np.concatenate(tails, axis=1), pool.k)
 
@@ -366,7 +373,7 @@ def _search(ascending: Scores | Keys, wanted: Scores | Keys) -> NDArray[np.int32
     import torch  # here, since torch takes a second to import and little else in this file needs it
 
     found = torch.searchsorted(torch.from_numpy(ascending), torch.from_numpy(wanted), right=True, out_int32=True)
-    return found.numpy()  # type: ignore[no-any-return] # torch's stubs say Any
+    return found.numpy()
 
 
 def _pad(row: NDArray[np.int32], value: Scores | Keys, n_rows: int) -> tuple[Scores | Keys, NDArray[np.int64]]:
@@ -408,6 +415,8 @@ def _id_rank(keys: Keys) -> NDArray[np.int64]:
 
 def _largest(keys: Keys, k: int) -> Keys:
     """The k largest keys of each row (all, if there are fewer), ascending."""
+    if k == 0:
+        return keys[:, :0]
     extra = keys.shape[1] - k
     if extra > 0:
         keys = np.partition(keys, extra, axis=1)[:, extra:]

@@ -24,7 +24,10 @@ def report(paths: Sequence[Path], fmt: str = "markdown") -> str:
     """
     frame = main_frame(find_runs(paths))
     table = render(frame, MAIN, fmt)
-    notes = [_note(collection, group["subsets"].tolist()) for collection, group in frame.groupby("collection", sort=False)]
+    notes = [
+        _note(str(collection), group["subsets"].tolist())
+        for collection, group in frame.groupby("collection", sort=False)
+    ]
     mark = "% " if fmt == "latex" else ""
     lines = [
         "mAP at full depth and rank distance (largest minus smallest rank of a query's parallel answers in the "

@@ -19,7 +19,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -173,12 +173,16 @@ class RunCache(ResultCache):
             with tempfile.NamedTemporaryFile(dir=self.cache_path, prefix=".writable"):
                 pass
         except OSError as error:
-            raise DataError(f"cannot write to the output folder {cache_path} ({error}); choose another with --output") from error
+            raise DataError(
+                f"cannot write to the output folder {cache_path} ({error}); choose another with --output"
+            ) from error
         self._tasks: dict[str, Recorded] = {task.metadata.name: task for task in tasks if hasattr(task, "tables")}
         self._kept: dict[Path, pa.Table] = {}
         self._last_save: dict[Path, float] = {}
 
-    def load_task_result(self, task_name: str, model_name: str | ModelMeta, *args: Any, **kwargs: Any) -> TaskResult | None:
+    def load_task_result(
+        self, task_name: str, model_name: str | ModelMeta, *args: Any, **kwargs: Any
+    ) -> TaskResult | None:
         """mteb's result of a task, or None if there is none that is complete and up to date."""
         task = self._tasks.get(task_name)
         if task is not None:
@@ -210,11 +214,13 @@ class RunCache(ResultCache):
             return
         path = self.get_task_result_path(task_result.task_name, model_name, model_revision)
         # The last call, and only it, tells the encode arguments.
-        if encode_kwargs is None and time.monotonic() - self._last_save.get(path, 0.0) < _SECONDS_BETWEEN_SAVES:
+        last = self._last_save.get(path)
+        if encode_kwargs is None and last is not None and time.monotonic() - last < _SECONDS_BETWEEN_SAVES:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._save_table(path, task)
+            subsets = {entry["hf_subset"] for split in task_result.scores.values() for entry in split}
+            self._save_table(path, task, subsets)
             self._save_as_mteb(path, task_result, model_name, model_revision, encode_kwargs)
         except OSError as error:
             raise DataError(f"cannot save {path} ({error})") from error
@@ -237,7 +243,8 @@ class RunCache(ResultCache):
             return "its per-query table is damaged"
         return None
 
-    def _save_table(self, path: Path, task: Recorded) -> None:
+    def _save_table(self, path: Path, task: Recorded, subsets: Set[str]) -> None:
+        """Save the rows of these subsets: those of the last evaluation, and of the table that is there for the rest."""
         name = path.stem
         folder = path.parent
         table_file = table_path(folder, name)
@@ -247,18 +254,21 @@ class RunCache(ResultCache):
             else:
                 self._set_aside(path)
         kept = self._kept.get(path)
-        parts = list(task.tables.values())
+        parts = [table for subset, table in task.tables.items() if subset in subsets]
         if kept is not None:
-            fresh = pa.array(list(task.tables))
-            old = kept.filter(pc.invert(pc.is_in(kept["subset"].cast(pa.string()), fresh)))
-            parts.insert(0, old)
+            earlier = pa.array(sorted(subsets - task.tables.keys()), pa.string())
+            parts.append(kept.filter(pc.is_in(kept["subset"].cast(pa.string()), earlier)))
+        metadata = parts[0].schema.metadata
         table = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
-        table = table.replace_schema_metadata(task.tables[next(iter(task.tables))].schema.metadata)
+        table = table.replace_schema_metadata(metadata)
         _write(table_file, lambda beside: pq.write_table(table, beside, compression="zstd"))
         signature = {
             "task": name,
             "format": FORMAT,
-            "versions": {"hybrid_bench": __version__, **{package: version(package) for package in ("mteb", "torch", "numpy")}},
+            "versions": {
+                "hybrid_bench": __version__,
+                **{package: version(package) for package in ("mteb", "torch", "numpy")},
+            },
             "data_sha256": task.data_sha256(),
             "table_sha256": sha256_of(table_file),
             "tie_rule": "score descending, then id descending as UTF-8 bytes",

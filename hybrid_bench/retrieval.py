@@ -11,12 +11,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
-import pyarrow as pa
 from datasets import Dataset
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.models import CrossEncoderProtocol, EncoderProtocol, SearchProtocol
@@ -35,9 +34,10 @@ from hybrid_bench.ranking import PoolRanks, Ranker, ranks_in_results
 from hybrid_bench.results import query_table
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from mteb.types import EncodeKwargs, HFSubset, ScoresDict
 
-__all__ = ["ParallelRetrieval", "TaskOptions", "first_stage", "pair_subsets", "pool_subsets"]
+__all__ = ["ParallelRetrieval", "TaskOptions", "pair_subsets", "pool_subsets"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +55,7 @@ def pair_subsets(tags: Mapping[str, str]) -> dict[str, list[str]]:
     Args:
         tags: mteb's language tag by code.
     """
-    return {
-        f"{query}-{corpus}": list(dict.fromkeys([tags[query], tags[corpus]])) for query in tags for corpus in tags
-    }
+    return {f"{query}-{corpus}": list(dict.fromkeys([tags[query], tags[corpus]])) for query in tags for corpus in tags}
 
 
 def pool_subsets(tags: Mapping[str, str]) -> dict[str, list[str]]:
@@ -136,9 +134,7 @@ class ParallelRetrieval(AbsTaskRetrieval):
         query, pool = self.pool_of(subset)
         return setting_of(query, pool) if "-" in subset else Setting.MULTILINGUAL
 
-    def load_data(
-        self, num_proc: int | None = None, *, timer: TimingStack | None = None, **kwargs: Any
-    ) -> None:
+    def load_data(self, num_proc: int | None = None, *, timer: TimingStack | None = None, **kwargs: Any) -> None:
         """Read the collection and lay it out as mteb expects: corpus, queries and judgments for each subset."""
         if self.data_loaded:
             return
@@ -156,7 +152,9 @@ class ParallelRetrieval(AbsTaskRetrieval):
                             "text": [text for code in pool for text in collection.passages[code].texts],
                         }
                     )
-                self.dataset[subset] = {split: self._split(collection, query_language, pool, corpora[pool]) for split in self.eval_splits}
+                self.dataset[subset] = {
+                    split: self._split(collection, query_language, pool, corpora[pool]) for split in self.eval_splits
+                }
             self.collection = collection
         self.data_loaded = True
 
@@ -225,7 +223,15 @@ class ParallelRetrieval(AbsTaskRetrieval):
                 ranker.prepare(self._wanted())
                 pool = ranker.rank(query_language, pool_languages)
             else:
-                pool = self._search(model, data_split, hf_split, hf_subset, encode_kwargs, num_proc)
+                pool = self._search(
+                    model,
+                    data_split,
+                    task_metadata=self.metadata,
+                    hf_split=hf_split,
+                    hf_subset=hf_subset,
+                    encode_kwargs=encode_kwargs,
+                    num_proc=num_proc,
+                )
         with timer("Scoring", split=hf_split, subset=hf_subset):
             scores = measures(pool.ranks, self.k_values)
             if self.setting_of(hf_subset) is Setting.MULTILINGUAL:
@@ -276,18 +282,10 @@ class ParallelRetrieval(AbsTaskRetrieval):
         pair = f"{code}-{code}"
         return pair if pair in self.metadata.hf_subsets else code
 
-    def _search(
-        self,
-        model: Any,
-        data_split: Any,
-        hf_split: str,
-        hf_subset: str,
-        encode_kwargs: EncodeKwargs,
-        num_proc: int | None,
-    ) -> PoolRanks:
-        """Ask a model that does its own search, as mteb does, but as deep as the pool."""
+    def _search(self, model: Any, data_split: Any, **arguments: Any) -> PoolRanks:
+        """Ask a model that does its own search, with mteb's arguments, but as deep as the pool."""
         assert self.collection is not None
-        query_language, pool_languages = self.pool_of(hf_subset)
+        query_language, pool_languages = self.pool_of(arguments["hf_subset"])
         corpus, queries = data_split["corpus"], data_split["queries"]
         depth = min(len(corpus), SEARCH_DEPTH)
         top_ranked: dict[str, list[str]] | None = None
@@ -303,23 +301,18 @@ class ParallelRetrieval(AbsTaskRetrieval):
                     f"{len(corpus)} passages; give it candidates with --rerank RUN --top-k K"
                 )
             depth = min(len(corpus), k)
-            top_ranked = self._candidates(first, query_language, pool_languages, depth, encode_kwargs)
+            top_ranked = self._candidates(
+                first, query_language, pool_languages, k=depth, encode_kwargs=arguments["encode_kwargs"]
+            )
             search = SearchCrossEncoderWrapper(model)
         else:
             raise ModelError(f"{type(model).__name__} is not a model that mteb knows how to evaluate")
-        arguments: dict[str, Any] = {
-            "task_metadata": self.metadata,
-            "hf_split": hf_split,
-            "hf_subset": hf_subset,
-            "encode_kwargs": encode_kwargs,
-            "num_proc": num_proc,
-        }
         search.index(corpus=corpus, **arguments)
         results = search.search(queries=queries, top_k=depth, top_ranked=top_ranked, **arguments)
         return ranks_in_results(self.collection, query_language, pool_languages, results, depth)
 
     def _candidates(
-        self, model: Any, query_language: str, pool_languages: Sequence[str], k: int, encode_kwargs: EncodeKwargs
+        self, model: Any, query_language: str, pool_languages: Sequence[str], *, k: int, encode_kwargs: EncodeKwargs
     ) -> dict[str, list[str]]:
         """The first stage's best passages, by query id."""
         assert self.collection is not None
@@ -335,15 +328,20 @@ class ParallelRetrieval(AbsTaskRetrieval):
     def _record(self, model: Any, subset: str, pool: PoolRanks, ranker: Ranker | None) -> None:
         assert self.collection is not None
         collection = self.collection
-        prompts = {role.value: prompt_of(model, self.metadata, role) for role in Role}
-        self.signature = {
-            "model": model.mteb_model_meta.name,
-            "revision": model.mteb_model_meta.revision,
-            "options": {name: str(value) for name, value in (model.mteb_model_meta.experiment_kwargs or {}).items()},
+        meta = model.mteb_model_meta
+        identity = {
+            "model": meta.name,
+            "model_source": meta.loader_kwargs.get("folder", meta.name),
+            "revision": meta.revision,
+            "options": {name: str(value) for name, value in (meta.experiment_kwargs or {}).items()},
             "collection": collection.name,
             "data_revision": collection.revision,
             "passage": str(self.options.passage),
-            "prompts": prompts,
+            "prompts": {role.value: prompt_of(model, self.metadata, role) for role in Role},
+        }
+        if not identity.items() <= self.signature.items():
+            self.tables = {}  # those of another model or other data
+        self.signature = identity | {
             "similarity": "model's own search" if ranker is None else ranker.similarity,
             "dtype": "float32",
             "depth": "full" if pool.depth >= pool.pool_size else pool.depth,
@@ -360,10 +358,4 @@ def _is_dense(model: Any) -> bool:
     """Whether a model is an encoder of single vectors, which our engine scores."""
     if not isinstance(model, EncoderProtocol) or isinstance(model, SearchProtocol):
         return False
-    meta = model.mteb_model_meta
-    return meta is None or "dense" in meta.model_type
-
-
-def first_stage(task: ParallelRetrieval, model: Any, k: int) -> None:
-    """Have a cross-encoder rank this model's k best passages again."""
-    task.options = replace(task.options, first_stage=model, top_k=k)
+    return "dense" in model.mteb_model_meta.model_type

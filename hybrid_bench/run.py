@@ -5,26 +5,25 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mteb
-from mteb.results import TaskResult
 
 from hybrid_bench import models as model_names
 from hybrid_bench.corpora import PassageText
 from hybrid_bench.errors import HybridBenchError, ModelError, RequestError
 from hybrid_bench.languages import Setting, did_you_mean, language
-from hybrid_bench.results import RunCache
+from hybrid_bench.results import RunCache, read_signatures
 from hybrid_bench.retrieval import ParallelRetrieval, TaskOptions
 from hybrid_bench.tasks import collections, register, task_classes
 
 if TYPE_CHECKING:
     from mteb.models.model_meta import ModelMeta
 
-__all__ = ["DEMO", "Failure", "Outcome", "RunRequest", "evaluate", "run", "select_tasks"]
+__all__ = ["DEMO", "Failure", "Outcome", "RunRequest", "mteb_saving_tables", "run", "select_tasks", "to_stderr"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,8 +80,8 @@ class Failure:
 
     def __str__(self) -> str:
         where = self.model if self.task is None else f"{self.model} on {self.task}"
-        what = str(self.error) or type(self.error).__name__
-        return f"{where}: {what if isinstance(self.error, HybridBenchError) else f'{type(self.error).__name__}: {what}'}"
+        kind = "" if isinstance(self.error, HybridBenchError) else f"{type(self.error).__name__}: "
+        return f"{where}: {kind}{' '.join(str(self.error).split())}"
 
 
 @dataclass
@@ -118,9 +117,7 @@ def select_tasks(request: RunRequest) -> list[ParallelRetrieval]:
             known = tuple(task.source.files)
             for code in (*request.languages, *request.pool_languages):
                 if code not in known:
-                    raise RequestError(
-                        f"{task.source.collection} has no language '{code}': it has {', '.join(known)}"
-                    )
+                    raise RequestError(f"{task.source.collection} has no language '{code}': it has {', '.join(known)}")
             task.options = TaskOptions(
                 data_dir=request.data_dir,
                 passage=PassageText(request.passage),
@@ -167,89 +164,91 @@ def run(request: RunRequest, tell: Callable[[str], None] = lambda message: None)
 
     Raises:
         RequestError: If the request itself is wrong; nothing has been run then.
-        DataError: If the output folder cannot be written.
+        DataError: If the data cannot be read, or the output folder cannot be written; nor then.
     """
     tasks = select_tasks(request)
     metas = {name: _meta_or_error(name) for name in request.models}
+    for task in tasks:
+        task.data_sha256()  # reads and checks the data, before a model is loaded in vain
     first = _first_stage(request)
-    cache = RunCache(request.output, tasks)
-    options = _options(request)
-    outcome = Outcome()
+    for task in tasks:
+        task.options = replace(task.options, first_stage=first, top_k=request.top_k)
+    runner = _Runner(request, tasks, RunCache(request.output, tasks), tell)
     for name, meta in metas.items():
         if isinstance(meta, Exception):
-            outcome.failures.append(Failure(name, None, meta))
-            continue
-        place = meta.model_copy(update={"experiment_kwargs": {**(meta.experiment_kwargs or {}), **options} or None})
-        _run_model(name, place, meta, tasks, first, cache, request, options, outcome, tell)
-        folder = cache.get_task_result_path("x", place).parent
-        if any((folder / f"{task.metadata.name}.json").is_file() for task in tasks):
-            outcome.folders.append(folder)
-    return outcome
+            runner.outcome.failures.append(Failure(name, None, meta))
+        else:
+            runner.run_model(name, meta)
+    return runner.outcome
 
 
-def _run_model(
-    name: str,
-    place: ModelMeta,
-    meta: ModelMeta,
-    tasks: Sequence[ParallelRetrieval],
-    first: Any,
-    cache: RunCache,
-    request: RunRequest,
-    options: dict[str, str],
-    outcome: Outcome,
-    tell: Callable[[str], None],
-) -> None:
-    model: Any = None
-    for task in tasks:
-        task_name = task.metadata.name
-        try:
-            if request.overwrite_strategy != "always":
-                missing = _missing(cache, task, place)
-                if not missing:
-                    tell(f"{name} on {task_name}: already there")
+class _Runner:
+    """Evaluates one model after the other on the same tasks."""
+
+    def __init__(
+        self,
+        request: RunRequest,
+        tasks: Sequence[ParallelRetrieval],
+        cache: RunCache,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.request = request
+        self.tasks = tasks
+        self.cache = cache
+        self.tell = tell
+        self.options = _options(request)
+        self.outcome = Outcome()
+
+    def run_model(self, name: str, meta: ModelMeta) -> None:
+        """Evaluate a model where results are missing; it is loaded when the first one is."""
+        place = meta.model_copy(
+            update={"experiment_kwargs": {**(meta.experiment_kwargs or {}), **self.options} or None}
+        )
+        model: Any = None
+        for task in self.tasks:
+            task_name = task.metadata.name
+            try:
+                if not self._is_missing(name, task, place):
                     continue
-                reason = cache.why_not(task_name, place)
-                if reason:
-                    tell(f"{name} on {task_name}: the saved result is not used, because {reason}")
-            if model is None and request.overwrite_strategy in ("only-missing", "always"):
-                model = model_names.load(meta, request.device)
-                model_names.with_options(model, options)
-            task.options = replace(task.options, first_stage=first, top_k=request.top_k)
-            tell(f"{name} on {task_name}: {len(task.hf_subsets)} subsets")
-            evaluate(
-                model if model is not None else place,
-                task,
-                cache=cache,
-                overwrite_strategy=request.overwrite_strategy,
-                encode_kwargs={"batch_size": request.batch_size},
-                co2_tracker=False,
-                show_progress_bar=False,
-            )
-        except Exception as error:  # one failure must not lose the others' results
-            logger.debug("%s on %s failed", name, task_name, exc_info=True)
-            outcome.failures.append(Failure(name, task_name if model is not None else None, error))
-            if model is None:
-                return
-        finally:
-            task.unload_data() if task.data_loaded else None
+                if model is None and self.request.overwrite_strategy != "only-cache":
+                    model = model_names.load(meta, self.request.device)
+                    model_names.with_options(model, self.options)
+                self.tell(f"{name} on {task_name}: {len(task.hf_subsets)} subsets")
+                self._evaluate(place if model is None else model, task)
+            except Exception as error:  # one failure must not lose the others' results
+                logger.debug("%s on %s failed", name, task_name, exc_info=True)
+                self.outcome.failures.append(Failure(name, None if model is None else task_name, error))
+                if model is None:
+                    break
+            finally:
+                if task.data_loaded:
+                    task.unload_data()
+        folder = self.cache.get_task_result_path("any", place).parent
+        if any((folder / f"{task.metadata.name}.json").is_file() for task in self.tasks):
+            self.outcome.folders.append(folder)
 
+    def _is_missing(self, name: str, task: ParallelRetrieval, place: ModelMeta) -> bool:
+        if self.request.overwrite_strategy == "always":
+            return True
+        task_name = task.metadata.name
+        saved = self.cache.load_task_result(task_name, place)
+        if saved is not None and saved.is_mergeable(task) and not saved.get_missing_evaluations(task):
+            self.tell(f"{name} on {task_name}: already there")
+            return False
+        if reason := self.cache.why_not(task_name, place):
+            self.tell(f"{name} on {task_name}: the saved result is not used, because {reason}")
+        return True
 
-def _missing(cache: RunCache, task: ParallelRetrieval, place: ModelMeta) -> bool:
-    saved: TaskResult | None = cache.load_task_result(task.metadata.name, place)
-    return saved is None or not saved.is_mergeable(task) or bool(saved.get_missing_evaluations(task))
-
-
-def evaluate(model: Any, tasks: Any, **arguments: Any) -> Any:
-    """`mteb.evaluate`, with the per-query tables saved beside mteb's results.
-
-    Takes and returns what `mteb.evaluate` does. With another kind of cache than `RunCache`, one for the same folder is
-    used in its place.
-    """
-    cache = arguments.get("cache")
-    if isinstance(cache, mteb.ResultCache) and not isinstance(cache, RunCache):
-        listed = [tasks] if hasattr(tasks, "metadata") else list(tasks)
-        arguments["cache"] = RunCache(cache.cache_path, listed)
-    return mteb.evaluate(model, tasks, **arguments)
+    def _evaluate(self, model: Any, task: ParallelRetrieval) -> None:
+        mteb.evaluate(
+            model,
+            task,
+            cache=self.cache,
+            overwrite_strategy=self.request.overwrite_strategy,
+            encode_kwargs={"batch_size": self.request.batch_size},
+            co2_tracker=False,
+            show_progress_bar=False,
+        )
 
 
 def _meta_or_error(name: str) -> ModelMeta | Exception:
@@ -278,8 +277,6 @@ def _first_stage(request: RunRequest) -> Any:
         return None
     if request.rerank is None or request.top_k is None or request.top_k < 1:
         raise RequestError("--rerank RUN and --top-k K (at least 1) go together")
-    from hybrid_bench.results import read_signatures
-
     signatures = read_signatures(request.rerank)
     if not signatures:
         raise RequestError(f"{request.rerank} is not the folder of a run: no signatures.jsonl in it")
@@ -301,7 +298,8 @@ def mteb_saving_tables() -> Iterator[None]:
     def ours(model: Any, tasks: Any, **arguments: Any) -> Any:
         cache = arguments.get("cache")
         if isinstance(cache, mteb.ResultCache):
-            arguments["cache"] = RunCache(cache.cache_path, list(_listed(tasks)))
+            listed = [tasks] if hasattr(tasks, "metadata") else list(tasks)
+            arguments["cache"] = RunCache(cache.cache_path, listed)
         return original(model, tasks, **arguments)
 
     mteb.evaluate = ours
@@ -309,10 +307,6 @@ def mteb_saving_tables() -> Iterator[None]:
         yield
     finally:
         mteb.evaluate = original
-
-
-def _listed(tasks: Any) -> Iterable[Any]:
-    return [tasks] if hasattr(tasks, "metadata") else tasks
 
 
 def to_stderr(message: str) -> None:

@@ -19,6 +19,7 @@ from tabulate import tabulate
 
 from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.languages import Setting
+from hybrid_bench.metrics import NOT_RETRIEVED
 from hybrid_bench.results import metadata_of, read_signatures
 
 __all__ = ["FORMATS", "Column", "Run", "TaskTable", "find_runs", "main_frame", "render"]
@@ -33,7 +34,6 @@ class TaskTable:
     Attributes:
         collection: Name of the collection.
         frame: One row per query and subset (see `results.query_table`), without the lists of languages.
-        subsets: How many subsets of each setting are in it.
     """
 
     collection: str
@@ -41,8 +41,9 @@ class TaskTable:
 
     @property
     def subsets(self) -> Mapping[str, int]:
-        counts: dict[str, int] = self.frame.groupby("setting", observed=True)["subset"].nunique().to_dict()
-        return counts
+        """How many subsets of each setting are in it."""
+        counts = self.frame.groupby("setting", observed=True)["subset"].nunique()
+        return {str(setting): int(count) for setting, count in counts.items()}
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,8 @@ def main_frame(runs: Sequence[Run]) -> pd.DataFrame:
 
 def _means(frame: pd.DataFrame) -> dict[str, float]:
     by_subset = frame.groupby(["setting", "subset"], observed=True)["ap"].mean()
-    means: dict[str, float] = by_subset.groupby("setting", observed=True).mean().to_dict()
+    by_setting = by_subset.groupby("setting", observed=True).mean()
+    means = {str(setting): float(mean) for setting, mean in by_setting.items()}
     pooled = frame[frame["setting"] == Setting.MULTILINGUAL.value]
     if len(pooled):
         distance = _rank_distance(pooled)
@@ -182,16 +184,13 @@ def _means(frame: pd.DataFrame) -> dict[str, float]:
     return means
 
 
-def _rank_distance(pooled: pd.DataFrame) -> pd.Series | None:
+def _rank_distance(pooled: pd.DataFrame) -> pd.Series[Any] | None:
     """Largest minus smallest rank per query, from the stored ranks; None where `bias.rank_distance` has none."""
-    from hybrid_bench.metrics import NOT_RETRIEVED
-
-    if (pooled["n_relevant"] < 2).any():
+    worst = np.array([ranks[-1] for ranks in pooled["ranks"]], dtype=np.int64)
+    best = np.array([ranks[0] for ranks in pooled["ranks"]], dtype=np.int64)
+    if (pooled["n_relevant"] < 2).any() or (worst == NOT_RETRIEVED).any():
         return None
-    last = pooled["ranks"].str[-1]
-    if (last == NOT_RETRIEVED).any():
-        return None
-    return last - pooled["ranks"].str[0]
+    return pd.Series(worst - best, index=pooled.index)
 
 
 def render(frame: pd.DataFrame, columns: Sequence[Column], fmt: str) -> str:
@@ -254,7 +253,7 @@ def _markdown(rows: Sequence[Sequence[str]], columns: Sequence[Column]) -> str:
     header = ["Collection", "Model", *(f"{c.group} {c.title} {_arrow(c, '↑', '↓')}" for c in columns)]
     escaped = [[cell.replace("|", r"\|") if place < 2 else cell for place, cell in enumerate(row)] for row in rows]
     align = ("left", "left", *["right"] * len(columns))
-    return tabulate(escaped, headers=header, tablefmt="pipe", colalign=align, disable_numparse=True)
+    return str(tabulate(escaped, headers=header, tablefmt="pipe", colalign=align, disable_numparse=True))
 
 
 def _latex(rows: Sequence[Sequence[str]], columns: Sequence[Column]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mteb.abstasks.task_metadata import TaskMetadata
 
@@ -50,7 +51,7 @@ SOURCE = LareqaSource(
     root=Path(hybrid_bench.__file__).parent / "demo",
 )
 
-_COMMON = {
+_COMMON: dict[str, Any] = {
     "dataset": {"path": "hybrid_bench/demo", "revision": _VERSION},
     "type": "Retrieval",
     "category": "t2t",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mteb.abstasks.task_metadata import TaskMetadata
 
 from hybrid_bench.corpora import LareqaSource
@@ -56,7 +58,7 @@ SOURCE = LareqaSource(
     questions=dict.fromkeys(_CANDIDATES, 1190),
 )
 
-_COMMON = {
+_COMMON: dict[str, Any] = {
     "dataset": {"path": "google-research-datasets/lareqa", "revision": _COMMIT},
     "reference": "https://arxiv.org/abs/2004.05484",
     "type": "Retrieval",

@@ -32,7 +32,7 @@ def above_by_definition(
 
 def random_ids(rng: np.random.Generator, n: int) -> list[str]:
     """Ids as the collections have them: eight arbitrary hex digits, then what is readable."""
-    return [f"{number:08x}.{'ar de en'.split()[x % 3]}.p{x}" for x, number in enumerate(rng.integers(2**32, size=n))]
+    return [f"{number:08x}.{['ar', 'de', 'en'][x % 3]}.p{x}" for x, number in enumerate(rng.integers(2**32, size=n))]
 
 
 def _choice(*values: float) -> Callable[[np.random.Generator, tuple[int, int]], Scores]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import cache
+from typing import cast
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from reference import SCORES, above_by_definition, order_by_definition, random_ids
 
 from hybrid_bench import ranks
 from hybrid_bench.corpora import Collection, Passages
 from hybrid_bench.errors import ModelError
 from hybrid_bench.ranks import BLOCK_ROWS, RankCounts, Targets, count_above, top_columns
+from reference import SCORES, above_by_definition, order_by_definition, random_ids
 
 Scores = NDArray[np.float32]
 
@@ -28,19 +30,21 @@ LAYOUTS: dict[str, Sequence[int]] = {
 
 
 class Blocks:
-    """A score matrix as `ScoreBlocks`: what it gave is overwritten by the next call, as `DenseScores` does it."""
+    """A score matrix as `ScoreBlocks`: a thread's next call overwrites what it was given, as with `DenseScores`."""
 
     def __init__(self, matrix: Scores, piece_columns: int | None = None) -> None:
         self.matrix = matrix
         self.piece_columns = piece_columns or max(1, matrix.shape[1])
-        self.buffer = np.empty(0, dtype=np.float32)
+        self.local = threading.local()
 
     def __call__(self, rows: slice, columns: slice) -> Scores:
         assert columns.start % self.piece_columns == 0
         assert columns.stop - columns.start <= self.piece_columns
-        self.buffer.fill(12345.0)
-        self.buffer = self.matrix[rows, columns].copy()
-        return self.buffer
+        given = self.local.__dict__.get("given")
+        if given is not None:
+            given.fill(12345)
+        self.local.given = self.matrix[rows, columns].copy()
+        return cast("Scores", self.local.given)
 
 
 def id_ranks_of(ids: Sequence[str]) -> NDArray[np.int32]:
@@ -57,6 +61,12 @@ def random_targets(rng: np.random.Generator, n_queries: int, n_columns: int) -> 
         rows += [row] * n
         columns += rng.choice(n_columns, size=n, replace=False).tolist()
     return Targets(np.array(rows, dtype=np.int32), np.array(columns, dtype=np.int64))
+
+
+@cache
+def _expected_above(scores: str, layout: str) -> list[list[int]]:
+    case = Case(scores)
+    return expected_above(case.matrix, case.ids, case.targets, LAYOUTS[layout])
 
 
 def expected_above(matrix: Scores, ids: Sequence[str], targets: Targets, segments: Sequence[int]) -> list[list[int]]:
@@ -116,7 +126,7 @@ class TestCountAbove:
         counts = case.count(segments, piece_columns=piece_columns)
         assert counts.above.dtype == np.int32
         assert counts.top.dtype == np.int8
-        assert counts.above.tolist() == expected_above(case.matrix, case.ids, case.targets, segments)
+        assert counts.above.tolist() == _expected_above(scores, layout)
         everything = range(len(segments))
         np.testing.assert_array_equal(counts.top, expected_top(case.matrix, case.ids, segments, everything, 20))
 
@@ -221,21 +231,22 @@ class TestCountAbove:
         np.testing.assert_array_equal(case.count([40, 130]).above, np.add.reduceat(apart, [0, 2], axis=1))
         np.testing.assert_array_equal(case.count([130]).above[:, 0], apart.sum(axis=1))
 
-    def test_large_pools_are_streamed_unless_told_otherwise(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("scores", ["continuous", "two decimals"])
+    @pytest.mark.parametrize("n", [20_000, ranks.PIECE_COLUMNS + 5000], ids=["in one piece", "in two"])
+    def test_large_pools_at_the_default_sizes(self, n: int, scores: str) -> None:
+        """So large that a block is cut into several tiles."""
         rng = np.random.default_rng(1)
-        n = ranks.PIECE_COLUMNS + 5000
-        matrix = np.round(rng.uniform(-1, 1, (3, n)), 4).astype(np.float32)
-        column = rng.integers(n, size=9)
-        targets = Targets(np.repeat(np.arange(3, dtype=np.int32), 3), column)
+        matrix = SCORES[scores](rng, (40, n))
+        targets = random_targets(rng, 40, n)
         order = rng.permutation(n).astype(np.int32)
-        counts = count_above(Blocks(matrix, ranks.PIECE_COLUMNS), 3, targets, [100, n], order, top_k=10)
-        top = top_columns(Blocks(matrix, ranks.PIECE_COLUMNS), 3, order, 10)
-        for number, (row, c) in enumerate(zip(targets.row, targets.column, strict=True)):
-            before = (matrix[row] > matrix[row, c]) | ((matrix[row] == matrix[row, c]) & (order > order[c]))
+        counts = count_above(Blocks(matrix, ranks.PIECE_COLUMNS), 40, targets, [100, n], order, top_k=10)
+        for number, (row, column) in enumerate(zip(targets.row, targets.column, strict=True)):
+            tied = matrix[row] == matrix[row, column]
+            before = (matrix[row] > matrix[row, column]) | (tied & (order > order[column]))
             assert counts.above[number].tolist() == [before[:100].sum(), before[100:].sum()]
-        expected = np.lexsort((-np.broadcast_to(order, matrix.shape), -matrix), axis=1)[:, :10]
-        np.testing.assert_array_equal(top, expected)
-        np.testing.assert_array_equal(counts.top, expected >= 100)
+        top = np.lexsort((-np.broadcast_to(order, matrix.shape), -matrix), axis=1)[:, :10]
+        np.testing.assert_array_equal(counts.top, top >= 100)
+        np.testing.assert_array_equal(top_columns(Blocks(matrix, ranks.PIECE_COLUMNS), 40, order, 10), top)
 
 
 class TestTopColumns:
@@ -257,14 +268,14 @@ class TestTopColumns:
     def test_a_score_that_is_not_a_number_is_refused(self, bad: float) -> None:
         case = Case("continuous")
         case.matrix[40, 70] = bad
-        with pytest.raises(ModelError, match="a score is -?(nan|inf): the model's"):
+        with pytest.raises(ModelError, match=r"a score is -?(nan|inf): the model's"):
             top_columns(Blocks(case.matrix), 90, id_ranks_of(case.ids), 3)
 
 
 class TestTieRule:
     #: In ascending order of their UTF-8 bytes. UTF-16 would put the last before the one in front of it, a locale "a"
     #: before "B" and "é" before "z", and a comparison of numbers "10" behind "9".
-    IDS = ("", "1", "10", "9", "B", "B ", "a", "z", "é", "ß中", "中", "\uffee", "\U00010348")
+    IDS = ("", "1", "10", "9", "B", "B ", "a", "z", "ß中", "é", "中", "\uffee", "\U00010348")
 
     def test_at_equal_score_the_greater_id_in_utf8_comes_first(self) -> None:
         rng = np.random.default_rng(0)
@@ -305,9 +316,3 @@ class TestTieRule:
             before = case.count([130]).above
             case.ids = [passage[::-1] for passage in case.ids]
             assert (case.count([130]).above != before).any() == changes
-
-
-def test_targets_know_their_number() -> None:
-    targets = Targets(np.zeros(4, dtype=np.int32), np.arange(4, dtype=np.int64))
-    assert len(targets) == 4
-    assert len(replace(targets, row=targets.row[:3])) == 3

@@ -66,10 +66,14 @@ def register() -> None:
     registry = tasks_module._TASKS_REGISTRY
     for name, task in task_classes().items():
         if registry.get(name, task) is not task:
-            raise RequestError(f"mteb already has a task named '{name}' ({registry[name].__module__}): remove one of them")
+            other = registry[name].__module__
+            raise RequestError(f"mteb already has a task named '{name}' ({other}): remove one of them")
     new = tuple(task for name, task in task_classes().items() if name not in registry)
     registry.update({task.metadata.name: task for task in new})
-    tasks_module.TASK_LIST = (*tasks_module.TASK_LIST, *new)
+    tasks_module.TASK_LIST = (  # type: ignore[attr-defined] # mteb's own list, which it has no function to add to
+        *tasks_module.TASK_LIST,
+        *new,
+    )
     for name, meta in EMBEDDED.items():
         if MODEL_REGISTRY.setdefault(name, meta()) != meta():
             raise RequestError(f"mteb already has another model named '{name}': remove one of them")

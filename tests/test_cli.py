@@ -1,0 +1,468 @@
+"""The command line: what goes to stdout, what to stderr, and the exit codes. In a process of its own where it matters."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import mteb
+import pyarrow.parquet as pq
+import pytest
+
+from hybrid_bench import __version__
+from hybrid_bench.cli import main
+from hybrid_bench.report import report
+from hybrid_bench.results import read_signatures
+
+ROOT = Path(__file__).parents[1]
+BM25, CHAR_NGRAM = "hybrid_bench/bm25", "hybrid_bench/char-ngram"
+#: One small subset of the demo.
+ONE_SUBSET = ["--tasks", "HybridDemo-Pairs", "--settings", "mono", "--languages", "de"]
+
+
+class Done(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+def command(*arguments: str | Path) -> Done:
+    """Run a command in this process; an exit by argparse counts as its code."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as exit_:
+            assert isinstance(exit_.code, int)
+            code = exit_.code
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def start(*arguments: str | Path, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """Start ``python -m hybrid_bench`` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, *options, "-m", "hybrid_bench", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+
+
+def refused(done: Done, code: int = 2) -> str:
+    """The one line on stderr of a command that was refused."""
+    assert done.code == code, done.err
+    assert done.out == ""
+    assert "Traceback" not in done.err
+    (line,) = done.err.splitlines()
+    assert line.startswith("hybrid-bench")
+    return line
+
+
+@pytest.fixture(autouse=True)
+def _unchanged_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command may set what is the process's: it is its own, but for here."""
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    monkeypatch.delenv("HYBRID_BENCH_DATA", raising=False)
+    loggers = [logging.getLogger(name) for name in (None, "mteb", "bm25s")]
+    before = [(logger.level, list(logger.handlers)) for logger in loggers]
+    yield
+    for logger, (level, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+
+
+class DemoRun(NamedTuple):
+    """What `run` without models did."""
+
+    output: Path
+    done: Done
+
+
+@pytest.fixture(scope="module")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+    output = tmp_path_factory.mktemp("runs")
+    return DemoRun(output, command("run", "--output", output))
+
+
+# -- answers at once ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["run", "--help"], 0),
+        (["report", "--help"], 0),
+        ([], 2),
+        (["runn"], 2),
+        (["run", "--modles", "x"], 2),
+        (["run", "--format", "html"], 2),
+        (["run", "--top-k", "3"], 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_usage_needs_no_heavy_import(arguments: list[str], code: int) -> None:
+    process = start(*arguments, options=("-X", "importtime"))
+    _, err = process.communicate()
+    assert process.returncode == code, err
+    imported = {line.rpartition("|")[2].strip() for line in err.splitlines() if line.startswith("import time:")}
+    assert "hybrid_bench.cli" in imported
+    assert imported & {"mteb", "torch", "sentence_transformers", "transformers", "datasets", "pandas", "numpy"} == set()
+
+
+def test_help() -> None:
+    done = command("--help")
+    assert (done.code, done.err) == (0, "")
+    for name in ("run", "report", "tasks", "models", "mteb"):
+        assert re.search(rf"^  hybrid-bench {name}\b|^    {name} ", done.out, re.MULTILINE), name
+    assert "examples:\n  hybrid-bench run\n" in done.out
+    assert command("--version") == Done(0, f"hybrid-bench {__version__}\n", "")
+
+
+@pytest.mark.parametrize("name", ["run", "report", "tasks", "models"])
+def test_help_of_a_command_has_an_example(name: str) -> None:
+    done = command(name, "--help")
+    assert (done.code, done.err) == (0, "")
+    assert re.search(rf"^example:\n  hybrid-bench {name}\b", done.out, re.MULTILINE)
+
+
+# -- wrong requests -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--tasks", "XQuAD"], "unknown task 'XQuAD': did you mean 'XQuAD-R'?"),
+        (["run", "--tasks", "XQuAD-R", "HybridDemoo"], "unknown task 'HybridDemoo': did you mean 'HybridDemo'?"),
+        (["run", "--tasks", "XQuAD-R-Pair"], "unknown task 'XQuAD-R-Pair': did you mean 'XQuAD-R-Pairs'?"),
+        (["run", "--models", "hybrid_bench/bm52"], "no embedded model 'hybrid_bench/bm52': did you mean '" + BM25),
+        (["run", "--models", "char-ngram"], "no model 'char-ngram': there is no such folder, and mteb knows no model"),
+        (["run", "--models", "CHAR-NGRAM"], f"did you mean '{CHAR_NGRAM}'?"),
+        (["run", "--models", "multilingual-e5-small"], "did you mean 'intfloat/multilingual-e5-small'?"),
+        (["run", "--models", "./no/such"], "no model './no/such': there is no such folder"),
+        (["run", "--languages", "German"], "unknown language 'German': languages are given by code, 'de'"),
+        (["run", "--languages", "de", "eng"], "unknown language 'eng': did you mean 'en'?"),
+        (["run", "--pool-languages", "eng"], "unknown language 'eng': did you mean 'en'?"),
+        (["run", "--languages", "fi"], "HybridDemo has no language 'fi': it has ar, de, el, en"),
+        (["run", "--settings", "mono", "crss"], "unknown setting 'crss': did you mean 'cross'?"),
+        (["run", "--settings", "cross", "--languages", "de"], "nothing to run: no subset of HybridDemo is in settings"),
+        (["run", "--settings", "cross", "--tasks", "HybridDemo-Multilingual"], "nothing to run: no subset of"),
+        (["run", "--top-k", "3"], "--rerank RUN and --top-k K go together"),
+        (["run", "--rerank", "x"], "--rerank RUN and --top-k K go together"),
+        (["run", "--top-k", "0", "--rerank", "x"], "argument --top-k: '0' is not a whole number of at least 1"),
+        (["run", "--batch-size", "many"], "argument --batch-size: 'many' is not a whole number of at least 1"),
+        (["run", "--format", "html"], "argument --format: invalid choice: 'html' (choose from "),
+        (["run", "--passage", "paragraph"], "argument --passage: invalid choice: 'paragraph' (choose from "),
+        (["run", "--overwrite-strategy", "some"], "argument --overwrite-strategy: invalid choice: 'some'"),
+        (["run", "--modles", "x"], "unrecognized arguments: --modles x (see hybrid-bench"),
+        (["report"], "the following arguments are required: PATH (see hybrid-bench report --help)"),
+        (["report", "x", "--format", "html"], "argument --format: invalid choice: 'html' (choose from "),
+        (["models", "no such model"], "no model known by name has 'no such model' in it"),
+        (["runn"], "argument COMMAND: invalid choice: 'runn' (choose from "),
+        ([], "the following arguments are required: COMMAND (see hybrid-bench --help)"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_request(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(command(*arguments))
+    assert list(tmp_path.iterdir()) == []  # nothing was begun
+
+
+def test_debug_shows_the_traceback() -> None:
+    plain = command("run", "--tasks", "XQuAD")
+    done = command("run", "--tasks", "XQuAD", "--debug")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("Traceback (most recent call last):\n")
+    assert done.err.endswith(f"\nhybrid_bench.errors.RequestError: {plain.err.removeprefix('hybrid-bench: ')}{plain.err}")
+
+
+def test_report_of_nothing(tmp_path: Path) -> None:
+    assert refused(command("report", tmp_path)).startswith(f"hybrid-bench: no run in {tmp_path}: `hybrid-bench run")
+    assert f"no run in {tmp_path / 'x'}" in refused(command("report", tmp_path / "x"))
+    file = tmp_path / "file"
+    file.write_text("not a run")
+    assert f"no run in {file}" in refused(command("report", file))
+
+
+# -- places that cannot be written or read ------------------------------------------------------------------------
+
+
+def test_output_below_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for output in (file, file / "below"):
+        line = refused(command("run", *ONE_SUBSET, "--models", BM25, "--output", output), code=1)
+        assert line.startswith(f"hybrid-bench: cannot write to the output folder {output} (")
+        assert line.endswith("; choose another with --output")
+    assert file.read_text() == "mine"
+
+
+def test_report_to_a_place_below_a_file(demo_run: DemoRun, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    line = refused(command("report", demo_run.output, "--out", file / "table.md"), code=1)
+    assert line == f"hybrid-bench: cannot write {file / 'table.md'} (Not a directory); choose another with --out"
+
+
+def test_missing_data_folder(tmp_path: Path) -> None:
+    nowhere, output = tmp_path / "nowhere", tmp_path / "runs"
+    done = command(
+        "run", "--models", BM25, "--tasks", "XQuAD-R-Multilingual", "--data-dir", nowhere, "--output", output
+    )
+    assert (done.code, done.out) == (1, "")
+    line = done.err.splitlines()[-1]
+    assert line.startswith(
+        f"hybrid-bench: {BM25} on XQuAD-R-Multilingual: --data-dir {nowhere} is not a folder: give one that holds "
+        "xquad-r/"
+    )
+    assert "Traceback" not in done.err
+    assert [path for path in output.rglob("*") if path.is_file()] == []
+
+
+def test_a_model_that_fails_does_not_take_the_others_with_it(tmp_path: Path) -> None:
+    broken, output = tmp_path / "broken", tmp_path / "runs"
+    broken.mkdir()
+    done = command("run", *ONE_SUBSET, "--models", broken, BM25, "--output", output)
+    assert done.code == 1
+    assert f"hybrid-bench: {broken}: {broken} holds no model: neither modules.json nor config.json is in it" in (
+        done.err.splitlines()
+    )
+    assert "Traceback" not in done.err
+    assert re.search(rf"^\| HybridDemo +\| {BM25} +\|", done.out, re.MULTILINE)
+    assert str(broken) not in done.out
+
+
+# -- run and report -----------------------------------------------------------------------------------------------
+
+TABLE = re.compile(r"(?:\|[^\n]*\|\n){4}\nmAP at full depth [^\n]*\nHybridDemo: [^\n]*\.\n")
+
+
+def test_run_without_models_is_the_demo(demo_run: DemoRun) -> None:
+    done = demo_run.done
+    assert done.code == 0, done.err
+    assert TABLE.fullmatch(done.out)  # nothing else
+    header, rule, *rows = done.out.split("\n\n", maxsplit=1)[0].splitlines()
+    assert [cell.strip() for cell in header.strip("|").split("|")] == [
+        "Collection",
+        "Model",
+        "mAP Mo. ↑",
+        "mAP Cr. ↑",
+        "mAP Mul. ↑",
+        "Rank distance mean ↓",
+        "Rank distance median ↓",
+    ]
+    assert set(rule) == set("|:-")
+    assert [row.split("|")[2].strip() for row in rows] == [BM25, CHAR_NGRAM]
+    values = [[float(value) for value in re.findall(r"\d+\.\d+", row)] for row in rows]
+    for mono, cross, multi, mean, median in values:
+        assert 0 < cross < mono < 1
+        assert 0 < multi < mono
+        assert 10 <= min(mean, median) <= max(mean, median) < 1408
+    assert done.out.endswith("HybridDemo: 11 monolingual, 110 cross-lingual, 11 multilingual subsets.\n")
+
+
+def test_run_tells_its_steps_on_stderr_and_nothing_of_other_packages(demo_run: DemoRun) -> None:
+    assert demo_run.done.err.splitlines() == [
+        f"{BM25} on HybridDemo-Pairs: 121 subsets",
+        f"{BM25} on HybridDemo-Multilingual: 11 subsets",
+        f"{CHAR_NGRAM} on HybridDemo-Pairs: 121 subsets",
+        f"{CHAR_NGRAM} on HybridDemo-Multilingual: 11 subsets",
+        f"saved under {demo_run.output}",
+    ]
+
+
+def test_run_saves_results_that_mteb_reads(demo_run: DemoRun) -> None:
+    cache = mteb.ResultCache(demo_run.output)
+    results = cache.load_results(models=[BM25, CHAR_NGRAM], tasks=["HybridDemo-Pairs", "HybridDemo-Multilingual"])
+    found = {
+        (model.model_name, task.task_name): [scores["hf_subset"] for scores in task.scores["test"]]
+        for model in results.model_results
+        for task in model.task_results
+    }
+    assert {name: len(subsets) for name, subsets in found.items()} == {
+        (model, task): count
+        for model in (BM25, CHAR_NGRAM)
+        for task, count in (("HybridDemo-Pairs", 121), ("HybridDemo-Multilingual", 11))
+    }
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_second_run_does_nothing_again(demo_run: DemoRun) -> None:
+    before = snapshot(demo_run.output)
+    assert len(before) == 2 * (2 * 2 + 3)  # by model: result and table of two tasks; meta, settings, signatures
+    done = command("run", "--output", demo_run.output)
+    assert (done.code, done.out) == (0, demo_run.done.out)
+    assert done.err.count(": already there\n") == 4
+    assert snapshot(demo_run.output) == before
+
+
+def test_report_gives_the_table_again(demo_run: DemoRun) -> None:
+    assert command("report", demo_run.output) == Done(0, demo_run.done.out, "")
+    assert command("report", demo_run.output / "results") == Done(0, demo_run.done.out, "")
+    # one run, named twice
+    (folder,) = (demo_run.output / "results" / "hybrid_bench__bm25").iterdir()
+    done = command("report", folder, folder)
+    assert (done.code, done.err) == (0, "")
+    assert len(done.out.splitlines()) == 6
+    assert BM25 in done.out
+    assert "**" not in done.out  # nothing to compare it with
+
+
+def test_report_as_latex(demo_run: DemoRun, tmp_path: Path) -> None:
+    done = command("report", demo_run.output, "--format", "latex")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == report([demo_run.output], "latex")
+    notes, table = done.out[: done.out.index("\\begin")], done.out[done.out.index("\\begin") :]
+    assert all(line.startswith("% ") for line in notes.splitlines())
+    assert re.fullmatch(r"\\begin\{tabular\}\{llrrrrr\}\n\\toprule\n.*\\bottomrule\n\\end\{tabular\}\n", table, re.DOTALL)
+    assert r"hybrid\_bench/bm25 & \textbf{0." in table
+    file = tmp_path / "table.tex"
+    assert command("report", demo_run.output, "--format", "latex", "--out", file) == Done(0, "", "")
+    assert file.read_text(encoding="utf-8") == done.out
+
+
+def test_run_with_another_format_of_the_table(demo_run: DemoRun) -> None:
+    done = command("run", "--output", demo_run.output, "--format", "latex")
+    assert (done.code, done.out) == (0, report([demo_run.output], "latex"))
+
+
+def test_a_reader_who_has_gone_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    stream = open(write, "w", encoding="utf-8")  # noqa: PTH123, SIM115 # a file descriptor; closed below
+    errors = io.StringIO()
+    before = sys.stdout
+    try:
+        sys.stdout = stream
+        with contextlib.redirect_stderr(errors):
+            assert main(["tasks"]) == 0
+    finally:
+        sys.stdout = before
+        with contextlib.suppress(BrokenPipeError):
+            stream.close()
+    assert errors.getvalue() == ""
+
+
+def test_an_interrupt_is_one_line_and_exit_code_130(tmp_path: Path) -> None:
+    process = start("run", "--output", tmp_path)
+    assert process.stderr is not None
+    assert process.stderr.readline() == f"{BM25} on HybridDemo-Pairs: 121 subsets\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err == "hybrid-bench: stopped; what was saved is kept, and the same command goes on from there\n"
+
+
+# -- what is there ------------------------------------------------------------------------------------------------
+
+
+def test_tasks() -> None:
+    done = command("tasks")
+    assert (done.code, done.err) == (0, "")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.out.splitlines()]
+    assert rows[0] == ["Collection", "Task", "Subsets", "Languages", "Licence"]
+    assert sorted(row[:3] + row[4:] for row in rows[2:]) == [
+        ["HybridDemo", "HybridDemo-Multilingual", "11", "apache-2.0"],
+        ["HybridDemo", "HybridDemo-Pairs", "121", "apache-2.0"],
+        ["XQuAD-R", "XQuAD-R-Multilingual", "11", "cc-by-sa-4.0"],
+        ["XQuAD-R", "XQuAD-R-Pairs", "121", "cc-by-sa-4.0"],
+    ]
+    assert {row[3] for row in rows[2:]} == {"ar de el en es hi ru th tr vi zh"}
+
+
+def test_models() -> None:
+    done = command("models")
+    assert (done.code, done.err) == (0, "")
+    names = done.out.splitlines()
+    assert names[:2] == [BM25, CHAR_NGRAM]
+    assert names[2:] == sorted(set(names) - {BM25, CHAR_NGRAM})
+    assert "intfloat/multilingual-e5-small" in names
+    for text in ("multilingual-e5", "Multilingual-E5"):
+        some = command("models", text).out.splitlines()
+        assert some == [name for name in names if "multilingual-e5" in name.casefold()] != []
+
+
+# -- mteb's own command line --------------------------------------------------------------------------------------
+
+
+def test_mteb_gets_all_arguments() -> None:
+    done = command("mteb", "available-tasks", "-t", "XQuAD-R-Pairs", "XQuADRetrieval")
+    assert done.code == 0
+    assert re.findall(r"^    - ([\w-]+),", done.out, re.MULTILINE) == ["XQuAD-R-Pairs", "XQuADRetrieval"]
+    done = command("mteb", "available-tasks", "--languages", "deu", "--task-types", "Retrieval")
+    assert {"XQuAD-R-Pairs", "XQuAD-R-Multilingual", "XQuADRetrieval"} <= set(
+        re.findall(r"^    - ([\w-]+),", done.out, re.MULTILINE)
+    )
+    done = command("mteb", "available-benchmarks", "--benchmarks", "HybridBench")
+    assert "HybridBench" in done.out
+
+
+def test_mteb_help_and_usage_are_its_own() -> None:
+    done = command("mteb", "--help")
+    assert done.code == 0
+    assert done.out.startswith("usage: hybrid-bench mteb [-h]")
+    assert command("mteb") == done
+    done = command("mteb", "run", "--no-such-option")
+    assert (done.code, done.out) == (2, "")
+    assert "unrecognized arguments: --no-such-option" in done.err
+    assert command("mteb", "run", "--help").out.startswith("usage: hybrid-bench mteb run [-h]")
+
+
+def test_our_errors_under_mteb_are_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYBRID_BENCH_DATA", str(tmp_path / "nowhere"))
+    done = command(
+        "mteb", "run", "-m", CHAR_NGRAM, "-t", "XQuAD-R-Multilingual", "--output-folder", tmp_path / "out", "-v", "0"
+    )
+    assert done.code == 1
+    assert "Traceback" not in done.err
+    assert done.err.splitlines()[-1].startswith(
+        f"hybrid-bench: HYBRID_BENCH_DATA {tmp_path / 'nowhere'} is not a folder: give one that holds xquad-r/"
+    )
+
+
+def test_mteb_run_saves_tables_and_signature(tmp_path: Path, demo_run: DemoRun) -> None:
+    """In a process of its own, where nothing but the command registers the tasks."""
+    process = start(
+        "mteb", "run", "-m", CHAR_NGRAM, "-t", "HybridDemo-Multilingual", "--output-folder", tmp_path, "--no-co2-tracker"
+    )
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    name = "HybridDemo-Multilingual"
+    folder = tmp_path / "results" / "hybrid_bench__char-ngram" / "1"
+    ours = demo_run.output / "results" / "hybrid_bench__char-ngram" / "1"
+    table = pq.read_table(folder / f"{name}.queries.parquet")
+    assert table.num_rows == 11 * 84
+    assert table["ranks"].equals(pq.read_table(ours / f"{name}.queries.parquet")["ranks"])
+    signature, expected = read_signatures(folder)[name], read_signatures(ours)[name]
+    assert signature == expected
+    scores = {}
+    for place in (folder, ours):
+        result = json.loads((place / f"{name}.json").read_text(encoding="utf-8"))
+        scores[place] = {subset["hf_subset"]: subset["main_score"] for subset in result["scores"]["test"]}
+    assert scores[folder] == scores[ours]
+    assert command("report", tmp_path).code == 0

@@ -1,0 +1,112 @@
+"""Codes, tags and settings. Runs without mteb and torch."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid_bench.errors import HybridBenchError, RequestError
+from hybrid_bench.languages import LANGUAGES, Language, Setting, did_you_mean, language, languages, setting_of
+
+XQUAD_R = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
+MLQA_R = ("ar", "de", "en", "es", "hi", "vi", "zh")
+MIRACL = ("ar", "bn", "de", "en", "es", "fa", "fi", "fr", "hi", "id", "ja", "ko", "ru", "sw", "te", "th", "yo", "zh")
+
+
+def test_every_language_of_the_three_data_sets_is_known_and_no_other() -> None:
+    assert set(LANGUAGES) == {*XQUAD_R, *MLQA_R, *MIRACL}
+    assert list(LANGUAGES) == sorted(LANGUAGES)
+
+
+def test_codes_names_and_tags_are_well_formed_and_unique() -> None:
+    assert all(code == known.code and re.fullmatch(r"[a-z]{2}", code) for code, known in LANGUAGES.items())
+    assert all(re.fullmatch(r"[a-z]{3}-[A-Z][a-z]{3}", known.tag) for known in LANGUAGES.values())
+    assert len({known.tag for known in LANGUAGES.values()}) == len(LANGUAGES)
+    assert len({known.name for known in LANGUAGES.values()}) == len(LANGUAGES)
+
+
+def test_only_chinese_japanese_and_thai_are_written_without_spaces() -> None:
+    assert {code for code, known in LANGUAGES.items() if not known.spaced} == {"ja", "th", "zh"}
+
+
+def test_language_by_code() -> None:
+    assert language("de") == Language("de", "German", "deu-Latn", spaced=True)
+    assert languages(["zh", "ar", "zh"]) == (LANGUAGES["zh"], LANGUAGES["ar"], LANGUAGES["zh"])
+    assert languages([]) == ()
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("German", "unknown language 'German': languages are given by code, 'de'"),
+        ("chinese", "unknown language 'chinese': languages are given by code, 'zh'"),
+        ("DE", "unknown language 'DE': did you mean 'de'?"),
+        ("eng", "unknown language 'eng': did you mean 'en'?"),
+        ("qx", "unknown language 'qx': known: " + ", ".join(LANGUAGES)),
+        ("", "unknown language '': known: " + ", ".join(LANGUAGES)),
+    ],
+)
+def test_unknown_language(asked: str, message: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        language(asked)
+    assert str(caught.value) == message
+    with pytest.raises(RequestError) as caught:
+        languages(["de", asked])
+    assert str(caught.value) == message
+    assert isinstance(caught.value, HybridBenchError)
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "clause"),
+    [
+        ("XQuAD", ["XQuAD-R", "MLQA-R"], "did you mean 'XQuAD-R'?"),
+        ("xquad-r", ["XQuAD-R", "MLQA-R"], "did you mean 'XQuAD-R'?"),  # case alone is no distance
+        ("MONO", ["mono", "Mono"], "did you mean 'Mono'?"),  # of two that differ in case only, always the same one
+        ("zebra", ["b", "a"], "known: a, b"),
+        ("zebra", [], "known: "),
+    ],
+)
+def test_did_you_mean(word: str, known: list[str], clause: str) -> None:
+    assert did_you_mean(word, known) == clause
+    assert did_you_mean(word, iter(known[::-1])) == clause
+
+
+@given(st.lists(st.text(max_size=6), min_size=1, unique_by=str.casefold), st.data())
+def test_did_you_mean_finds_a_word_that_is_known(known: list[str], data: st.DataObject) -> None:
+    word = data.draw(st.sampled_from([candidate for candidate in known if candidate.casefold()] or ["x"]))
+    expected = f"did you mean '{word}'?" if word in known else "known: " + ", ".join(sorted(known))
+    assert did_you_mean(word, known) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "pool", "setting"),
+    [
+        ("ar", ["ar"], Setting.MONOLINGUAL),
+        ("ar", ["de"], Setting.CROSS_LINGUAL),
+        ("ar", ["ar", "de"], Setting.MULTILINGUAL),
+        ("ar", ["de", "en"], Setting.MULTILINGUAL),  # the query's language need not be in the pool
+        ("ar", XQUAD_R, Setting.MULTILINGUAL),
+    ],
+)
+def test_setting_of(query: str, pool: list[str], setting: Setting) -> None:
+    assert setting_of(query, pool) is setting
+
+
+@pytest.mark.parametrize(("codes", "counts"), [(XQUAD_R, (11, 110, 11)), (MLQA_R, (7, 42, 7))])
+def test_number_of_settings_of_a_collection(codes: tuple[str, ...], counts: tuple[int, int, int]) -> None:
+    pools = [[corpus] for corpus in codes] + [list(codes)]
+    found = [setting_of(query, pool) for query in codes for pool in pools]
+    assert tuple(found.count(setting) for setting in Setting) == counts
+
+
+def test_settings_by_value_and_short_name() -> None:
+    assert [(setting.value, setting.short) for setting in Setting] == [
+        ("monolingual", "Mo."),
+        ("cross-lingual", "Cr."),
+        ("multilingual", "Mul."),
+    ]
+    assert Setting("cross-lingual") is Setting.CROSS_LINGUAL
+    assert f"{Setting.MULTILINGUAL}" == "multilingual"  # as written into tables

@@ -1,0 +1,315 @@
+"""The tasks as mteb sees them: registered by the import, described, and laid out as mteb's retrieval expects."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mteb
+import pytest
+from mteb.benchmarks.benchmark import Benchmark
+from mteb.benchmarks.get_benchmark import _build_aliases_registry, _build_registry
+from mteb.models.model_implementations import MODEL_REGISTRY
+
+from hybrid_bench.errors import RequestError
+from hybrid_bench.languages import LANGUAGES, Setting
+from hybrid_bench.tasks import BENCHMARK, collections, register, task_classes
+
+ROOT = Path(__file__).parents[1]
+CODES = ["ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh"]
+NAMES = ["HybridDemo-Pairs", "HybridDemo-Multilingual", "XQuAD-R-Pairs", "XQuAD-R-Multilingual"]
+#: The subsets that have German on a side.
+GERMAN = [f"{query}-{corpus}" for query in CODES for corpus in CODES if "de" in (query, corpus)]
+
+get_tasks_module = importlib.import_module("mteb.get_tasks")
+benchmarks_module = importlib.import_module("mteb.benchmarks.benchmarks")
+
+# -- what `import hybrid_bench` does, in a process of its own -----------------------------------------------------
+
+PROBE = """
+import json, mteb
+
+before = len(mteb.get_tasks())
+import hybrid_bench
+
+def subsets(tasks):
+    return {task.metadata.name: list(task.hf_subsets) for task in tasks}
+
+names = json.loads(input())
+german = mteb.get_tasks(languages=["deu"], exclude_private=False)
+print(json.dumps({
+    "module": hybrid_bench.__file__,
+    "get_task": [mteb.get_task(name).metadata.name for name in names],
+    "get_tasks": subsets(mteb.get_tasks(tasks=names)),
+    "german": subsets(german),
+    "german_public": list(subsets(mteb.get_tasks(languages=["deu"]))),
+    "new": len(mteb.get_tasks()) - before,
+    "benchmark": [task.metadata.name for task in mteb.get_benchmark("HybridBench").tasks],
+    "theirs": [mteb.get_task("XQuADRetrieval").metadata.name, mteb.get_benchmark("MTEB(eng, v2)").name],
+    "models": [mteb.get_model_meta(name).name for name in ("hybrid_bench/bm25", "hybrid_bench/char-ngram")],
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What mteb knows after the import, from a folder that has nothing to do with the checkout."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE],
+        input=json.dumps(NAMES),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path_factory.mktemp("elsewhere"),
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert Path(found["module"]) == ROOT / "hybrid_bench" / "__init__.py"
+    return found
+
+
+def test_import_makes_mteb_know_the_tasks_by_name(imported: dict[str, Any]) -> None:
+    assert imported["get_task"] == NAMES
+    assert set(imported["get_tasks"]) == set(NAMES)
+    assert imported["new"] == 2  # the demo's are kept out of mteb's default selections
+
+
+def test_import_makes_mteb_find_the_subsets_of_a_language(imported: dict[str, Any]) -> None:
+    found = imported["german"]
+    for collection in ("XQuAD-R", "HybridDemo"):
+        assert sorted(found[f"{collection}-Pairs"]) == sorted(GERMAN)
+        assert found[f"{collection}-Multilingual"] == ["de"]
+    assert {"XQuAD-R-Pairs", "XQuAD-R-Multilingual"} <= set(imported["german_public"])
+    assert "XQuADRetrieval" in imported["german_public"]
+
+
+def test_import_makes_mteb_know_benchmark_and_models(imported: dict[str, Any]) -> None:
+    assert imported["benchmark"] == ["XQuAD-R-Pairs", "XQuAD-R-Multilingual"]
+    assert imported["models"] == ["hybrid_bench/bm25", "hybrid_bench/char-ngram"]
+
+
+def test_import_leaves_what_mteb_has(imported: dict[str, Any]) -> None:
+    assert imported["theirs"] == ["XQuADRetrieval", "MTEB(eng, v2)"]
+
+
+# -- registering --------------------------------------------------------------------------------------------------
+
+
+def test_tasks_and_collections() -> None:
+    assert sorted(task_classes()) == sorted(NAMES)
+    assert {name: [task.metadata.name for task in tasks] for name, tasks in collections().items()} == {
+        "HybridDemo": ["HybridDemo-Pairs", "HybridDemo-Multilingual"],
+        "XQuAD-R": ["XQuAD-R-Pairs", "XQuAD-R-Multilingual"],
+    }
+    for tasks in collections().values():
+        assert tasks[0].source is tasks[1].source  # so that both share what is loaded
+
+
+def state() -> tuple[Any, ...]:
+    """All of mteb that registering touches."""
+    return (
+        dict(get_tasks_module._TASKS_REGISTRY),
+        get_tasks_module.TASK_LIST,
+        dict(MODEL_REGISTRY),
+        dict(_build_registry()),
+        dict(_build_aliases_registry()),
+    )
+
+
+def test_registering_again_changes_nothing() -> None:
+    before = state()
+    register()
+    register()
+    assert state() == before
+    names = [task.metadata.name for task in get_tasks_module.TASK_LIST]
+    assert [names.count(name) for name in NAMES] == [1, 1, 1, 1]
+
+
+def test_what_was_taken_out_is_registered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each name on its own: one that mteb has already does not keep the others out."""
+    name = "XQuAD-R-Multilingual"
+    others = tuple(task for task in get_tasks_module.TASK_LIST if task.metadata.name != name)
+    monkeypatch.delitem(get_tasks_module._TASKS_REGISTRY, name)
+    monkeypatch.setattr(get_tasks_module, "TASK_LIST", others)
+    assert name not in {task.metadata.name for task in mteb.get_tasks()}
+    register()
+    assert get_tasks_module.TASK_LIST == (*others, task_classes()[name])
+    assert mteb.get_tasks(tasks=[name])[0].metadata.name == name
+
+
+def test_another_task_of_the_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = type(mteb.get_task("XQuADRetrieval"))
+    monkeypatch.setitem(get_tasks_module._TASKS_REGISTRY, "XQuAD-R-Pairs", other)
+    before = state()
+    with pytest.raises(RequestError) as caught:
+        register()
+    assert str(caught.value) == (
+        f"mteb already has a task named 'XQuAD-R-Pairs' ({other.__module__}): remove one of them"
+    )
+    assert state() == before
+
+
+def test_another_model_of_the_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = mteb.get_model_meta("mteb/baseline-bm25s").model_copy(update={"name": "hybrid_bench/bm25"})
+    monkeypatch.setitem(MODEL_REGISTRY, "hybrid_bench/bm25", theirs)
+    with pytest.raises(RequestError, match="^mteb already has another model named 'hybrid_bench/bm25': remove one"):
+        register()
+    assert MODEL_REGISTRY["hybrid_bench/bm25"] is theirs
+
+
+@pytest.fixture
+def other_benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[Benchmark]:
+    """A benchmark of our name in the place where mteb looks for them, and ours gone."""
+    other = Benchmark(name=BENCHMARK, tasks=mteb.get_tasks(tasks=["XQuADRetrieval"]))
+    with monkeypatch.context() as patch:
+        patch.delattr(benchmarks_module, "HYBRID_BENCH")
+        patch.setattr(benchmarks_module, "SOMEBODY_ELSES", other, raising=False)
+        forget_benchmarks()
+        yield other
+    forget_benchmarks()
+
+
+def forget_benchmarks() -> None:
+    _build_registry.cache_clear()
+    _build_aliases_registry.cache_clear()
+
+
+def test_another_benchmark_of_the_name_is_refused(other_benchmark: Benchmark) -> None:
+    with pytest.raises(RequestError, match=f"^mteb already has a benchmark named '{BENCHMARK}': remove one of them"):
+        register()
+    assert mteb.get_benchmark(BENCHMARK) is other_benchmark
+
+
+# -- what the tasks say of themselves -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["XQuAD-R-Pairs", "XQuAD-R-Multilingual"])
+def test_metadata_is_filled(name: str) -> None:
+    metadata = mteb.get_task(name).metadata
+    assert metadata.is_filled()
+    assert metadata.license == "cc-by-sa-4.0"
+    assert metadata.is_public
+    assert metadata.dataset["revision"] == task_classes()[name].source.revision
+
+
+@pytest.mark.parametrize("name", ["HybridDemo-Pairs", "HybridDemo-Multilingual"])
+def test_metadata_of_the_demo(name: str) -> None:
+    metadata = mteb.get_task(name).metadata
+    assert not metadata.is_public
+    assert metadata.annotations_creators == "LM-generated"
+    assert "not a benchmark" in metadata.description
+    empty = {field for field in type(metadata).model_fields if getattr(metadata, field) is None}
+    assert empty == {"reference", "adapted_from", "contributed_by", "superseded_by"}  # there is no paper on it
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_common_metadata(name: str) -> None:
+    metadata = mteb.get_task(name).metadata
+    assert metadata.main_score == "map"
+    assert metadata.type == "Retrieval"
+    assert metadata.eval_splits == ["test"]
+    assert sorted(metadata.languages) == sorted(LANGUAGES[code].tag.split("-")[0] for code in CODES)
+
+
+@pytest.mark.parametrize("name", ["XQuAD-R-Pairs", "HybridDemo-Pairs"])
+def test_subsets_of_pairs(name: str) -> None:
+    task = task_classes()[name]()
+    subsets = [f"{query}-{corpus}" for query in CODES for corpus in CODES]
+    assert sorted(task.hf_subsets) == subsets
+    tags = {code: LANGUAGES[code].tag for code in CODES}
+    assert task.metadata.eval_langs == {
+        f"{query}-{corpus}": [tags[query]] if query == corpus else [tags[query], tags[corpus]]
+        for query in CODES
+        for corpus in CODES
+    }
+    settings = [task.setting_of(subset) for subset in subsets]
+    assert [settings.count(setting) for setting in Setting] == [11, 110, 0]
+    assert task.pool_of("ar-de") == ("ar", ("de",))
+
+
+@pytest.mark.parametrize("name", ["XQuAD-R-Multilingual", "HybridDemo-Multilingual"])
+def test_subsets_of_multilingual(name: str) -> None:
+    task = task_classes()[name]()
+    assert sorted(task.hf_subsets) == CODES
+    # Only the query's language: mteb's filter and its means by language go by this list.
+    assert task.metadata.eval_langs == {code: [LANGUAGES[code].tag] for code in CODES}
+    assert {task.setting_of(subset) for subset in CODES} == {Setting.MULTILINGUAL}
+    query, pool = task.pool_of("ar")
+    assert (query, sorted(pool)) == ("ar", CODES)
+
+
+# -- the layout that mteb is given --------------------------------------------------------------------------------
+
+
+def check_layout(task: Any, pools: dict[str, list[str]], sizes: dict[str, int], n_queries: int) -> None:
+    """Each subset's corpus is that of its pool, each query's judgments are one passage per language of the pool."""
+    task.hf_subsets = list(pools)
+    task.load_data()
+    assert task.data_loaded
+    assert list(task.dataset) == list(pools)
+    for subset, pool in pools.items():
+        assert list(task.dataset[subset]) == ["test"]
+        split = task.dataset[subset]["test"]
+        corpus, queries, relevant = split["corpus"], split["queries"], split["relevant_docs"]
+        assert set(corpus.column_names) == set(queries.column_names) == {"id", "text"}
+        assert len(set(corpus["id"])) == len(corpus) == sum(sizes[code] for code in pool)
+        assert list(queries["id"]) == list(relevant)
+        assert len(queries) == n_queries
+        known = set(corpus["id"])
+        for query, judged in relevant.items():
+            assert query.split(".")[1] == subset.split("-")[0]
+            assert judged.keys() <= known
+            assert sorted(passage.split(".")[1] for passage in judged) == sorted(pool)
+            assert set(judged.values()) == {1}
+        asked = task.collection.queries[subset.split("-")[0]]
+        assert dict(zip(queries["id"], queries["text"], strict=True)) == dict(zip(asked.ids, asked.texts, strict=True))
+        texts = {
+            passage: text
+            for code in pool
+            for passage, text in zip(
+                task.collection.passages[code].ids, task.collection.passages[code].texts, strict=True
+            )
+        }
+        assert dict(zip(corpus["id"], corpus["text"], strict=True)) == texts
+
+
+@pytest.mark.parametrize(
+    ("name", "pools"),
+    [
+        ("Pairs", {"ar-ar": ["ar"], "ar-zh": ["zh"], "zh-ar": ["ar"]}),
+        ("Multilingual", {"ar": CODES, "th": CODES}),
+    ],
+)
+def test_layout(name: str, pools: dict[str, list[str]], data_dir: Path) -> None:
+    for collection in ("HybridDemo", "XQuAD-R"):
+        task = task_classes()[f"{collection}-{name}"]()
+        task.options = replace(task.options, data_dir=data_dir)
+        source = task.source
+        check_layout(task, pools, dict(source.candidates), source.questions["ar"])
+
+
+def test_layout_of_a_narrowed_pool() -> None:
+    task = task_classes()["HybridDemo-Multilingual"]()
+    task.options = replace(task.options, pool_languages=("zh", "de"))
+    check_layout(task, {"en": ["de", "zh"]}, dict(task.source.candidates), 84)
+
+
+def test_data_are_let_go() -> None:
+    task = task_classes()["HybridDemo-Multilingual"]()
+    task.hf_subsets = ["en"]
+    task.load_data()
+    dataset = task.dataset
+    task.load_data()
+    assert task.dataset is dataset  # nothing is read twice
+    task.unload_data()
+    assert not task.data_loaded
+    task.load_data()
+    assert len(task.dataset["en"]["test"]["queries"]) == 84
