@@ -220,7 +220,7 @@ def _run(options: argparse.Namespace) -> int:
             logging.getLogger(__name__).error("%s", failure, exc_info=failure.error)
         print(f"hybrid-bench: {failure}", file=sys.stderr)
     if outcome.folders:
-        print(report(outcome.folders, options.format), end="")
+        print(report(outcome.folders, options.format, outcome.collections), end="")
         print(f"saved under {options.output}", file=sys.stderr)
     if not outcome.failures:
         return 0

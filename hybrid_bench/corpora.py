@@ -205,6 +205,7 @@ class LareqaSource:
         candidates: Published number of candidate sentences by language, asserted on load.
         questions: Published number of questions by language, asserted on load.
         root: Folder of the files when they ship with the package; None when they are downloaded or given.
+        notice: What a user of the data has to be told, e.g. about their licence.
     """
 
     collection: str
@@ -213,6 +214,7 @@ class LareqaSource:
     candidates: Mapping[str, int]
     questions: Mapping[str, int]
     root: Path | None = None
+    notice: str = ""
 
 
 @dataclass(frozen=True)

@@ -287,12 +287,15 @@ def prompt_of(model: Any, metadata: TaskMetadata, role: Role) -> str | None:
 
     Follows mteb: a name from `get_prompt_name` into the model's prompts, else the instruction of an instruction model.
     """
+    from mteb.models.abs_encoder import get_prompt_name
     from mteb.types import PromptType
 
     prompt_type = PromptType(role.value)
     prompts = getattr(model, "model_prompts", None)
     if prompts:
-        name = model.get_prompt_name(metadata, prompt_type)
+        # A wrapper of multi-vector models is no AbsEncoder, and has only the prompts.
+        of_model = getattr(model, "get_prompt_name", None)
+        name = of_model(metadata, prompt_type) if of_model else get_prompt_name(prompts, metadata, prompt_type)
         return prompts.get(name) if name else None
     if getattr(model, "instruction_template", None) is not None:
         return str(model.get_task_instruction(metadata, prompt_type))

@@ -177,17 +177,30 @@ def _folder_meta(folder: Path) -> ModelMeta:
 
 def _kind_of(folder: Path) -> tuple[str, dict[str, Any]]:
     """Which of `_KINDS` a folder holds, and its sentence-transformers configuration."""
-    path = folder / "config_sentence_transformers.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path}: not a JSON file ({error})") from error
     if not (folder / "modules.json").is_file() and not (folder / "config.json").is_file():
         raise ModelError(f"{folder} holds no model: neither modules.json nor config.json is in it")
+    path = folder / "config_sentence_transformers.json"
+    config = _read_json(path)
     kind = config.get("model_type", "SentenceTransformer")
+    if "model_type" not in config and not (folder / "modules.json").is_file():
+        # Saved by transformers, or by an early sentence-transformers, which did not say what it is: told as mteb does.
+        architectures = _read_json(folder / "config.json").get("architectures") or []
+        if any(architecture.endswith("ForSequenceClassification") for architecture in architectures):
+            kind = "CrossEncoder"
     if kind not in _KINDS:
         raise ModelError(f"{path}: unknown model type '{kind}'; known: {', '.join(_KINDS)}")
     return kind, config
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty if there is no file."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path}: not a JSON file ({error})") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: not a JSON object")
+    return value
 
 
 def _load_folder(name: str, revision: str | None = None, device: str | None = None, **kwargs: Any) -> MTEBModels:

@@ -24,6 +24,7 @@ from hybrid_bench.encode import (
     progress_bar,
     similarity_of,
 )
+from hybrid_bench.errors import ModelError
 from hybrid_bench.lexical import BM25, BM25Scorer
 from hybrid_bench.metrics import NOT_RETRIEVED, RelevantRanks
 from hybrid_bench.ranks import ScoreBlocks, Targets, count_above, top_columns
@@ -283,6 +284,9 @@ def ranks_in_results(
         pool_languages: Languages of the pool.
         results: What the search returned.
         depth: How many passages it was asked for.
+
+    Raises:
+        ModelError: If a score is NaN or infinite.
     """
     queries = collection.queries[query_language]
     judgments = queries.judgments
@@ -304,7 +308,12 @@ def ranks_in_results(
     for number, position in enumerate(present):
         found = results.get(queries.ids[position], {})
         ids = np.array([place[passage] for passage in found], dtype=np.int64)
-        order = np.lexsort((-ids, -np.array(list(found.values()), dtype=np.float32)))
+        scores = np.array(list(found.values()), dtype=np.float32)
+        if not np.isfinite(scores).all():
+            raise ModelError(
+                f"a score is {scores[~np.isfinite(scores)][0]}: the model's search must return finite numbers"
+            )
+        order = np.lexsort((-ids, -scores))
         rank_of = {int(ids[column]): number_ + 1 for number_, column in enumerate(order)}
         for judgment in range(first[number], first[number + 1]):
             code = collection.languages[judgments.language[kept[judgment]]]

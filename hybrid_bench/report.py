@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from hybrid_bench.languages import Setting
@@ -11,18 +11,21 @@ from hybrid_bench.tables import MAIN, find_runs, main_frame, render
 __all__ = ["report"]
 
 
-def report(paths: Sequence[Path], fmt: str = "markdown") -> str:
+def report(paths: Sequence[Path], fmt: str = "markdown", collections: Collection[str] | None = None) -> str:
     """The main table of the runs at these paths, with a note on what it shows.
 
     Args:
         paths: Output folders of `run`, or folders of single runs.
         fmt: ``markdown`` or ``latex``.
+        collections: Only these collections; None for all that the runs have.
 
     Raises:
         RequestError: If a path holds no run, or the format is unknown.
         DataError: If a run cannot be read.
     """
     frame = main_frame(find_runs(paths))
+    if collections is not None:
+        frame = frame[frame["collection"].isin(collections)]
     table = render(frame, MAIN, fmt)
     notes = [
         _note(str(collection), group["subsets"].tolist())

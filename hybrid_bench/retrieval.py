@@ -8,13 +8,14 @@ a collection share the encoding and the counts as long as they are given the sam
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, proxy
 
 from datasets import Dataset
 from mteb.abstasks.retrieval import AbsTaskRetrieval
@@ -109,6 +110,7 @@ class ParallelRetrieval(AbsTaskRetrieval):
         self.tables: dict[str, pa.Table] = {}
         self.signature: dict[str, Any] = {}
         self.collection: Collection | None = None
+        self._searched: PoolRanks | None = None
 
     # -- data ---------------------------------------------------------------------------------------------------
 
@@ -118,7 +120,11 @@ class ParallelRetrieval(AbsTaskRetrieval):
 
     def data_sha256(self) -> str:
         """Hash of the data that an evaluation would read now; `DataError` if they cannot be read."""
-        return self.read_collection().sha256
+        sha256 = self.read_collection().sha256
+        narrowed = self.options.pool_languages
+        return (
+            sha256 if narrowed is None else hashlib.sha256(" ".join([sha256, *sorted(narrowed)]).encode()).hexdigest()
+        )
 
     def pool_of(self, subset: str) -> tuple[str, tuple[str, ...]]:
         """Query language and pool languages of a subset."""
@@ -202,9 +208,10 @@ class ParallelRetrieval(AbsTaskRetrieval):
 
         Where mteb is asked for prediction files, or to rerank, its own evaluation runs instead.
         """
+        _check_named(model)
         if prediction_folder is not None or data_split["top_ranked"] is not None:
             logger.warning("%s: predictions or reranking asked for, so mteb's own evaluation runs", self.metadata.name)
-            return super()._evaluate_subset(
+            scores = super()._evaluate_subset(
                 model,
                 data_split,
                 encode_kwargs=encode_kwargs,
@@ -215,6 +222,9 @@ class ParallelRetrieval(AbsTaskRetrieval):
                 timer=timer,
                 **kwargs,
             )
+            assert self._searched is not None
+            self._record(model, hf_subset, self._searched, None)
+            return scores
         assert self.collection is not None
         query_language, pool_languages = self.pool_of(hf_subset)
         with timer("Ranking", split=hf_split, subset=hf_subset):
@@ -239,6 +249,15 @@ class ParallelRetrieval(AbsTaskRetrieval):
         self._record(model, hf_subset, pool, ranker)
         return scores
 
+    def task_specific_scores(
+        self, scores: Any, qrels: Any, results: Any, hf_split: str, hf_subset: str
+    ) -> dict[str, float]:
+        """``map``, which mteb's own evaluation does not have: over the passages that its search returned."""
+        assert self.collection is not None
+        query_language, pool_languages = self.pool_of(hf_subset)
+        self._searched = ranks_in_results(self.collection, query_language, pool_languages, results, self._top_k)
+        return {"map": measures(self._searched.ranks)["map"]}
+
     def _wanted(self) -> dict[str, list[str]]:
         """For each query language of the chosen subsets, the languages of all pools it is asked against."""
         wanted: dict[str, set[str]] = {}
@@ -261,6 +280,8 @@ class ParallelRetrieval(AbsTaskRetrieval):
         if key not in mine:
             # One collection at a time: an earlier one's embeddings are not needed any more.
             mine.clear()
+            # What hangs on the model by `_rankers` must not hold it in turn, or neither would ever go.
+            model = proxy(model)
             if bm25:
                 mine[key] = Ranker.bm25(collection, model)
             else:
@@ -340,11 +361,13 @@ class ParallelRetrieval(AbsTaskRetrieval):
             "prompts": {role.value: prompt_of(model, self.metadata, role) for role in Role},
         }
         if not identity.items() <= self.signature.items():
-            self.tables = {}  # those of another model or other data
+            self.tables, self.signature = {}, {}  # those of another model or other data
+        depth = "full" if pool.depth >= pool.pool_size else pool.depth
         self.signature = identity | {
             "similarity": "model's own search" if ranker is None else ranker.similarity,
             "dtype": "float32",
-            "depth": "full" if pool.depth >= pool.pool_size else pool.depth,
+            # A small pool may be searched in full where a large one is not: the task's depth is what limits it at all.
+            "depth": self.signature.get("depth", "full") if depth == "full" else depth,
         }
         metadata = {
             **self.signature,
@@ -352,6 +375,17 @@ class ParallelRetrieval(AbsTaskRetrieval):
             "passages": {code: len(collection.passages[code]) for code in collection.languages},
         }
         self.tables[subset] = query_table(collection, subset, pool, metadata)
+
+
+def _check_named(model: Any) -> None:
+    """Refuse a model that has no name of its own: its results would be taken for those of any other such model."""
+    meta = getattr(model, "mteb_model_meta", None)
+    name = None if meta is None else meta.name
+    if name is None or "/" not in name or name.startswith("no_model_name/"):
+        raise ModelError(
+            f"{type(model).__name__} has no name that tells its results from those of another model: give its "
+            "mteb_model_meta a name 'organisation/model' and a revision, or give `run` the folder of the saved model"
+        )
 
 
 def _is_dense(model: Any) -> bool:

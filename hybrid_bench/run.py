@@ -91,10 +91,12 @@ class Outcome:
     Attributes:
         folders: The folder of each model that has results, in the order asked for.
         failures: What failed.
+        collections: The collections of the tasks.
     """
 
     folders: list[Path] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    collections: list[str] = field(default_factory=list)
 
 
 def select_tasks(request: RunRequest) -> list[ParallelRetrieval]:
@@ -173,6 +175,8 @@ def run(request: RunRequest, tell: Callable[[str], None] = lambda message: None)
     first = _first_stage(request)
     for task in tasks:
         task.options = replace(task.options, first_stage=first, top_k=request.top_k)
+    for notice in dict.fromkeys(task.source.notice for task in tasks if task.source.notice):
+        tell(notice)
     runner = _Runner(request, tasks, RunCache(request.output, tasks), tell)
     for name, meta in metas.items():
         if isinstance(meta, Exception):
@@ -196,8 +200,8 @@ class _Runner:
         self.tasks = tasks
         self.cache = cache
         self.tell = tell
-        self.options = _options(request)
-        self.outcome = Outcome()
+        self.options = _options(request, tasks[0].options.first_stage)
+        self.outcome = Outcome(collections=list(dict.fromkeys(task.source.collection for task in tasks)))
 
     def run_model(self, name: str, meta: ModelMeta) -> None:
         """Evaluate a model where results are missing; it is loaded when the first one is."""
@@ -207,8 +211,11 @@ class _Runner:
         model: Any = None
         for task in self.tasks:
             task_name = task.metadata.name
+            everything = task.hf_subsets
             try:
-                if not self._is_missing(name, task, place):
+                # Only what is missing: the task encodes and ranks all its subsets together.
+                task.hf_subsets = self._missing(name, task, place)
+                if not task.hf_subsets:
                     continue
                 if model is None and self.request.overwrite_strategy != "only-cache":
                     model = model_names.load(meta, self.request.device)
@@ -221,23 +228,27 @@ class _Runner:
                 if model is None:
                     break
             finally:
+                task.hf_subsets = everything
                 if task.data_loaded:
                     task.unload_data()
         folder = self.cache.get_task_result_path("any", place).parent
         if any((folder / f"{task.metadata.name}.json").is_file() for task in self.tasks):
             self.outcome.folders.append(folder)
 
-    def _is_missing(self, name: str, task: ParallelRetrieval, place: ModelMeta) -> bool:
+    def _missing(self, name: str, task: ParallelRetrieval, place: ModelMeta) -> list[str]:
+        """The subsets of a task that there is no result for that can be used."""
         if self.request.overwrite_strategy == "always":
-            return True
+            return task.hf_subsets
         task_name = task.metadata.name
         saved = self.cache.load_task_result(task_name, place)
-        if saved is not None and saved.is_mergeable(task) and not saved.get_missing_evaluations(task):
-            self.tell(f"{name} on {task_name}: already there")
-            return False
+        if saved is not None and saved.is_mergeable(task):
+            missing = {subset for subsets in saved.get_missing_evaluations(task).values() for subset in subsets}
+            if not missing:
+                self.tell(f"{name} on {task_name}: already there")
+            return [subset for subset in task.hf_subsets if subset in missing]
         if reason := self.cache.why_not(task_name, place):
             self.tell(f"{name} on {task_name}: the saved result is not used, because {reason}")
-        return True
+        return task.hf_subsets
 
     def _evaluate(self, model: Any, task: ParallelRetrieval) -> None:
         mteb.evaluate(
@@ -258,15 +269,15 @@ def _meta_or_error(name: str) -> ModelMeta | Exception:
         return error
 
 
-def _options(request: RunRequest) -> dict[str, str]:
+def _options(request: RunRequest, first: Any) -> dict[str, str]:
     """The options that change texts, pool or judgments, as they are saved with a model's results."""
     options = {}
     if PassageText(request.passage) is not PassageText.SENTENCE:
         options["passage"] = request.passage
     if request.pool_languages:
         options["pool_languages"] = "-".join(sorted(request.pool_languages))
-    if request.rerank is not None:
-        options["rerank"] = "-".join(request.rerank.parts[-2:])
+    if first is not None:
+        options["rerank"] = f"{first.mteb_model_meta.name}-{first.mteb_model_meta.revision}"
         options["top_k"] = str(request.top_k)
     return options
 
@@ -297,10 +308,10 @@ def mteb_saving_tables() -> Iterator[None]:
 
     def ours(model: Any, tasks: Any, **arguments: Any) -> Any:
         cache = arguments.get("cache")
+        listed = [tasks] if hasattr(tasks, "metadata") else list(tasks)
         if isinstance(cache, mteb.ResultCache):
-            listed = [tasks] if hasattr(tasks, "metadata") else list(tasks)
             arguments["cache"] = RunCache(cache.cache_path, listed)
-        return original(model, tasks, **arguments)
+        return original(model, listed, **arguments)
 
     mteb.evaluate = ours
     try:

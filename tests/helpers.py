@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
+import sentence_transformers
+import torch
+from mteb.models.abs_encoder import AbsEncoder
+from mteb.models.model_implementations import MODEL_REGISTRY
 from mteb.models.model_meta import ModelMeta, ScoringFunction
+from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 from hybrid_bench.corpora import Collection
 from hybrid_bench.metrics import RelevantRanks
@@ -20,7 +27,21 @@ from hybrid_bench.results import metadata_of
 from hybrid_bench.retrieval import ParallelRetrieval
 from hybrid_bench.tasks import task_classes
 
-__all__ = ["meta_of", "relevant_ranks", "static_model", "task_of", "texts_of", "word_pieces"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pytest
+
+__all__ = [
+    "WordCounts",
+    "meta_of",
+    "registered",
+    "relevant_ranks",
+    "save_tiny",
+    "static_model",
+    "task_of",
+    "texts_of",
+    "word_pieces",
+]
 
 
 def task_of(name: str, subsets: Sequence[str] | None = None, **options: Any) -> ParallelRetrieval:
@@ -56,14 +77,80 @@ def word_pieces(texts: Iterable[str], words: int = 4000) -> Tokenizer:
     return tokenizer
 
 
-def static_model(
-    texts: Iterable[str], dimension: int = 64, seed: int = 0, prompts: dict[str, str] | None = None
-) -> SentenceTransformer:
+def static_model(texts: Iterable[str], dimension: int = 64, seed: int = 0, **arguments: Any) -> SentenceTransformer:
     """A static embedding model with random vectors for the pieces of these texts: it finds texts that share words."""
     tokenizer = word_pieces(texts)
     vectors = np.random.default_rng(seed).standard_normal((tokenizer.get_vocab_size(), dimension)).astype(np.float32)
     module = StaticEmbedding(tokenizer, embedding_weights=vectors)
-    return SentenceTransformer(modules=[module], device="cpu", prompts=prompts)
+    return SentenceTransformer(modules=[module], device="cpu", **arguments)
+
+
+def save_tiny(kind: str, folder: Path, texts: Iterable[str], seed: int = 0) -> Path:
+    """Save a transformer of one layer with random weights, as sentence-transformers saves a model of this kind.
+
+    Args:
+        kind: Name of its class in sentence-transformers.
+        folder: Where to save it; beside it, under ``<name>-transformers``, lies what transformers saved.
+        texts: Where its vocabulary is taken from.
+        seed: Of the weights.
+    """
+    tokenizer = word_pieces(texts, 500)
+    ids = tokenizer.get_vocab()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"]))
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    plain = folder.with_name(f"{folder.name}-transformers")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **special).save_pretrained(plain)
+    config = BertConfig(
+        vocab_size=len(ids),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        num_labels=1,
+    )
+    heads = {"CrossEncoder": BertForSequenceClassification, "SparseEncoder": BertForMaskedLM}
+    torch.manual_seed(seed)
+    heads.get(kind, BertModel)(config).save_pretrained(plain)
+    getattr(sentence_transformers, kind)(str(plain), device="cpu").save_pretrained(str(folder))
+    return folder
+
+
+class WordCounts(AbsEncoder):
+    """An encoder that counts hashed words, with the dot product: small whole numbers, so that every score is exact.
+
+    It notes what it is asked to encode. `asked` belongs to the class, so that it is known of a model that `run` loaded.
+    """
+
+    asked: ClassVar[list[tuple[str, str, int]]] = []  # role, subset, number of texts
+
+    def __init__(
+        self, model_name: str = "tests/word-counts", revision: str | None = "1", dimension: int = 32, **_: Any
+    ) -> None:
+        self.mteb_model_meta = meta_of(
+            model_name, revision or "1", similarity_fn_name=ScoringFunction.DOT_PRODUCT, loader=type(self)
+        )
+        self.dimension = dimension
+
+    def encode(
+        self, inputs: Any, *, task_metadata: Any, hf_split: str, hf_subset: str, prompt_type: Any = None, **_: Any
+    ) -> Any:
+        texts = [text for batch in inputs for text in batch["text"]]
+        self.asked.append((prompt_type.value, hf_subset, len(texts)))
+        return self.vectors(texts)
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        counts = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        for row, text in enumerate(texts):
+            for word in text.casefold().split():
+                counts[row, zlib.crc32(word.encode()) % self.dimension] += 1
+        return counts
+
+
+def registered(monkeypatch: pytest.MonkeyPatch, name: str, loader: Callable[..., Any], **fields: Any) -> str:
+    """Make mteb know a model by name until the test is over, as it knows its own; returns the name."""
+    monkeypatch.setitem(MODEL_REGISTRY, name, meta_of(name, loader=loader, **fields))
+    return name
 
 
 def meta_of(name: str, revision: str = "1", **fields: Any) -> ModelMeta:

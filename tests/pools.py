@@ -97,9 +97,14 @@ class XQuADR:
         ranked = self.rank(pool)
         assert ranked.queries.tolist() == list(range(len(queries)))
         kept = ranked.ranks.query < len(chosen)
-        columns_of_ranks = (ranked.ranks.query, ranked.ranks.rank, ranked.ranks.gain, ranked.ranks.language)
         return ScoredPool(
-            RelevantRanks(len(chosen), *(column[kept] for column in columns_of_ranks)),
+            RelevantRanks(
+                n_queries=len(chosen),
+                query=ranked.ranks.query[kept],
+                rank=ranked.ranks.rank[kept],
+                gain=ranked.ranks.gain[kept],
+                language=ranked.ranks.language[kept],
+            ),
             {queries.ids[query]: dict(zip(ids, scores[query].tolist(), strict=True)) for query in chosen},
             judgments,
         )
@@ -128,7 +133,10 @@ SYNTHETIC: dict[str, tuple[str, bool]] = {
 
 
 def synthetic_pool(name: str) -> ScoredPool:
-    """40 queries with 1 to 30 relevant of 1,500 passages, half of them in front; graded from 1 to 3, and some passages judged not relevant."""
+    """40 queries with 1 to 30 relevant of 1,500 passages, half of these in front.
+
+    Graded judgments run from 1 to 3, and some passages are judged not relevant.
+    """
     kind, graded = SYNTHETIC[name]
     rng = np.random.default_rng([7, *name.encode()])
     n_queries, n = 40, 1500

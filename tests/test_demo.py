@@ -31,7 +31,7 @@ SCRIPTS = {
     "zh": "Han",
 }
 #: What sentences and questions end with. Thai has no such mark.
-ENDS = {code: (".", "?") for code in SCRIPTS} | {
+ENDS = dict.fromkeys(SCRIPTS, (".", "?")) | {
     "ar": (".", "؟"),
     "el": (".", ";"),
     "hi": ("।", "?"),

@@ -23,7 +23,7 @@ def relevant_ranks(queries: Sequence[Query]) -> RelevantRanks:
 def random_queries(seed: int, *, grades: int = 1, lost: float = 0.0, n: int = 1500) -> list[Query]:
     """50 queries with 1 to 50 relevant of n passages, some right at the top; a share is not retrieved."""
     rng = np.random.default_rng(seed)
-    queries = []
+    queries: list[Query] = []
     for number in range(1, 51):
         depth = n if number % 2 else max(number, 60)
         ranks = rng.choice(np.arange(1, depth + 1), size=number, replace=False)

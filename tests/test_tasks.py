@@ -141,7 +141,7 @@ def test_what_was_taken_out_is_registered_again(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(get_tasks_module, "TASK_LIST", others)
     assert name not in {task.metadata.name for task in mteb.get_tasks()}
     register()
-    assert get_tasks_module.TASK_LIST == (*others, task_classes()[name])
+    assert (*others, task_classes()[name]) == get_tasks_module.TASK_LIST
     assert mteb.get_tasks(tasks=[name])[0].metadata.name == name
 
 
@@ -160,7 +160,7 @@ def test_another_task_of_the_name_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 def test_another_model_of_the_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = mteb.get_model_meta("mteb/baseline-bm25s").model_copy(update={"name": "hybrid_bench/bm25"})
     monkeypatch.setitem(MODEL_REGISTRY, "hybrid_bench/bm25", theirs)
-    with pytest.raises(RequestError, match="^mteb already has another model named 'hybrid_bench/bm25': remove one"):
+    with pytest.raises(RequestError, match=r"^mteb already has another model named 'hybrid_bench/bm25': remove one"):
         register()
     assert MODEL_REGISTRY["hybrid_bench/bm25"] is theirs
 

@@ -12,23 +12,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import mteb
 import numpy as np
-import pyarrow as pa
 import pytest
 from datasets import Dataset
-from helpers import relevant_ranks, static_model, task_of, texts_of
 from mteb._create_dataloaders import create_dataloader
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.types import PromptType
 from numpy.typing import NDArray
 
+from helpers import relevant_ranks, static_model, task_of, texts_of
 from hybrid_bench.lexical import CharNgramEncoder
 from hybrid_bench.metrics import K_VALUES, per_query
 from hybrid_bench.models import load, model_meta
 from hybrid_bench.retrieval import ParallelRetrieval
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SUBSETS = {
     "static": {"XQuAD-R-Pairs": ["en-en", "th-th", "ar-de", "es-en", "ru-el", "vi-hi"], "XQuAD-R-Multilingual": ["de"]},

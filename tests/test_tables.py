@@ -1,0 +1,412 @@
+"""Tables: the values against a direct computation from the saved ranks, the marks against their definition."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid_bench.errors import DataError, RequestError
+from hybrid_bench.languages import Setting
+from hybrid_bench.metrics import NOT_RETRIEVED
+from hybrid_bench.report import report
+from hybrid_bench.run import RunRequest
+from hybrid_bench.run import run as run_models
+from hybrid_bench.tables import FORMATS, MAIN, Column, Run, TaskTable, escape_latex, find_runs, main_frame, render
+
+BM25, CHAR_NGRAM = "hybrid_bench/bm25", "hybrid_bench/char-ngram"
+UP = Column("up", "up", "Group", 3, True)
+DOWN = Column("down", "down", "Group", 1, False)
+#: What a cell was marked as, by its form in the two formats.
+MARKED = {
+    "markdown": {"best": r"\*\*(.*)\*\*", "second": "<u>(.*)</u>", "missing": "()-", "plain": r"([\d.-]+)"},
+    "latex": {"best": r"\\textbf\{(.*)\}", "second": r"\\underline\{(.*)\}", "missing": "()--", "plain": r"([\d.-]+)"},
+}
+
+# -- real runs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both embedded models on three languages of the demo."""
+    output = tmp_path_factory.mktemp("runs")
+    request = RunRequest([BM25, CHAR_NGRAM], ["HybridDemo"], languages=["de", "en", "th"], output=output)
+    assert run_models(request).failures == []
+    return output
+
+
+def copy_of(runs: Path, folder: Path) -> Path:
+    """A copy that a test may harm."""
+    return Path(shutil.copytree(runs, folder / "copy"))
+
+
+def folder_of(runs: Path, model: str) -> Path:
+    (folder,) = (runs / "results" / model.replace("/", "__")).iterdir()
+    return folder
+
+
+def by_hand(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The values of the main table from the ranks alone, with nothing but plain Python and means."""
+    scores: dict[str, dict[str, list[float]]] = {}
+    distances: dict[str, list[int]] = {}
+    for row in rows:
+        ranks = sorted(row["ranks"])
+        precision = sum((place + 1) / rank for place, rank in enumerate(ranks)) / len(ranks)
+        scores.setdefault(row["setting"], {}).setdefault(row["subset"], []).append(precision)
+        if row["setting"] == "multilingual":
+            distances.setdefault(row["subset"], []).append(ranks[-1] - ranks[0])
+    values = {
+        setting: float(np.mean([np.mean(subset) for subset in subsets.values()])) for setting, subsets in scores.items()
+    }
+    if distances:
+        values["bias_rank_distance"] = float(np.mean([np.mean(subset) for subset in distances.values()]))
+        values["bias_rank_distance_median"] = float(np.mean([np.median(subset) for subset in distances.values()]))
+    return values
+
+
+@pytest.mark.parametrize("model", [BM25, CHAR_NGRAM])
+def test_values_are_those_of_the_saved_ranks(model: str, runs: Path) -> None:
+    folder = folder_of(runs, model)
+    tables = [pq.read_table(folder / f"HybridDemo-{task}.queries.parquet") for task in ("Pairs", "Multilingual")]
+    expected = by_hand([row for table in tables for row in table.to_pylist()])
+    frame = main_frame(find_runs([runs]))
+    row = frame[frame["model"] == model].iloc[0]
+    assert row["collection"] == "HybridDemo"
+    assert row["subsets"] == {"monolingual": 3, "cross-lingual": 6, "multilingual": 3}
+    assert {column.key: row[column.key] for column in MAIN} == pytest.approx(expected, abs=1e-12)
+    assert len(expected) == len(MAIN)
+
+
+def test_printed_values_are_those_of_the_frame(runs: Path) -> None:
+    frame = main_frame(find_runs([runs]))
+    for fmt in FORMATS:
+        rows = body(render(frame, MAIN, fmt), fmt)
+        for cells, (_, row) in zip(rows, frame.iterrows(), strict=True):
+            assert cells[:2] == ["HybridDemo" if fmt == "markdown" or row.name == 0 else "", printed(row["model"], fmt)]
+            values = [plain(cell, fmt) for cell in cells[2:]]
+            assert values == [f"{row[column.key]:.{column.decimals}f}" for column in MAIN]
+
+
+def printed(model: str, fmt: str) -> str:
+    return model if fmt == "markdown" else model.replace("_", r"\_")
+
+
+def test_a_run_is_found_from_every_level(runs: Path) -> None:
+    folders = [folder_of(runs, BM25), folder_of(runs, CHAR_NGRAM)]
+    for paths in ([runs], [runs / "results"], folders, [runs, *folders]):
+        assert [run.folder for run in find_runs(paths)] == folders
+    assert [run.label for run in find_runs(folders[::-1])] == [CHAR_NGRAM, BM25]
+    assert sorted(find_runs([folders[0]])[0].tasks) == ["HybridDemo-Multilingual", "HybridDemo-Pairs"]
+
+
+def test_a_run_with_options_is_named_by_them(runs: Path, tmp_path: Path) -> None:
+    output = copy_of(runs, tmp_path)
+    request = RunRequest([BM25], ["HybridDemo-Pairs"], ["mono"], ["de"], output=output, passage="sentence+context")
+    (folder,) = run_models(request).folders
+    label = f"{BM25} (passage=sentence+context)"
+    assert [run.label for run in find_runs([output])] == [BM25, label, CHAR_NGRAM]
+    assert [run.label for run in find_runs([folder])] == [label]
+    assert [run.label for run in find_runs([folder_of(output, BM25)])] == [BM25]  # the other lies below it
+    # and the note says that the means are over other subsets
+    assert report([output]).endswith(
+        "HybridDemo: 1/3 monolingual, 0/6 cross-lingual, 0/3 multilingual subsets "
+        "(the runs do not cover the same subsets: their means cannot be compared).\n"
+    )
+
+
+def test_what_was_superseded_is_no_run(runs: Path, tmp_path: Path) -> None:
+    folder = folder_of(copy_of(runs, tmp_path), BM25)
+    aside = folder / "superseded" / "0123abcd"
+    aside.mkdir(parents=True)
+    for file in [file for file in folder.iterdir() if file.is_file()]:
+        shutil.copy(file, aside)
+    for path in (folder, folder.parents[1], folder.parents[2]):
+        assert aside not in {run.folder for run in find_runs([path])}
+    for file in folder.glob("HybridDemo-*"):
+        file.unlink()
+    with pytest.raises(RequestError, match="no run in"):
+        find_runs([folder])
+    assert [run.label for run in find_runs([aside])] == [BM25]  # unless asked for
+
+
+def test_a_task_without_result_is_left_out(runs: Path, tmp_path: Path) -> None:
+    output = copy_of(runs, tmp_path)
+    folder = folder_of(output, BM25)
+    (folder / "HybridDemo-Multilingual.json").unlink()  # as after a kill: the table is written first
+    first, second = find_runs([output])
+    assert (list(first.tasks), len(second.tasks)) == (["HybridDemo-Pairs"], 2)
+    row = body(render(main_frame([first, second]), MAIN, "markdown"), "markdown")[0]
+    assert row[4:] == ["-", "-", "-"]
+    (folder / "HybridDemo-Pairs.json").unlink()
+    assert [run.label for run in find_runs([output])] == [CHAR_NGRAM]
+    with pytest.raises(RequestError) as caught:
+        find_runs([folder])
+    assert str(caught.value) == (
+        f"no run in {folder}: `hybrid-bench run --output DIR` makes one, and ends those that were interrupted there"
+    )
+
+
+def test_a_damaged_table_is_named(runs: Path, tmp_path: Path) -> None:
+    output = copy_of(runs, tmp_path)
+    file = folder_of(output, BM25) / "HybridDemo-Pairs.queries.parquet"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(DataError) as caught:
+        find_runs([output])
+    message = str(caught.value)
+    assert message.startswith(f"{file} is damaged (")
+    assert message.endswith("): run the task again")
+    assert "\n" not in message
+
+
+# -- means --------------------------------------------------------------------------------------------------------
+
+
+def table_of(rows: Sequence[tuple[str, str, list[int]]], collection: str = "C") -> TaskTable:
+    """A per-query table from (setting, subset, ranks); `ap` is 1 over the first rank, to be told from others."""
+    frame = pd.DataFrame(
+        {
+            "setting": pd.Categorical([setting for setting, _, _ in rows]),
+            "subset": pd.Categorical([subset for _, subset, _ in rows]),
+            "n_relevant": np.array([len(ranks) for _, _, ranks in rows], dtype=np.int32),
+            "ranks": [np.array(ranks, dtype=np.int32) for _, _, ranks in rows],
+            "ap": [1 / ranks[0] for _, _, ranks in rows],
+        }
+    )
+    return TaskTable(collection, frame)
+
+
+def run_of(*tables: TaskTable, model: str = "m", options: dict[str, str] | None = None) -> Run:
+    return Run(Path("x"), model, options or {}, {f"task {number}": table for number, table in enumerate(tables)})
+
+
+def test_each_subset_counts_the_same_whatever_its_number_of_queries() -> None:
+    pairs = table_of([("monolingual", "a-a", [1]), *[("monolingual", "b-b", [4])] * 9, ("cross-lingual", "a-b", [2])])
+    (row,) = main_frame([run_of(pairs)]).to_dict("records")
+    assert row["monolingual"] == (1 + 1 / 4) / 2  # over queries it were .325
+    assert row["cross-lingual"] == 1 / 2
+    assert row["subsets"] == {"monolingual": 2, "cross-lingual": 1}
+    assert all(np.isnan(row[key]) for key in ("multilingual", "bias_rank_distance", "bias_rank_distance_median"))
+
+
+def test_rank_distance_is_over_queries_then_over_subsets() -> None:
+    pool = table_of(
+        [
+            ("multilingual", "a", [1, 2, 11]),  # 10
+            ("multilingual", "b", [1, 2]),  # 1, 2 and 99: the mean 34, the median 2
+            ("multilingual", "b", [1, 3]),
+            ("multilingual", "b", [1, 100]),
+        ]
+    )
+    (row,) = main_frame([run_of(pool)]).to_dict("records")
+    assert row["bias_rank_distance"] == (10 + 34) / 2
+    assert row["bias_rank_distance_median"] == (10 + 2) / 2
+
+
+@pytest.mark.parametrize("ranks", [[5], [5, NOT_RETRIEVED]], ids=["one relevant", "not retrieved"])
+def test_no_rank_distance_where_one_query_has_none(ranks: list[int]) -> None:
+    pool = table_of([("multilingual", "a", [1, 2]), ("multilingual", "a", ranks)])
+    (row,) = main_frame([run_of(pool)]).to_dict("records")
+    assert row["multilingual"] == (1 + 1 / 5) / 2
+    assert np.isnan(row["bias_rank_distance"])
+    assert np.isnan(row["bias_rank_distance_median"])
+
+
+def test_rows_stand_by_collection_then_by_run() -> None:
+    one = table_of([("monolingual", "a-a", [1])], "C")
+    two = table_of([("monolingual", "a-a", [2])], "D")
+    frame = main_frame(
+        [run_of(one, two, model="m"), run_of(two, model="n"), run_of(one, model="o", options={"p": "q"})]
+    )
+    assert frame[["collection", "model", "monolingual"]].to_numpy().tolist() == [
+        ["C", "m", 1.0],
+        ["C", "o (p=q)", 1.0],
+        ["D", "m", 0.5],
+        ["D", "n", 0.5],
+    ]
+
+
+# -- marks --------------------------------------------------------------------------------------------------------
+
+
+def frame_of(values: dict[str, Sequence[float | None]], models: Sequence[str] = (), **more: Any) -> pd.DataFrame:
+    """A frame of one collection; None stands for a missing value."""
+    n = len(next(iter(values.values())))
+    columns = {key: np.array([np.nan if x is None else x for x in column]) for key, column in values.items()}
+    return pd.DataFrame(
+        {"collection": ["C"] * n, "model": list(models) or [f"m{i}" for i in range(n)], **columns, **more}
+    )
+
+
+def body(text: str, fmt: str) -> list[list[str]]:
+    """The cells of the rows below the header."""
+    lines = text.splitlines()
+    if fmt == "markdown":
+        return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
+    start = lines.index(r"\midrule")
+    rows = [line for line in lines[start:] if line.endswith(r" \\")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)&", line.removesuffix(r"\\"))] for line in rows]
+
+
+def kind(cell: str, fmt: str) -> str:
+    return next(name for name, form in MARKED[fmt].items() if re.fullmatch(form, cell))
+
+
+def plain(cell: str, fmt: str) -> str:
+    """A cell's text without its mark."""
+    found = re.fullmatch(MARKED[fmt][kind(cell, fmt)], cell)
+    assert found
+    return found[1]
+
+
+def kinds(values: Sequence[float | None], column: Column, fmt: str) -> list[str]:
+    table = render(frame_of({column.key: values}), [column], fmt)
+    return [kind(row[2], fmt) for row in body(table, fmt)]
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize(
+    ("column", "values", "expected"),
+    [
+        (UP, [0.2, 0.4, 0.3], ["plain", "best", "second"]),
+        (DOWN, [20, 40, 30], ["best", "plain", "second"]),
+        (UP, [0.4, 0.3, 0.4, 0.3, 0.1], ["best", "second", "best", "second", "plain"]),
+        (UP, [0.40004, 0.4, 0.3], ["best", "best", "second"]),  # .400 is printed for both
+        (UP, [0.5, 0.40004, 0.4], ["best", "second", "second"]),
+        (DOWN, [9.96, 10.04, 10.1], ["best", "best", "second"]),  # 10.0 is printed for both
+        (UP, [None, 0.4, None, 0.3], ["missing", "best", "missing", "second"]),
+        (DOWN, [None, 4], ["missing", "plain"]),  # nothing to compare it with
+        (UP, [None, None], ["missing", "missing"]),
+        (UP, [0.4], ["plain"]),
+        (UP, [0.4, 0.4], ["best", "best"]),
+        (UP, [-0.4, -0.3], ["second", "best"]),  # the best does not begin at 0
+        (DOWN, [0, 5], ["best", "second"]),
+        (DOWN, [1000, 999.9], ["second", "best"]),
+        (UP, [0.0, 0.0001], ["best", "best"]),
+    ],
+)
+def test_marks(fmt: str, column: Column, values: list[float | None], expected: list[str]) -> None:
+    assert kinds(values, column, fmt) == expected
+
+
+@given(
+    st.lists(st.none() | st.sampled_from([0.1, 0.10001, 0.2, 0.3]) | st.floats(-1, 1), min_size=1, max_size=6),
+    st.booleans(),
+    st.sampled_from(FORMATS),
+)
+def test_marks_are_the_best_and_second_best_printed_values(values: list[float | None], up: bool, fmt: str) -> None:
+    column = Column("x", "x", "Group", 2, up)
+    shown = [None if value is None else round(float(f"{value:.2f}") * 100) for value in values]
+    present = [number for number in shown if number is not None]
+    better = max if up else min
+    best = better(present) if len(present) > 1 else None
+    rest = [number for number in present if number != best]
+    second = better(rest) if best is not None and rest else None
+    expected = [
+        "missing" if number is None else "best" if number == best else "second" if number == second else "plain"
+        for number in shown
+    ]
+    assert kinds(values, column, fmt) == expected
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_each_collection_has_a_best_of_its_own(fmt: str) -> None:
+    frame = pd.DataFrame(
+        {"collection": ["C", "C", "D", "D", "E"], "model": list("mnmno"), "up": [0.9, 0.8, 0.1, 0.2, 0.5]}
+    )
+    rows = body(render(frame, [UP], fmt), fmt)
+    assert [kind(row[2], fmt) for row in rows] == ["best", "second", "second", "best", "plain"]
+    repeated = ["C", "C", "D", "D", "E"] if fmt == "markdown" else ["C", "", "D", "", "E"]
+    assert [row[0] for row in rows] == repeated
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_columns_are_marked_each_in_its_direction(fmt: str) -> None:
+    frame = frame_of({"up": [0.5, 0.4], "down": [50, 40]})
+    rows = [[kind(cell, fmt) for cell in row[2:]] for row in body(render(frame, [UP, DOWN], fmt), fmt)]
+    assert rows == [["best", "second"], ["second", "best"]]
+
+
+def test_the_main_columns_know_their_direction() -> None:
+    assert {column.key: column.higher_is_better for column in MAIN} == {
+        **{setting.value: True for setting in Setting},
+        "bias_rank_distance": False,
+        "bias_rank_distance_median": False,
+    }
+
+
+# -- formats ------------------------------------------------------------------------------------------------------
+
+
+def test_markdown() -> None:
+    frame = frame_of({"up": [0.5, None, 0.25], "down": [1234.56, 12, None]}, ["a", "b_c", "d"])
+    assert render(frame, [UP, DOWN], "markdown").splitlines() == [
+        "| Collection   | Model   |   Group up ↑ |   Group down ↓ |",
+        "|:-------------|:--------|-------------:|---------------:|",
+        "| C            | a       |    **0.500** |  <u>1234.6</u> |",
+        "| C            | b_c     |            - |       **12.0** |",
+        "| C            | d       | <u>0.250</u> |              - |",
+    ]
+
+
+def test_latex() -> None:
+    other = Column("down", "down", "Other", 1, False)
+    frame = frame_of({"up": [0.5, None], "down": [2, 1]}, ["a", "b"])
+    assert render(frame, [UP, UP, other], "latex").splitlines() == [
+        r"\begin{tabular}{llrrr}",
+        r"\toprule",
+        r" & & \multicolumn{2}{c}{Group} & \multicolumn{1}{c}{Other} \\",
+        r"\cmidrule(lr){3-4} \cmidrule(lr){5-5}",
+        r"Collection & Model & up $\uparrow$ & up $\uparrow$ & down $\downarrow$ \\",
+        r"\midrule",
+        r"C & a & 0.500 & 0.500 & \underline{2.0} \\",
+        r" & b & -- & -- & \textbf{1.0} \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def test_unknown_format() -> None:
+    with pytest.raises(RequestError, match=r"^unknown format 'html': markdown, latex$"):
+        render(frame_of({"up": [1.0]}), [UP], "html")
+
+
+def test_names_are_escaped_for_latex() -> None:
+    (row,) = body(render(frame_of({"up": [0.5]}, ["a_b/c&d%"]), [UP], "latex"), "latex")
+    assert row == ["C", r"a\_b/c\&d\%", "0.500"]
+    assert escape_latex(r"\{x}$y^2~#") == r"\textbackslash{}\{x\}\$y\textasciicircum{}2\textasciitilde{}\#"
+    frame = pd.DataFrame({"collection": ["A_B"], "model": ["m"], "up": [0.5]})
+    assert r"A\_B & m & 0.500 \\" in render(frame, [UP], "latex")
+
+
+@given(st.text(st.sampled_from("ab\\&%$#_{}~^é中 ")))
+def test_escaped_text_reads_as_it_was(text: str) -> None:
+    escaped = escape_latex(text)
+    spelled = {"\\textbackslash{}": "\\", "\\textasciitilde{}": "~", "\\textasciicircum{}": "^"}
+    parts = re.findall(r"\\text[a-z]+\{\}|\\[&%$#_{}]|[^\\&%$#_{}~^]", escaped)
+    assert "".join(parts) == escaped  # no special character is left bare
+    assert "".join(spelled.get(part, part[-1]) for part in parts) == text
+
+
+def test_names_are_escaped_for_markdown() -> None:
+    text = render(frame_of({"up": [0.5, 0.4]}, ["a|b", "c||d"]), [UP], "markdown")
+    assert [row[:2] for row in body(text, "markdown")] == [["C", r"a\|b"], ["C", r"c\|\|d"]]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines()} == {4}
+
+
+def test_report_tells_what_the_means_are_over(runs: Path) -> None:
+    table, _, notes = report([runs]).partition("\n\n")
+    assert table == render(main_frame(find_runs([runs])), MAIN, "markdown")
+    assert notes.endswith("\nHybridDemo: 3 monolingual, 6 cross-lingual, 3 multilingual subsets.\n")
+    assert "median is taken over queries" in notes
+    latex = report([runs], "latex").splitlines()
+    assert [line.removeprefix("% ") for line in latex[:2]] == notes.splitlines()
+    assert latex[2] == r"\begin{tabular}{llrrrrr}"
