@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from hybrid_bench.version import VERSION
 
 __all__ = ["__version__"]
 
-try:
-    __version__ = version("hybrid-bench")
-except PackageNotFoundError:  # a plain checkout on the path
-    __version__ = "0+checkout"
+__version__ = VERSION
 
 
 def _is_our_command_line() -> bool:

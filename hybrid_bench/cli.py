@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from hybrid_bench import __version__
 from hybrid_bench.errors import DataError, HybridBenchError, RequestError
+from hybrid_bench.version import VERSION
 
 __all__ = ["main"]
 
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=raw,
     )
-    parser.add_argument("--version", action="version", version=f"hybrid-bench {__version__}")
+    parser.add_argument("--version", action="version", version=f"hybrid-bench {VERSION}")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser, metavar="COMMAND")
 
     run = commands.add_parser(

@@ -30,13 +30,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from mteb.cache import ResultCache
 
-from hybrid_bench import __version__
 from hybrid_bench.corpora import Collection
 from hybrid_bench.errors import DataError
 from hybrid_bench.languages import setting_of
 from hybrid_bench.metrics import per_query
 from hybrid_bench.ranking import PoolRanks
 from hybrid_bench.sources import sha256_of
+from hybrid_bench.version import VERSION
 
 if TYPE_CHECKING:
     from mteb.models.model_meta import ModelMeta
@@ -266,7 +266,7 @@ class RunCache(ResultCache):
             "task": name,
             "format": FORMAT,
             "versions": {
-                "hybrid_bench": __version__,
+                "hybrid_bench": VERSION,
                 **{package: version(package) for package in ("mteb", "torch", "numpy")},
             },
             "data_sha256": task.data_sha256(),

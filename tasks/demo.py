@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from mteb.abstasks.task_metadata import TaskMetadata
 
-import hybrid_bench
 from hybrid_bench.corpora import LareqaSource
 from hybrid_bench.languages import languages
 from hybrid_bench.retrieval import ParallelRetrieval, pair_subsets, pool_subsets
@@ -48,7 +48,7 @@ SOURCE = LareqaSource(
     files={code: RemoteFile(path=f"{code}.json", url="", sha256=sha256) for code, sha256 in _SHA256.items()},
     candidates=_CANDIDATES,
     questions=dict.fromkeys(_CANDIDATES, 84),
-    root=Path(hybrid_bench.__file__).parent / "demo",
+    root=Path(str(files("hybrid_bench") / "demo")),
 )
 
 _COMMON: dict[str, Any] = {

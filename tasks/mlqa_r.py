@@ -110,9 +110,9 @@ class MLQARPairs(ParallelRetrieval):
     metadata = TaskMetadata(
         name="MLQA-R-Pairs",
         description=(
-            "Retrieve the sentence that answers a question, from the sentences of one language. The questions of MLQA's "
-            "development set; each stands in 2 to 4 of 7 languages, and subset `ar-de` asks those Arabic ones whose "
-            "answer is in the German sentences too. Some sentences are short, and some are duplicates."
+            "Retrieve the sentence that answers a question, from the sentences of one language. The questions of "
+            "MLQA's development set; each stands in 2 to 4 of 7 languages, and subset `ar-de` asks those Arabic ones "
+            "whose answer is in the German sentences too. Some sentences are short, and some are duplicates."
         ),
         eval_langs=pair_subsets(_TAGS),
         **_COMMON,
