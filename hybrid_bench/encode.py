@@ -86,15 +86,19 @@ class EmbeddingCache:
         """
         digest = hashlib.sha256(json.dumps([identity, texts], sort_keys=True, ensure_ascii=False).encode())
         path = self.folder / digest.hexdigest()[:2] / f"{digest.hexdigest()}.npy"
+        lock = FileLock(f"{path}.lock")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{path}.lock"):
-                if not path.exists():
-                    self._fill(path, texts, encode)
+            lock.acquire()
         except OSError as error:
             raise DataError(
                 f"cannot write the embedding cache {self.folder} ({error}); choose another folder"
             ) from error
+        try:  # apart from the above: what goes wrong now may be the model's doing
+            if not path.exists():
+                self._fill(path, texts, encode)
+        finally:
+            lock.release()
         rows: Matrix = np.load(path, mmap_mode="r")
         return rows
 
@@ -245,7 +249,9 @@ class Embeddings:
         import torch
 
         name = self.model.mteb_model_meta.name
-        block = torch.as_tensor(vectors).detach().to("cpu", torch.float32).numpy()
+        if isinstance(vectors, torch.Tensor):
+            vectors = vectors.detach().to("cpu", torch.float32).numpy()
+        block = np.asarray(vectors, dtype=np.float32)
         expected = f"({len(texts)}, {self._dimension or 'dimension'})"
         if block.ndim != 2 or len(block) != len(texts) or self._dimension not in (None, block.shape[1]):
             raise ModelError(

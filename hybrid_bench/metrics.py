@@ -64,12 +64,13 @@ class RelevantRanks:
     @property
     def n_relevant(self) -> NDArray[np.int64]:
         """Number of relevant passages of each query, retrieved or not."""
-        return np.asarray(np.bincount(self.query, minlength=self.n_queries), dtype=np.int64)
+        counts: NDArray[np.int64] = np.bincount(self.query, minlength=self.n_queries).astype(np.int64)
+        return counts
 
     @property
     def place(self) -> NDArray[np.int64]:
         """1-based place of each passage among the relevant passages of its query, by rank."""
-        first = np.concatenate([[0], np.cumsum(self.n_relevant)[:-1]])
+        first: NDArray[np.int64] = np.concatenate([[0], np.cumsum(self.n_relevant)[:-1]])
         return np.arange(len(self.query)) - first[self.query] + 1
 
 

@@ -32,7 +32,7 @@ from mteb.cache import ResultCache
 
 from hybrid_bench.corpora import Collection
 from hybrid_bench.errors import DataError
-from hybrid_bench.languages import setting_of
+from hybrid_bench.languages import Setting, setting_of
 from hybrid_bench.metrics import per_query
 from hybrid_bench.ranking import PoolRanks
 from hybrid_bench.sources import sha256_of
@@ -107,7 +107,10 @@ def query_table(collection: Collection, subset: str, pool: PoolRanks, metadata: 
     n_pool = len(pool.pool_languages)
     columns = {
         "subset": same(subset),
-        "setting": same(setting_of(pool.query_language, pool.pool_languages)),
+        # A pool that was narrowed to one language is still the multilingual task's.
+        "setting": same(
+            setting_of(pool.query_language, pool.pool_languages) if "-" in subset else Setting.MULTILINGUAL
+        ),
         "query_language": same(pool.query_language),
         "pool_languages": pa.ListArray.from_arrays(
             np.arange(n + 1, dtype=np.int32) * n_pool, pa.array(list(pool.pool_languages) * n)

@@ -24,7 +24,7 @@ from mteb.models.search_wrappers import SearchCrossEncoderWrapper, SearchEncoder
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
 from mteb.timing import TimingStack
 
-from hybrid_bench.bias import bias_measures
+from hybrid_bench.bias import Pool, bias_measures
 from hybrid_bench.corpora import Collection, LareqaSource, PassageText, load_lareqa
 from hybrid_bench.encode import EmbeddingCache, Embeddings, Role, prompt_of
 from hybrid_bench.errors import ModelError, RequestError
@@ -245,7 +245,17 @@ class ParallelRetrieval(AbsTaskRetrieval):
         with timer("Scoring", split=hf_split, subset=hf_subset):
             scores = measures(pool.ranks, self.k_values)
             if self.setting_of(hf_subset) is Setting.MULTILINGUAL:
-                scores |= bias_measures(pool.ranks)
+                scores |= bias_measures(
+                    pool.ranks,
+                    Pool.of(
+                        self.collection.languages,
+                        {code: len(passages) for code, passages in self.collection.passages.items()},
+                        pool.query_language,
+                        pool.pool_languages,
+                        top_languages=pool.top_languages,
+                        depth=pool.depth,
+                    ),
+                )
         self._record(model, hf_subset, pool, ranker)
         return scores
 

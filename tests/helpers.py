@@ -99,7 +99,8 @@ def save_tiny(kind: str, folder: Path, texts: Iterable[str], seed: int = 0) -> P
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"]))
     special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
     plain = folder.with_name(f"{folder.name}-transformers")
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **special).save_pretrained(plain)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **special)  # type: ignore[no-untyped-call] # has no types
+    fast.save_pretrained(plain)
     config = BertConfig(
         vocab_size=len(ids),
         hidden_size=32,
@@ -107,8 +108,8 @@ def save_tiny(kind: str, folder: Path, texts: Iterable[str], seed: int = 0) -> P
         num_attention_heads=2,
         intermediate_size=32,
         max_position_embeddings=64,
-        num_labels=1,
     )
+    config.num_labels = 1
     heads = {"CrossEncoder": BertForSequenceClassification, "SparseEncoder": BertForMaskedLM}
     torch.manual_seed(seed)
     heads.get(kind, BertModel)(config).save_pretrained(plain)

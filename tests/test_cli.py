@@ -373,6 +373,33 @@ def test_a_narrowed_pool_is_another_run(demo_run: DemoRun, tmp_path: Path) -> No
     assert both.out.endswith("HybridDemo: 2 multilingual subsets.\n")
 
 
+def test_a_pool_of_one_language_is_still_that_of_the_multilingual_task(tmp_path: Path) -> None:
+    """Its numbers must not be taken for those of the pairs."""
+    wanted: list[str | Path] = [
+        "--models",
+        BM25,
+        "--tasks",
+        "HybridDemo",
+        "--languages",
+        "de",
+        "en",
+        "--output",
+        tmp_path,
+    ]
+    assert command("run", *wanted, "--pool-languages", "de").code == 0
+    assert command("run", *wanted, "--settings", "mono", "cross").code == 0
+    done = command("report", tmp_path)
+    pairs, narrowed = (line.split("|")[3:6] for line in done.out.splitlines()[2:4])
+    values = [re.findall(r"\d\.\d+", cell) for cell in narrowed]
+    assert [len(found) for found in values] == [1, 1, 1]
+    assert values[:2] == [re.findall(r"\d\.\d+", cell) for cell in pairs[:2]]
+    assert pairs[2].strip() == "-"
+    assert done.out.endswith(
+        "HybridDemo: 2 monolingual, 2 cross-lingual, 0/2 multilingual subsets "
+        "(the runs do not cover the same subsets: their means cannot be compared).\n"
+    )
+
+
 def test_a_reader_who_has_gone_is_no_error() -> None:
     read, write = os.pipe()
     os.close(read)
@@ -390,14 +417,20 @@ def test_a_reader_who_has_gone_is_no_error() -> None:
     assert errors.getvalue() == ""
 
 
-def test_an_interrupt_is_one_line_and_exit_code_130(tmp_path: Path) -> None:
+def test_an_interrupt_is_one_line_and_keeps_what_was_saved(tmp_path: Path) -> None:
     process = start("run", "--output", tmp_path)
     assert process.stderr is not None
-    assert process.stderr.readline() == f"{BM25} on HybridDemo-Pairs: 121 subsets\n"
+    # Nothing but ours comes in between, in a process that other packages have not been quietened in before.
+    assert [process.stderr.readline() for _ in range(3)] == [
+        f"{BM25} on HybridDemo-Pairs: 121 subsets\n",
+        f"{BM25} on HybridDemo-Multilingual: 11 subsets\n",
+        f"{CHAR_NGRAM} on HybridDemo-Pairs: 121 subsets\n",
+    ]
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert err == "hybrid-bench: stopped; what was saved is kept, and the same command goes on from there\n"
+    assert [name.split("|")[2].strip() for name in command("report", tmp_path).out.splitlines()[2:3]] == [BM25]
 
 
 # -- what is there ------------------------------------------------------------------------------------------------
@@ -411,10 +444,16 @@ def test_tasks() -> None:
     assert sorted(row[:3] + row[4:] for row in rows[2:]) == [
         ["HybridDemo", "HybridDemo-Multilingual", "11", "apache-2.0"],
         ["HybridDemo", "HybridDemo-Pairs", "121", "apache-2.0"],
+        ["MLQA-R", "MLQA-R-Multilingual", "7", "cc-by-nc-4.0"],
+        ["MLQA-R", "MLQA-R-Pairs", "49", "cc-by-nc-4.0"],
         ["XQuAD-R", "XQuAD-R-Multilingual", "11", "cc-by-sa-4.0"],
         ["XQuAD-R", "XQuAD-R-Pairs", "121", "cc-by-sa-4.0"],
     ]
-    assert {row[3] for row in rows[2:]} == {"ar de el en es hi ru th tr vi zh"}
+    assert {(row[0], row[3]) for row in rows[2:]} == {
+        ("HybridDemo", "ar de el en es hi ru th tr vi zh"),
+        ("MLQA-R", "ar de en es hi vi zh"),
+        ("XQuAD-R", "ar de el en es hi ru th tr vi zh"),
+    }
 
 
 def test_models() -> None:

@@ -496,7 +496,7 @@ class TestEmbeddingCache:
     )
     def test_what_changes_a_vector_gets_another_file(self, tmp_path: Path, change: str) -> None:
         texts = ["the cat", "a dog", "Berlin"]
-        prompts = {"query": "question ", "document": "text "}
+        prompts = {"query": "read ", "document": "read "}
         self.fill(tmp_path, Static(texts, prompts=prompts), {"en": texts})
         (old,) = tmp_path.rglob("*.npy")
         if change == "prompt":

@@ -11,10 +11,10 @@ from typing import Any
 import mteb
 import numpy as np
 import pytest
-from helpers import save_tiny, static_model, task_of, texts_of
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
+from helpers import save_tiny, static_model, task_of, texts_of
 from hybrid_bench.corpora import Collection
 from hybrid_bench.errors import HybridBenchError, ModelError, RequestError
 from hybrid_bench.lexical import EMBEDDED
@@ -49,7 +49,7 @@ def evaluated(model: Any, subset: str = "de-en") -> tuple[dict[str, Any], Parall
     task = task_of("HybridDemo-Pairs", [subset])
     result = mteb.evaluate(model, task, cache=None, co2_tracker=False, show_progress_bar=False)
     (scores,) = result.task_results[0].scores["test"]
-    return scores, task
+    return dict(scores), task
 
 
 def message(error: pytest.ExceptionInfo[HybridBenchError]) -> str:
@@ -195,7 +195,9 @@ class TestKinds:
             ("MultiVectorEncoder", "late-interaction", "model's own search"),
         ],
     )
-    def test_that_can_search(self, kind: str, model_type: str, similarity: str, tmp_path: Path, texts: list[str]) -> None:
+    def test_that_can_search(
+        self, kind: str, model_type: str, similarity: str, tmp_path: Path, texts: list[str]
+    ) -> None:
         meta = model_meta(str(save_tiny(kind, tmp_path / "model", texts)))
         assert meta.model_type == [model_type]
         scores, task = evaluated(load(meta))
@@ -224,7 +226,8 @@ def exact_ranks(scores: NDArray[np.float64], collection: Collection) -> list[int
     judgments = collection.queries["de"].judgments
     english = judgments.language == collection.language_index("en")
     target = scores[judgments.query[english], judgments.passage[english]]
-    return (1 + (scores[judgments.query[english]] > target[:, None]).sum(axis=1)).tolist()
+    above = (scores[judgments.query[english]] > target[:, None]).sum(axis=1)
+    return [1 + int(count) for count in above]
 
 
 @pytest.mark.parametrize("name", ["cosine", "dot", "euclidean", "manhattan"])

@@ -229,7 +229,7 @@ def test_block_sizes_and_threads_change_no_rank(
         order = np.argsort(target_row, kind="stable")
         column = start[judgments.language[order]] + judgments.passage[order]
         scores = DenseScores(matrix, passages, model, block_rows=block_rows)
-        targets = Targets(target_row[order], column)
+        targets = Targets(target_row[order], column.astype(np.int64))
         ends = start[1:].tolist()
         counts = count_above(
             scores, len(matrix), targets, ends, id_ranks, block_rows=block_rows, threads=threads, top_k=1

@@ -24,9 +24,11 @@ from hybrid_bench.tasks import BENCHMARK, collections, register, task_classes
 
 ROOT = Path(__file__).parents[1]
 CODES = ["ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh"]
-NAMES = ["HybridDemo-Pairs", "HybridDemo-Multilingual", "XQuAD-R-Pairs", "XQuAD-R-Multilingual"]
-#: The subsets that have German on a side.
-GERMAN = [f"{query}-{corpus}" for query in CODES for corpus in CODES if "de" in (query, corpus)]
+#: By collection: its languages.
+COLLECTIONS = {"HybridDemo": CODES, "MLQA-R": ["ar", "de", "en", "es", "hi", "vi", "zh"], "XQuAD-R": CODES}
+NAMES = [f"{collection}-{task}" for collection in COLLECTIONS for task in ("Pairs", "Multilingual")]
+#: Those on published data.
+PUBLISHED = NAMES[2:]
 
 get_tasks_module = importlib.import_module("mteb.get_tasks")
 benchmarks_module = importlib.import_module("mteb.benchmarks.benchmarks")
@@ -79,20 +81,21 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_import_makes_mteb_know_the_tasks_by_name(imported: dict[str, Any]) -> None:
     assert imported["get_task"] == NAMES
     assert set(imported["get_tasks"]) == set(NAMES)
-    assert imported["new"] == 2  # the demo's are kept out of mteb's default selections
+    assert imported["new"] == len(PUBLISHED)  # the demo's are kept out of mteb's default selections
 
 
 def test_import_makes_mteb_find_the_subsets_of_a_language(imported: dict[str, Any]) -> None:
     found = imported["german"]
-    for collection in ("XQuAD-R", "HybridDemo"):
-        assert sorted(found[f"{collection}-Pairs"]) == sorted(GERMAN)
+    for collection, codes in COLLECTIONS.items():
+        german = [f"{query}-{corpus}" for query in codes for corpus in codes if "de" in (query, corpus)]
+        assert sorted(found[f"{collection}-Pairs"]) == sorted(german)
         assert found[f"{collection}-Multilingual"] == ["de"]
-    assert {"XQuAD-R-Pairs", "XQuAD-R-Multilingual"} <= set(imported["german_public"])
+    assert [name for name in NAMES if name in imported["german_public"]] == PUBLISHED
     assert "XQuADRetrieval" in imported["german_public"]
 
 
 def test_import_makes_mteb_know_benchmark_and_models(imported: dict[str, Any]) -> None:
-    assert imported["benchmark"] == ["XQuAD-R-Pairs", "XQuAD-R-Multilingual"]
+    assert imported["benchmark"] == PUBLISHED
     assert imported["models"] == ["hybrid_bench/bm25", "hybrid_bench/char-ngram"]
 
 
@@ -106,8 +109,7 @@ def test_import_leaves_what_mteb_has(imported: dict[str, Any]) -> None:
 def test_tasks_and_collections() -> None:
     assert sorted(task_classes()) == sorted(NAMES)
     assert {name: [task.metadata.name for task in tasks] for name, tasks in collections().items()} == {
-        "HybridDemo": ["HybridDemo-Pairs", "HybridDemo-Multilingual"],
-        "XQuAD-R": ["XQuAD-R-Pairs", "XQuAD-R-Multilingual"],
+        name: [f"{name}-Pairs", f"{name}-Multilingual"] for name in COLLECTIONS
     }
     for tasks in collections().values():
         assert tasks[0].source is tasks[1].source  # so that both share what is loaded
@@ -130,7 +132,7 @@ def test_registering_again_changes_nothing() -> None:
     register()
     assert state() == before
     names = [task.metadata.name for task in get_tasks_module.TASK_LIST]
-    assert [names.count(name) for name in NAMES] == [1, 1, 1, 1]
+    assert {name: names.count(name) for name in NAMES} == dict.fromkeys(NAMES, 1)
 
 
 def test_what_was_taken_out_is_registered_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,11 +193,11 @@ def test_another_benchmark_of_the_name_is_refused(other_benchmark: Benchmark) ->
 # -- what the tasks say of themselves -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["XQuAD-R-Pairs", "XQuAD-R-Multilingual"])
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_metadata_is_filled(name: str) -> None:
     metadata = mteb.get_task(name).metadata
     assert metadata.is_filled()
-    assert metadata.license == "cc-by-sa-4.0"
+    assert metadata.license == ("cc-by-sa-4.0" if "XQuAD" in name else "cc-by-nc-4.0")
     assert metadata.is_public
     assert metadata.dataset["revision"] == task_classes()[name].source.revision
 
@@ -216,34 +218,47 @@ def test_common_metadata(name: str) -> None:
     assert metadata.main_score == "map"
     assert metadata.type == "Retrieval"
     assert metadata.eval_splits == ["test"]
-    assert sorted(metadata.languages) == sorted(LANGUAGES[code].tag.split("-")[0] for code in CODES)
+    codes = COLLECTIONS[name.rpartition("-")[0]]
+    assert sorted(metadata.languages) == sorted(LANGUAGES[code].tag.split("-")[0] for code in codes)
 
 
-@pytest.mark.parametrize("name", ["XQuAD-R-Pairs", "HybridDemo-Pairs"])
-def test_subsets_of_pairs(name: str) -> None:
-    task = task_classes()[name]()
-    subsets = [f"{query}-{corpus}" for query in CODES for corpus in CODES]
+@pytest.mark.parametrize(("collection", "codes"), COLLECTIONS.items())
+def test_subsets_of_pairs(collection: str, codes: list[str]) -> None:
+    task = task_classes()[f"{collection}-Pairs"]()
+    subsets = [f"{query}-{corpus}" for query in codes for corpus in codes]
     assert sorted(task.hf_subsets) == subsets
-    tags = {code: LANGUAGES[code].tag for code in CODES}
+    tags = {code: LANGUAGES[code].tag for code in codes}
     assert task.metadata.eval_langs == {
         f"{query}-{corpus}": [tags[query]] if query == corpus else [tags[query], tags[corpus]]
-        for query in CODES
-        for corpus in CODES
+        for query in codes
+        for corpus in codes
     }
     settings = [task.setting_of(subset) for subset in subsets]
-    assert [settings.count(setting) for setting in Setting] == [11, 110, 0]
+    n = len(codes)
+    assert [settings.count(setting) for setting in Setting] == [n, n * (n - 1), 0]
     assert task.pool_of("ar-de") == ("ar", ("de",))
 
 
-@pytest.mark.parametrize("name", ["XQuAD-R-Multilingual", "HybridDemo-Multilingual"])
-def test_subsets_of_multilingual(name: str) -> None:
-    task = task_classes()[name]()
-    assert sorted(task.hf_subsets) == CODES
+def test_number_of_subsets() -> None:
+    assert {name: len(mteb.get_task(name).hf_subsets) for name in NAMES} == {
+        "HybridDemo-Pairs": 121,
+        "HybridDemo-Multilingual": 11,
+        "MLQA-R-Pairs": 49,
+        "MLQA-R-Multilingual": 7,
+        "XQuAD-R-Pairs": 121,
+        "XQuAD-R-Multilingual": 11,
+    }
+
+
+@pytest.mark.parametrize(("collection", "codes"), COLLECTIONS.items())
+def test_subsets_of_multilingual(collection: str, codes: list[str]) -> None:
+    task = task_classes()[f"{collection}-Multilingual"]()
+    assert sorted(task.hf_subsets) == codes
     # Only the query's language: mteb's filter and its means by language go by this list.
-    assert task.metadata.eval_langs == {code: [LANGUAGES[code].tag] for code in CODES}
-    assert {task.setting_of(subset) for subset in CODES} == {Setting.MULTILINGUAL}
+    assert task.metadata.eval_langs == {code: [LANGUAGES[code].tag] for code in codes}
+    assert {task.setting_of(subset) for subset in codes} == {Setting.MULTILINGUAL}
     query, pool = task.pool_of("ar")
-    assert (query, sorted(pool)) == ("ar", CODES)
+    assert (query, sorted(pool)) == ("ar", codes)
 
 
 # -- the layout that mteb is given --------------------------------------------------------------------------------

@@ -1,0 +1,170 @@
+"""What holds for any scores in any layout: names and order do not matter, and A against B mirrors B against A."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from hybrid_bench.significance import (
+    EXACT_CLUSTERS,
+    Cells,
+    Comparison,
+    benjamini_hochberg,
+    bootstrap,
+    clustered_t,
+    compare,
+    holm,
+    macro_mean,
+    sign_flip,
+    sign_flip_statistic,
+    tukey_hsd,
+)
+
+# The first call of SciPy's tests takes what time it takes.
+LAYOUTS = settings(deadline=None, max_examples=100, derandomize=True)
+DRAWS = 100
+
+Floats = NDArray[np.float64]
+
+#: Eighths: their differences are exact, ties are frequent, and some clusters have none.
+_SCORES = st.integers(0, 8).map(lambda eighths: eighths / 8)
+_ANY = st.floats(-1e3, 1e3, allow_subnormal=False)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Parallel columns: setting, cluster and score of three runs."""
+
+    setting: NDArray[np.int64]
+    cluster: NDArray[np.int64]
+    runs: Floats
+
+    @property
+    def cells(self) -> Cells:
+        return Cells.of(self.setting, self.cluster)
+
+    def compare(self) -> Comparison:
+        return compare(self.cells, self.runs[0], self.runs[1], draws=DRAWS, seed=1)
+
+
+@st.composite
+def problems(draw: st.DrawFn, score: st.SearchStrategy[float] = _SCORES, max_clusters: int = 24) -> Problem:
+    """Layouts with gaps, clusters of different size, and few or many clusters, so that flips are all or random."""
+    n_clusters = draw(st.integers(2, max_clusters))
+    further = draw(st.lists(st.integers(0, n_clusters - 1), max_size=30))
+    cluster = draw(st.permutations([*range(n_clusters), *further]))
+    n = len(cluster)
+    setting = draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))
+    runs = draw(st.lists(st.lists(score, min_size=n, max_size=n), min_size=3, max_size=3))
+    return Problem(np.array(setting), np.array(cluster), np.array(runs, dtype=np.float64))
+
+
+@LAYOUTS
+@given(problems())
+def test_swapping_the_runs_negates_the_difference_and_keeps_p(problem: Problem) -> None:
+    ours, swapped = problem.compare(), replace(problem, runs=problem.runs[[1, 0, 2]]).compare()
+    assert swapped.delta == -ours.delta
+    assert (swapped.mean_a, swapped.mean_b) == (ours.mean_b, ours.mean_a)
+    assert (swapped.wins, swapped.ties, swapped.losses) == (ours.losses, ours.ties, ours.wins)
+    assert (swapped.p, swapped.p_t, swapped.p_paired_t) == (ours.p, ours.p_t, ours.p_paired_t)
+    assert (swapped.se, swapped.d_z, swapped.detectable) == (ours.se, -ours.d_z, ours.detectable)
+    np.testing.assert_allclose(swapped.p_wilcoxon, ours.p_wilcoxon, rtol=1e-9)
+    np.testing.assert_allclose([swapped.low, swapped.high], [-ours.high, -ours.low], rtol=0, atol=1e-12)
+
+
+@LAYOUTS
+@given(problems(), st.integers(-1000, 1000))
+def test_adding_a_constant_to_both_changes_nothing(problem: Problem, constant: int) -> None:
+    ours, moved = problem.compare(), replace(problem, runs=problem.runs + constant).compare()
+    np.testing.assert_allclose(
+        [moved.mean_a, moved.mean_b], [ours.mean_a + constant, ours.mean_b + constant], rtol=0, atol=1e-9
+    )
+    assert replace(moved, mean_a=ours.mean_a, mean_b=ours.mean_b) == ours
+
+
+@LAYOUTS
+@given(problems(), st.randoms(use_true_random=False), st.integers(0, 1000))
+def test_relabelling_clusters_changes_nothing(problem: Problem, random: Random, gap: int) -> None:
+    names = [number * (gap + 1) for number in range(problem.cluster.max() + 1)]
+    random.shuffle(names)
+    renamed = replace(problem, cluster=np.array(names)[problem.cluster])
+    assert renamed.compare() == problem.compare()
+    before, after = (tukey_hsd(each.cells, each.runs, draws=DRAWS) for each in (problem, renamed))
+    np.testing.assert_array_equal(after.p, before.p)
+
+
+@LAYOUTS
+@given(problems(max_clusters=10), st.randoms(use_true_random=False))
+def test_the_order_of_the_cells_does_not_matter(problem: Problem, random: Random) -> None:
+    """Where flips are random, another order of the clusters draws others; where they are all, nothing changes."""
+    order = list(range(len(problem.cluster)))
+    random.shuffle(order)
+    shuffled = Problem(problem.setting[order], problem.cluster[order], problem.runs[:, order])
+    ours, other = problem.compare(), shuffled.compare()
+    assert ours.exact
+    assert (other.p, other.wins, other.losses) == (ours.p, ours.wins, ours.losses)
+    np.testing.assert_allclose(
+        [other.delta, other.se, other.detectable, other.p_paired_t, other.p_wilcoxon],
+        [ours.delta, ours.se, ours.detectable, ours.p_paired_t, ours.p_wilcoxon],
+        rtol=1e-9,
+        atol=1e-12,
+    )
+
+
+@LAYOUTS
+@given(problems(_ANY), st.integers(-30, 30))
+def test_the_unit_of_the_scores_does_not_matter(problem: Problem, exponent: int) -> None:
+    ours, scaled = problem.compare(), replace(problem, runs=problem.runs * 2.0**exponent).compare()
+    assert scaled.p == ours.p
+    assert (scaled.p_t, scaled.p_paired_t, scaled.d_z) == (ours.p_t, ours.p_paired_t, ours.d_z)
+    assert [scaled.low, scaled.high, scaled.se] == [x * 2.0**exponent for x in (ours.low, ours.high, ours.se)]
+
+
+@LAYOUTS
+@given(problems(_ANY))
+def test_results_stay_in_their_range(problem: Problem) -> None:
+    cells, d = problem.cells, problem.runs[0] - problem.runs[1:]
+    for by_setting in (False, bool((np.minimum(cells.counts, 1).sum(axis=0) > 1).all())):
+        flip = sign_flip(cells, d, by_setting=by_setting, draws=DRAWS)
+        assert ((flip.p >= 1 / max(flip.draws, DRAWS + 1)) & (flip.p <= 1)).all()
+        assert flip.exact == (cells.n_clusters <= EXACT_CLUSTERS)
+        analytic = clustered_t(cells, d, by_setting=by_setting)
+        assert ((analytic.p > 0) & (analytic.p <= 1) & (analytic.se >= 0) & (analytic.detectable >= 0)).all()
+        assert ((analytic.low <= analytic.delta) & (analytic.delta <= analytic.high)).all()
+        interval = bootstrap(cells, d, by_setting=by_setting, draws=DRAWS)
+        assert (interval.low <= interval.high).all()
+        assert (interval.low >= d.min() - 1e-9).all()
+        assert (interval.high <= d.max() + 1e-9).all()
+    ours = problem.compare()
+    assert all(0 < p <= 1 for p in (ours.p, ours.p_t, ours.p_paired_t, ours.p_wilcoxon))
+    assert ours.wins + ours.ties + ours.losses == ours.n_cells
+    tukey = tukey_hsd(cells, problem.runs, draws=DRAWS)
+    assert ((tukey.p >= 1 / (DRAWS + 1)) & (tukey.p <= 1)).all()
+
+
+@LAYOUTS
+@given(problems(max_clusters=18))
+def test_both_ways_of_flipping_agree(problem: Problem) -> None:
+    cells, (a, b, _) = problem.cells, problem.runs
+    quick = sign_flip(cells, a - b, draws=DRAWS)
+    slow = sign_flip_statistic(cells, a, b, lambda values, _: float(macro_mean(cells, values)), draws=DRAWS)
+    assert slow.p == quick.p
+
+
+@LAYOUTS
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_corrections_raise_p_in_its_order(values: list[float]) -> None:
+    """And Benjamini-Hochberg, which promises less, raises it less than Holm, and neither more than Bonferroni."""
+    p = np.array(values)
+    order = np.argsort(p)
+    by_holm, by_bh = holm(p), benjamini_hochberg(p)
+    for adjusted in (by_holm, by_bh):
+        assert (adjusted >= p).all()
+        assert (np.diff(adjusted[order]) >= 0).all()
+        assert (adjusted <= np.minimum(1, p * len(p) * (1 + 1e-12))).all()
+    assert (by_bh <= by_holm * (1 + 1e-12)).all()

@@ -1,0 +1,678 @@
+"""Significance against its definitions written out, against SciPy, against full enumeration, and on simulated nulls."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import permutations, product
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from hybrid_bench.errors import RequestError
+from hybrid_bench.significance import (
+    EXACT_CLUSTERS,
+    Cells,
+    Statistic,
+    benjamini_hochberg,
+    bootstrap,
+    bootstrap_statistic,
+    cluster_mean_tests,
+    clustered_t,
+    compare,
+    difference,
+    holm,
+    macro_mean,
+    sign_flip,
+    sign_flip_statistic,
+    tukey_hsd,
+)
+
+Floats = NDArray[np.float64]
+Places = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Scores of two runs whose cells depend on each other within a cluster; settings and clusters are unbalanced."""
+
+    setting: Places
+    cluster: Places
+    a: Floats
+    b: Floats
+
+    @property
+    def cells(self) -> Cells:
+        return Cells.of(self.setting, self.cluster)
+
+    @property
+    def d(self) -> Floats:
+        return self.a - self.b
+
+
+def sample(seed: int, n_clusters: int, n_settings: int = 4, effect: float = 0.0) -> Sample:
+    """Clusters of 1 to 6 questions, each of them asked in some of the settings, always in the first."""
+    rng = np.random.default_rng(seed)
+    of_question = np.repeat(np.arange(n_clusters), rng.integers(1, 7, n_clusters))
+    question, setting = np.meshgrid(np.arange(len(of_question)), np.arange(n_settings), indexing="ij")
+    asked = rng.random(question.shape) < 1 - 0.2 * setting
+    question, setting = question[asked], setting[asked]
+    cluster = of_question[question]
+    common = rng.random(len(of_question))[question]
+    shift = effect + 0.3 * rng.standard_normal(n_clusters)[cluster]
+    a, b = (common + 0.2 * rng.standard_normal(len(question)) for _ in range(2))
+    return Sample(setting.astype(np.intp), cluster.astype(np.intp), a + shift, b)
+
+
+def macro_by_definition(setting: Places, values: Floats) -> float:
+    return float(np.mean([np.mean([v for s, v in zip(setting, values, strict=True) if s == p]) for p in set(setting)]))
+
+
+def all_flips(data: Sample) -> Floats:
+    """Delta under all 2^G flips, by the definition."""
+    clusters = np.unique(data.cluster)
+    flipped = []
+    for signs in product([1.0, -1.0], repeat=len(clusters)):
+        of_cluster = dict(zip(clusters.tolist(), signs, strict=True))
+        sign = np.array([of_cluster[c] for c in data.cluster.tolist()])
+        flipped.append(macro_by_definition(data.setting, sign * data.d))
+    return np.array(flipped)
+
+
+def macro_medians(values: Floats, setting: Places) -> float:
+    return float(np.mean([np.median(values[setting == p]) for p in np.unique(setting)]))
+
+
+def monte_carlo(p: Floats | float, draws: int) -> Any:
+    """Four standard errors of a p-value from this many draws."""
+    return 4 * np.sqrt(np.asarray(p) * (1 - np.asarray(p)) / draws) + 1 / draws
+
+
+class TestCells:
+    def test_clusters_are_numbered_by_their_first_cell(self) -> None:
+        cells = Cells.of([4, 4, 9, 9, 4], [70, 20, 70, 90, 20])
+        assert cells.cluster.tolist() == [0, 1, 0, 2, 1]
+        assert cells.setting.tolist() == [0, 0, 1, 1, 0]
+        assert cells.settings.tolist() == [4, 9]
+        assert cells.counts.tolist() == [[1, 1], [2, 0], [0, 1]]
+        assert (cells.n_cells, cells.n_settings, cells.n_clusters) == (5, 2, 3)
+
+    @pytest.mark.parametrize(
+        ("setting", "cluster", "message"),
+        [
+            ([0, 0, 0], [0, 1], "3 settings but 2 clusters"),
+            ([0, 0], [5, 5], "1 cluster: a comparison needs at least 2"),
+            ([], [], "one whole number for every cell"),
+            ([[0], [0]], [0, 1], "one whole number for every cell"),
+            ([0.0, 1.0], [0, 1], "type float64"),
+            (["en", "de"], [0, 1], "one whole number for every cell"),
+            ([0, 0, 1], [0, -1, 1], "clusters hold -1"),
+        ],
+    )
+    def test_refuses(self, setting: Any, cluster: Any, message: str) -> None:
+        with pytest.raises(RequestError, match=message):
+            Cells.of(setting, cluster)
+
+
+class TestMacroMean:
+    def test_settings_count_alike_whatever_their_size(self) -> None:
+        cells = Cells.of([0, 0, 0, 1], [0, 0, 1, 1])
+        assert macro_mean(cells, [1, 2, 3, 10]) == 6  # (2 + 10) / 2; the mean of all cells is 4
+        assert macro_mean(cells, [1, 2, 3, 10], by_setting=True).tolist() == [2, 10]
+
+    def test_equals_the_definition(self) -> None:
+        data = sample(1, 30)
+        both = macro_mean(data.cells, np.stack([data.a, data.b]))
+        expected = [macro_by_definition(data.setting, data.a), macro_by_definition(data.setting, data.b)]
+        np.testing.assert_allclose(both, expected, rtol=0, atol=1e-12)
+
+    def test_keeps_the_axes_of_the_runs(self) -> None:
+        data = sample(2, 5)
+        values = np.arange(6)[:, None] + data.a
+        shaped = macro_mean(data.cells, values.reshape(2, 3, -1), by_setting=True)
+        np.testing.assert_array_equal(shaped.reshape(6, 4), macro_mean(data.cells, values, by_setting=True))
+
+
+class TestDifference:
+    def test_one_run_stands_against_several(self) -> None:
+        cells = Cells.of([0, 0], [0, 1])
+        assert difference(cells, [[1, 2], [5, 6]], [1, 1]).tolist() == [[0, 1], [4, 5]]
+
+    @pytest.mark.parametrize(
+        ("a", "b", "message"),
+        [
+            ([1, 2, 3], [1, 2], r"shape \(3,\) for 2 cells: the last axis"),
+            ([1, 2], 1, r"shape \(\) for 2 cells"),
+            (np.zeros((3, 2)), np.zeros((2, 2)), r"shape \(3, 2\) against \(2, 2\)"),
+            ([1, float("nan")], [1, 2], "the score of cell 1 is nan"),
+            ([1, None], [1, 2], "the score of cell 1 is nan"),
+            ([1, 2], [[0, 0], [float("-inf"), 2]], "the score of cell 0 is -inf"),
+        ],
+    )
+    def test_refuses(self, a: Any, b: Any, message: str) -> None:
+        with pytest.raises(RequestError, match=message):
+            difference(Cells.of([0, 0], [0, 1]), a, b)
+
+
+class TestSignFlip:
+    def test_equals_scipy(self) -> None:
+        """One cell per cluster: SciPy's paired permutation test, which looks at all 2^12 flips too."""
+        rng = np.random.default_rng(3)
+        a, b = rng.random(12) + 0.15, rng.random(12)
+        flip = sign_flip(Cells.of(np.zeros(12, int), np.arange(12)), a - b)
+        scipy = stats.permutation_test(
+            (a, b), lambda x, y, axis: np.mean(x - y, axis=axis), permutation_type="samples", n_resamples=2**12
+        )
+        assert flip.exact
+        assert flip.draws == 2**12
+        assert flip.p == pytest.approx(scipy.pvalue, abs=1e-12)
+        assert flip.delta == pytest.approx(scipy.statistic, abs=1e-12)
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_exact_is_the_share_of_all_flips(self, seed: int) -> None:
+        data = sample(seed, 8, effect=0.1)
+        flip, flips = sign_flip(data.cells, data.d), all_flips(data)
+        assert flip.delta == pytest.approx(flips[0], abs=1e-12)
+        assert flip.p == np.mean(np.abs(flips) >= abs(flips[0]) - 1e-12)
+        assert flip.p < 1
+
+    def test_the_p_value_of_equal_clusters_is_two_of_all_flips(self) -> None:
+        """Rounding must not tell the flip of everything, or of nothing, from what was observed."""
+        cells = Cells.of(np.zeros(30, int), np.repeat(np.arange(10), 3))
+        assert sign_flip(cells, np.full(30, 0.1)).p == 2 / 2**10
+
+    @pytest.mark.parametrize("effect", [0.0, 0.1, 0.2])
+    def test_random_flips_come_close_to_all(self, effect: float) -> None:
+        data = sample(5, 16, effect=effect)
+        cells, draws = data.cells, 100_000
+        sizes = cells.counts.sum(axis=0)
+        shares = np.bincount(cells.cluster, data.d / sizes[cells.setting] / cells.n_settings)
+        signs = np.array(list(product([1, -1], repeat=16)))
+        exact = np.mean(np.abs(signs @ shares) >= abs(shares.sum()) - 1e-12)
+        flip = sign_flip(cells, data.d, draws=draws)
+        assert (flip.exact, flip.draws) == (False, draws)
+        assert flip.p == pytest.approx(exact, abs=monte_carlo(exact, draws))
+
+    @pytest.mark.parametrize("n_clusters", [240, 933])
+    def test_agrees_with_the_analytic_t(self, n_clusters: int) -> None:
+        data = sample(6, n_clusters, effect=0.0)
+        se = float(clustered_t(data.cells, data.d).se)
+        # From no difference to a clear one, in steps of a third of a standard error.
+        wanted = np.arange(12)[:, None] / 3 * se
+        d = data.d - macro_mean(data.cells, data.d) + wanted
+        flip, analytic = sign_flip(data.cells, d, draws=40_000), clustered_t(data.cells, d)
+        assert analytic.p.max() > 0.9
+        assert analytic.p.min() < 0.001
+        np.testing.assert_allclose(flip.p, analytic.p, rtol=0, atol=0.01)
+
+    @pytest.mark.parametrize("n_clusters", [EXACT_CLUSTERS + 1, 70, 300])
+    def test_is_never_zero(self, n_clusters: int) -> None:
+        cells = Cells.of(np.zeros(n_clusters, int), np.arange(n_clusters))
+        flip = sign_flip(cells, np.ones(n_clusters) + np.arange(n_clusters) / 1000, draws=200)
+        # 15 clusters have 2 of 2^15 flips that count, the others practically none but the observed.
+        assert 1 / 201 <= flip.p <= 2 / 201
+
+    def test_no_difference_at_all(self) -> None:
+        for n_clusters in (4, 40):
+            cells = Cells.of(np.zeros(n_clusters, int), np.arange(n_clusters))
+            assert sign_flip(cells, np.zeros(n_clusters), draws=100).p == 1
+
+    def test_all_flips_of_a_cluster_go_together(self) -> None:
+        """Two clusters with differences of one sign: however many cells they have, p is 1/2."""
+        cells = Cells.of(np.tile(np.arange(10), 20), np.repeat([0, 1], 100))
+        assert sign_flip(cells, np.random.default_rng(0).random(200) + 0.1).p == 0.5
+
+    @pytest.mark.parametrize("n_clusters", [7, 30])
+    def test_rows_and_settings_are_tested_as_if_alone(self, n_clusters: int) -> None:
+        data = sample(7, n_clusters)
+        cells, rows = data.cells, np.stack([data.d, data.d + 0.05, data.a])
+        together = sign_flip(cells, rows, draws=500, seed=3)
+        by_setting = sign_flip(cells, rows.reshape(3, 1, -1), by_setting=True, draws=500, seed=3)
+        assert by_setting.p.shape == by_setting.delta.shape == (3, 1, 4)
+        for number, row in enumerate(rows):
+            assert together.p[number] == sign_flip(cells, row, draws=500, seed=3).p
+            for p in range(4):
+                within = np.where(data.setting == p, row * 4, 0.0)  # the others have no say in the macro mean
+                alone = sign_flip(cells, within, draws=500, seed=3)
+                assert by_setting.p[number, 0, p] == alone.p
+                assert by_setting.delta[number, 0, p] == pytest.approx(float(alone.delta), abs=1e-12)
+
+    def test_the_seed_decides(self) -> None:
+        data = sample(8, 40)
+        ps = [float(sign_flip(data.cells, data.d, draws=500, seed=seed).p) for seed in (1, 1, 2, 3, 4)]
+        assert ps[0] == ps[1]
+        assert len(set(ps)) > 2
+
+    def test_refuses_few_draws(self) -> None:
+        with pytest.raises(RequestError, match="99 draws: take at least 100"):
+            sign_flip(Cells.of([0, 0], [0, 1]), [1, 2], draws=99)
+
+
+class TestSignFlipStatistic:
+    @pytest.mark.parametrize("n_clusters", [8, 20])
+    def test_of_the_macro_mean_is_the_sign_flip_test(self, n_clusters: int) -> None:
+        data = sample(9, n_clusters, effect=0.1)
+        cells = data.cells
+        by_statistic = sign_flip_statistic(
+            cells, data.a, data.b, lambda values, _: float(macro_mean(cells, values)), draws=300
+        )
+        of_means = sign_flip(cells, data.d, draws=300)
+        assert by_statistic.p == of_means.p
+        assert (by_statistic.exact, by_statistic.draws) == (of_means.exact, of_means.draws)
+        assert by_statistic.delta == pytest.approx(float(of_means.delta), abs=1e-12)
+
+    def test_of_medians_by_definition(self) -> None:
+        data = sample(10, 7, effect=0.3)
+        deltas = []
+        for swaps in product([False, True], repeat=7):
+            swapped = np.array(swaps)[data.cluster]
+            of_a = macro_medians(np.where(swapped, data.b, data.a), data.setting)
+            deltas.append(of_a - macro_medians(np.where(swapped, data.a, data.b), data.setting))
+        flip = sign_flip_statistic(data.cells, data.a, data.b, macro_medians)
+        assert flip.delta == pytest.approx(deltas[0], abs=1e-12)
+        assert flip.p == np.mean(np.abs(deltas) >= abs(deltas[0]) - 1e-12)
+        assert flip.p != sign_flip(data.cells, data.d).p
+
+    def test_cells_may_hold_several_values(self) -> None:
+        """Ranks by language, of which a statistic needs all at once."""
+        rng = np.random.default_rng(11)
+        a, b = rng.integers(1, 50, (60, 5)), rng.integers(1, 60, (60, 5))
+        cells = Cells.of(np.zeros(60, int), np.repeat(np.arange(6), 10))
+        spread = sign_flip_statistic(cells, a, b, lambda ranks, _: float(np.ptp(ranks, axis=1).mean()))
+        assert spread.p == sign_flip(cells, np.ptp(a, axis=1) - np.ptp(b, axis=1)).p
+
+    @pytest.mark.parametrize(
+        ("a", "b", "statistic", "message"),
+        [
+            (np.zeros((2, 3)), np.zeros((2, 4)), macro_medians, r"\(2, 3\) against \(2, 4\)"),
+            (np.zeros((3, 2)), np.zeros((3, 2)), macro_medians, "for 2 cells: the first axis"),
+            ([1, 2], [3, np.nan], macro_medians, "the score of cell 1 is nan"),
+            ([1, 2], [3, 4], lambda *_: float("nan"), "the statistic gave nan"),
+        ],
+    )
+    def test_refuses(self, a: Any, b: Any, statistic: Statistic, message: str) -> None:
+        with pytest.raises(RequestError, match=message):
+            sign_flip_statistic(Cells.of([0, 0], [0, 1]), a, b, statistic)
+
+
+class TestBootstrap:
+    def test_agrees_with_scipy(self) -> None:
+        """Whole clusters resampled in settings of different size; SciPy resamples their numbers."""
+        data = sample(12, 40, effect=0.1)
+        members = [np.flatnonzero(data.cluster == cluster) for cluster in range(40)]
+
+        def macro_of(clusters: Places) -> float:
+            rows = np.concatenate([members[cluster] for cluster in clusters])
+            return float(np.mean([data.d[rows][data.setting[rows] == p].mean() for p in range(4)]))
+
+        scipy = stats.bootstrap(
+            (np.arange(40),), macro_of, n_resamples=4000, vectorized=False, method="percentile", random_state=0
+        )
+        ours = bootstrap(data.cells, data.d)
+        width = float(ours.high - ours.low)
+        assert ours.estimate == pytest.approx(macro_by_definition(data.setting, data.d), abs=1e-12)
+        # A quantile from 4,000 draws strays by about .02 of the interval's width.
+        assert ours.low == pytest.approx(scipy.confidence_interval.low, abs=0.08 * width)
+        assert ours.high == pytest.approx(scipy.confidence_interval.high, abs=0.08 * width)
+
+    def test_agrees_with_the_normal_interval(self) -> None:
+        data = sample(13, 500)
+        ours, analytic = bootstrap(data.cells, data.d, confidence=0.9), clustered_t(data.cells, data.d, confidence=0.9)
+        se = float(analytic.se)
+        assert ours.low == pytest.approx(float(analytic.low), abs=0.1 * se)
+        assert ours.high == pytest.approx(float(analytic.high), abs=0.1 * se)
+
+    def test_settings_are_averaged_over_the_cells_taken(self) -> None:
+        """Two clusters, four resamples: both twice, each once; a quarter of them lacks the second setting."""
+        cells = Cells.of([0, 0, 0, 1], [0, 1, 1, 0])
+        values = [1.0, 4.0, 4.0, 9.0]
+        # Cluster 0 twice: (1 + 9) / 2 = 5. Both: ((1 + 4 + 4) / 3 + 9) / 2 = 6. Cluster 1 twice: 4, no second setting.
+        ours = bootstrap(cells, values, draws=2000)
+        assert (float(ours.low), float(ours.estimate), float(ours.high)) == (4, 6, 6)
+        middle = bootstrap(cells, values, draws=2000, confidence=0.3)  # between the 35 and 65 per cent quantiles
+        assert (float(middle.low), float(middle.high)) == (5, 6)
+
+    def test_by_setting_is_that_setting_alone(self) -> None:
+        data = sample(14, 12)
+        ours = bootstrap(data.cells, np.stack([data.a, data.b]), by_setting=True, seed=5)
+        assert ours.low.shape == ours.high.shape == ours.estimate.shape == (2, 4)
+        for p in range(4):
+            rows = data.setting == p
+            alone = bootstrap(Cells.of(data.setting[rows], data.cluster[rows]), data.b[rows], seed=5)
+            width = float(alone.high - alone.low)
+            assert ours.estimate[1, p] == pytest.approx(float(alone.estimate), abs=1e-12)
+            assert ours.low[1, p] == pytest.approx(float(alone.low), abs=0.08 * width)
+            assert ours.high[1, p] == pytest.approx(float(alone.high), abs=0.08 * width)
+
+    def test_resamples_without_a_setting_are_left_out_of_its_interval(self) -> None:
+        """The second setting has cells of 2 of 12 clusters; they are missing in more than a tenth of the resamples."""
+        cells = Cells.of([0] * 12 + [1, 1], [*range(12), 0, 1])
+        ours = bootstrap(cells, [0.0] * 12 + [2.0, 3.0], by_setting=True, draws=500)
+        assert (ours.low[1], ours.high[1]) == (2, 3)
+
+    def test_of_a_statistic_agrees_with_that_of_the_mean(self) -> None:
+        data = sample(15, 30)
+        ours = bootstrap(data.cells, data.d)
+        by_statistic = bootstrap_statistic(
+            data.cells,
+            np.stack([data.a, data.b], axis=1),
+            lambda both, setting: float(np.mean([np.mean(both[setting == p] @ [1, -1]) for p in range(4)])),
+            draws=2000,
+            seed=1,
+        )
+        width = float(ours.high - ours.low)
+        assert by_statistic.estimate == pytest.approx(float(ours.estimate), abs=1e-12)
+        assert by_statistic.low == pytest.approx(float(ours.low), abs=0.1 * width)
+        assert by_statistic.high == pytest.approx(float(ours.high), abs=0.1 * width)
+
+    def test_of_a_statistic_takes_whole_clusters(self) -> None:
+        cells = Cells.of([0, 0, 0, 0, 0], [3, 1, 3, 1, 1])
+        seen: set[tuple[float, ...]] = set()
+
+        def note(values: Floats, setting: Places) -> float:
+            assert len(values) == len(setting)
+            seen.add(tuple(sorted(values.tolist())))
+            return float(np.median(values))
+
+        ours = bootstrap_statistic(cells, [1, 2, 3, 4, 6], note, draws=200)
+        # With two clusters half of the medians are 3, that of everything; a quarter 2 and a quarter 4.
+        assert seen == {(1, 1, 3, 3), (1, 2, 3, 4, 6), (2, 2, 4, 4, 6, 6)}
+        assert (float(ours.low), float(ours.estimate), float(ours.high)) == (2, 3, 4)
+
+    def test_refuses(self) -> None:
+        data = sample(16, 5)
+        with pytest.raises(RequestError, match="confidence 95: give a number between 0 and 1"):
+            bootstrap(data.cells, data.d, confidence=95)
+        with pytest.raises(RequestError, match="0 draws: take at least 100"):
+            bootstrap(data.cells, data.d, draws=0)
+        with pytest.raises(RequestError, match="setting 7 has 1 cluster"):
+            bootstrap(Cells.of([3, 3, 7], [0, 1, 1]), [1, 2, 3], by_setting=True)
+        with pytest.raises(RequestError, match="the statistic gave inf"):
+            bootstrap_statistic(data.cells, data.d, lambda *_: float("inf"))
+
+
+class TestClusteredT:
+    def test_is_the_paired_t_test_where_every_cluster_is_one_cell(self) -> None:
+        rng = np.random.default_rng(17)
+        a, b = rng.random(25) + 0.1, rng.random(25)
+        ours = clustered_t(Cells.of(np.zeros(25, int), np.arange(25)), a - b, confidence=0.9)
+        scipy = stats.ttest_rel(a, b)
+        interval = scipy.confidence_interval(0.9)
+        d = a - b
+        np.testing.assert_allclose(
+            [ours.t, ours.p, ours.df, ours.low, ours.high, ours.se, ours.d_z],
+            [scipy.statistic, scipy.pvalue, 24, interval.low, interval.high, stats.sem(d), d.mean() / d.std(ddof=1)],
+            rtol=1e-12,
+        )
+
+    def test_equals_the_definition(self) -> None:
+        data = sample(18, 23, effect=0.2)
+        deltas = {p: float(np.mean(data.d[data.setting == p])) for p in range(4)}
+        sizes = {p: int((data.setting == p).sum()) for p in range(4)}
+        psi = dict.fromkeys(data.cluster.tolist(), 0.0)
+        for p, c, d in zip(data.setting.tolist(), data.cluster.tolist(), data.d.tolist(), strict=True):
+            psi[c] += (d - deltas[p]) / sizes[p] / 4
+        se = np.sqrt(23 / 22 * sum(value**2 for value in psi.values()))
+        ours = clustered_t(data.cells, data.d)
+        delta = np.mean(list(deltas.values()))
+        reach = stats.t.ppf(0.975, 22)
+        np.testing.assert_allclose(
+            [ours.delta, ours.se, ours.t, ours.low, ours.high, ours.d_z, ours.p],
+            [
+                delta,
+                se,
+                delta / se,
+                delta - reach * se,
+                delta + reach * se,
+                delta / 23 / np.std(list(psi.values()), ddof=1),
+                2 * stats.t.sf(delta / se, 22),
+            ],
+            rtol=1e-12,
+        )
+
+    @pytest.mark.parametrize("power", [0.8, 0.95])
+    def test_the_detectable_effect_is_found_with_this_power(self, power: float) -> None:
+        """The power of a t-test, from the noncentral t distribution."""
+        data = sample(19, 48)
+        ours = clustered_t(data.cells, data.d, power=power)
+        shift = float(ours.detectable / ours.se)
+        assert stats.nct.sf(stats.t.ppf(0.975, 47), 47, shift) == pytest.approx(power, abs=0.005)
+
+    def test_by_setting_is_that_setting_alone(self) -> None:
+        data = sample(20, 9)
+        ours = clustered_t(data.cells, np.stack([data.d, data.a]), by_setting=True)
+        for p in range(4):
+            rows = data.setting == p
+            alone = clustered_t(Cells.of(data.setting[rows], data.cluster[rows]), data.a[rows])
+            for name in ("delta", "se", "t", "df", "p", "low", "high", "d_z", "detectable"):
+                value = getattr(ours, name)
+                assert value.shape == (2, 4)
+                assert value[1, p] == pytest.approx(float(getattr(alone, name)), rel=1e-12)
+        assert ours.df.min() < 8, "all settings have all clusters, so this shows nothing"
+
+    def test_no_variation_between_clusters(self) -> None:
+        cells = Cells.of([0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2])
+        same = clustered_t(cells, np.array([[0.1] * 6, [-0.1] * 6, [0.0] * 6]))
+        assert same.se.tolist() == [0, 0, 0]
+        assert same.t.tolist() == [np.inf, -np.inf, 0]
+        assert (same.p[:2] > 0).all()
+        assert (same.p[:2] < 1e-300).all()
+        assert same.p[2] == 1
+        np.testing.assert_allclose([same.low, same.high], [[0.1, -0.1, 0]] * 2, rtol=1e-12)
+
+    def test_is_never_zero(self) -> None:
+        cells = Cells.of(np.zeros(5000, int), np.arange(5000))
+        assert 0 < clustered_t(cells, 1 + np.arange(5000) / 1e6).p < 1e-300
+
+    def test_refuses(self) -> None:
+        data = sample(21, 5)
+        with pytest.raises(RequestError, match="power 1: give a number between 0 and 1"):
+            clustered_t(data.cells, data.d, power=1)
+        with pytest.raises(RequestError, match="setting 7 has 1 cluster"):
+            clustered_t(Cells.of([3, 3, 7], [0, 1, 1]), [1, 2, 3], by_setting=True)
+
+
+class TestClusterMeans:
+    @pytest.mark.parametrize(("n_clusters", "effect"), [(6, 0.0), (20, 0.1), (120, 0.02)])
+    def test_equals_scipy_on_the_means(self, n_clusters: int, effect: float) -> None:
+        data = sample(22, n_clusters, effect=effect)
+
+        def means(scores: Floats) -> list[float]:
+            rows = [data.cluster == c for c in range(n_clusters)]
+            return [macro_by_definition(data.setting[row], scores[row]) for row in rows]
+
+        ours, of_a, of_b = cluster_mean_tests(data.cells, data.d), means(data.a), means(data.b)
+        student, wilcoxon = stats.ttest_rel(of_a, of_b), stats.wilcoxon(np.subtract(of_a, of_b))
+        np.testing.assert_allclose(
+            [ours.mean, ours.t, ours.p_t, ours.w, ours.p_wilcoxon],
+            [
+                np.mean(of_a) - np.mean(of_b),
+                student.statistic,
+                student.pvalue,
+                wilcoxon.statistic,
+                wilcoxon.pvalue,
+            ],
+            rtol=1e-9,
+        )
+        assert ours.n_clusters == n_clusters
+
+    def test_means_that_differ_by_rounding_only_tie(self) -> None:
+        cells = Cells.of(np.zeros(8, int), np.repeat(np.arange(4), 2))
+        d = [0.1, 0.2, 0.15, 0.15, -0.3, 0.0, 0.1 + 0.2, -0.3]  # means .15, .15, -.15, and 5e-17 for 0
+        assert np.mean(d[6:]) != 0
+        ours = cluster_mean_tests(cells, d)
+        assert ours.w == 2  # ranks 2, 2, 2 without the cluster at 0
+        assert ours.t == pytest.approx(float(stats.ttest_1samp([1, 1, -1, 0], 0).statistic))
+
+    @pytest.mark.parametrize(("d", "t"), [(0.1, np.inf), (-0.1, -np.inf), (0.0, 0.0)])
+    def test_no_variation_between_clusters(self, d: float, t: float) -> None:
+        ours = cluster_mean_tests(Cells.of([0] * 9, [0, 0, 1, 1, 1, 2, 2, 2, 2]), np.full(9, d))
+        assert ours.t == t
+        assert ours.p_t == 1 if d == 0 else 0 < ours.p_t < 1e-300
+        assert ours.p_wilcoxon == (1 if d == 0 else 0.25)
+
+    def test_refuses_several_pairs(self) -> None:
+        with pytest.raises(RequestError, match="one pair of runs at a time"):
+            cluster_mean_tests(Cells.of([0, 0], [0, 1]), [[1, 2], [3, 4]])
+
+
+class TestCorrections:
+    def test_holm_by_hand(self) -> None:
+        # .005 * 4, .01 * 3, .03 * 2, and .04 * 1 raised to what came before it
+        np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02], rtol=1e-12)
+        np.testing.assert_allclose(holm([0.5, 0.4, 0.4]), [1, 1, 1])
+        np.testing.assert_allclose(holm([0.02]), [0.02])
+
+    def test_benjamini_hochberg_by_hand(self) -> None:
+        # .005 * 4 / 1, .01 * 4 / 2, .03 * 4 / 3, .04 * 4 / 4, each at most what comes after it
+        np.testing.assert_allclose(benjamini_hochberg([0.01, 0.04, 0.03, 0.005]), [0.02, 0.04, 0.04, 0.02], rtol=1e-12)
+
+    @pytest.mark.parametrize("n", [1, 2, 37, 110])
+    def test_benjamini_hochberg_equals_scipy(self, n: int) -> None:
+        p = np.random.default_rng(n).random(n).round(2) ** 2
+        np.testing.assert_allclose(benjamini_hochberg(p), stats.false_discovery_control(p), rtol=1e-12)
+
+    @pytest.mark.parametrize("correct", [holm, benjamini_hochberg])
+    def test_keep_the_shape(self, correct: Any) -> None:
+        p = np.random.default_rng(2).random((11, 11))
+        np.testing.assert_array_equal(correct(p), correct(p.ravel()).reshape(11, 11))
+        assert correct([]).shape == (0,)
+
+    @pytest.mark.parametrize("correct", [holm, benjamini_hochberg])
+    @pytest.mark.parametrize("wrong", [np.nan, -0.1, 1.1])
+    def test_refuse(self, correct: Any, wrong: float) -> None:
+        with pytest.raises(RequestError, match=f"{wrong} is no p-value"):
+            correct([0.1, wrong])
+
+
+class TestTukeyHSD:
+    def test_comes_close_to_all_permutations(self) -> None:
+        data = sample(23, 5, effect=0.4)
+        runs = np.stack([data.a, data.b, data.b + 0.3 * data.a])
+        ranges = []
+        for chosen in product(permutations(range(3)), repeat=5):
+            order = np.array(chosen)[data.cluster].T
+            means = macro_mean(data.cells, np.take_along_axis(runs, order, axis=0))
+            ranges.append(means.max() - means.min())
+        observed = [macro_by_definition(data.setting, run) for run in runs]
+        delta = np.subtract.outer(observed, observed)
+        expected = np.mean(np.array(ranges)[:, None, None] >= np.abs(delta) - 1e-12, axis=0)
+        ours = tukey_hsd(data.cells, runs, draws=50_000)
+        np.testing.assert_allclose(ours.delta, delta, rtol=0, atol=1e-12)
+        assert (np.abs(ours.p - expected) <= monte_carlo(expected, 50_000)).all(), (ours.p, expected)
+        assert len(np.unique(expected)) == 4, "the pairs should differ, and the diagonal be 1"
+        np.testing.assert_array_equal(ours.p, ours.p.T)
+        assert (np.diag(ours.p) == 1).all()
+
+    def test_of_two_runs_is_the_sign_flip_test(self) -> None:
+        data = sample(24, 60, effect=0.05)
+        ours = tukey_hsd(data.cells, np.stack([data.a, data.b]), draws=20_000)
+        p = float(sign_flip(data.cells, data.d, draws=100_000).p)
+        assert 0.01 < p < 0.9
+        assert ours.p[0, 1] == pytest.approx(p, abs=monte_carlo(p, 20_000))
+
+    def test_is_never_zero(self) -> None:
+        cells = Cells.of(np.zeros(100, int), np.arange(100))
+        runs = np.arange(4)[:, None] + np.random.default_rng(0).random((4, 100))
+        assert tukey_hsd(cells, runs, draws=200).p.min() == 1 / 201
+
+    def test_what_runs_have_in_common_does_not_matter(self) -> None:
+        data = sample(25, 30)
+        runs = np.random.default_rng(0).random((4, len(data.d)))
+        common = 1e6 * data.cluster
+        np.testing.assert_array_equal(
+            tukey_hsd(data.cells, runs, draws=300).p, tukey_hsd(data.cells, runs + common, draws=300).p
+        )
+
+    @pytest.mark.parametrize("shape", [(4,), (1, 4), (2, 2, 4)])
+    def test_refuses(self, shape: tuple[int, ...]) -> None:
+        with pytest.raises(RequestError, match="with at least 2 runs"):
+            tukey_hsd(Cells.of([0] * 4, range(4)), np.zeros(shape))
+
+
+class TestCompare:
+    def test_gathers_what_the_parts_say(self) -> None:
+        data = sample(26, 30, effect=0.1)
+        ours = compare(data.cells, data.a, data.b, draws=400, seed=9, confidence=0.9)
+        flip = sign_flip(data.cells, data.d, draws=400, seed=9)
+        interval = bootstrap(data.cells, data.d, draws=400, seed=9, confidence=0.9)
+        analytic = clustered_t(data.cells, data.d, confidence=0.9)
+        classical = cluster_mean_tests(data.cells, data.d)
+        assert (ours.n_cells, ours.n_settings, ours.n_clusters) == (len(data.d), 4, 30)
+        assert (ours.draws, ours.seed, ours.confidence, ours.exact) == (400, 9, 0.9, False)
+        assert [ours.delta, ours.p, ours.low, ours.high] == list(
+            map(float, (flip.delta, flip.p, interval.low, interval.high))
+        )
+        assert [ours.se, ours.p_t, ours.d_z] == list(map(float, (analytic.se, analytic.p, analytic.d_z)))
+        assert (ours.p_paired_t, ours.p_wilcoxon) == (classical.p_t, classical.p_wilcoxon)
+        assert ours.detectable == analytic.detectable
+        assert ours.mean_a - ours.mean_b == pytest.approx(ours.delta, abs=1e-12)
+        assert (ours.wins, ours.ties, ours.losses) == ((data.d > 0).sum(), 0, (data.d < 0).sum())
+
+    def test_scores_that_differ_by_rounding_only_tie(self) -> None:
+        ours = compare(Cells.of([0] * 5, range(5)), [0.1 + 0.2, 1, 0, 0.5, 0.7], [0.3, 0.9, 0, 0.4, 0.8])
+        assert (ours.wins, ours.ties, ours.losses) == (2, 2, 1)
+
+    def test_refuses_several_runs(self) -> None:
+        with pytest.raises(RequestError, match="one run on either side"):
+            compare(Cells.of([0, 0], [0, 1]), [[1, 2]], [1, 2])
+
+
+@dataclass(frozen=True)
+class Null:
+    """Differences in which A and B are exchangeable by article: d is (600, n_cells), a draw of the labels per row."""
+
+    setting: Places
+    article: Places
+    question: Places
+    d: Floats
+
+
+@pytest.fixture(scope="module")
+def null() -> Null:
+    rng = np.random.default_rng(0)
+    article_of = np.repeat(np.arange(30), rng.integers(4, 13, 30))
+    n = len(article_of)
+    effect = 0.3 * rng.standard_normal(30)[article_of] + 0.3 * rng.standard_normal(n)
+    d = (effect + 0.5 * rng.standard_normal((12, n))).ravel()
+    setting, question = np.repeat(np.arange(12), n), np.tile(np.arange(n), 12)
+    article = article_of[question]
+    d -= macro_mean(Cells.of(setting, article), d)
+    return Null(setting, article, question, d * rng.choice([-1.0, 1.0], (600, 30))[:, article])
+
+
+class TestCalibration:
+    """Labels swapped at random by article. Tests that know the articles keep their level, those that do not, do not."""
+
+    @pytest.mark.parametrize("test", [sign_flip, clustered_t])
+    def test_article_clusters_keep_the_level(self, test: Any, null: Null) -> None:
+        options = {"draws": 2000} if test is sign_flip else {}
+        rejected = np.mean(test(Cells.of(null.setting, null.article), null.d, **options).p <= 0.05)
+        assert 0.03 <= rejected <= 0.07
+
+    def test_the_interval_holds_the_truth(self, null: Null) -> None:
+        interval = bootstrap(Cells.of(null.setting, null.article), null.d, draws=1000)
+        assert 0.92 <= np.mean((interval.low <= 0) & (interval.high >= 0)) <= 0.97
+
+    def test_smaller_clusters_do_not(self, null: Null) -> None:
+        assert np.mean(sign_flip(Cells.of(null.setting, null.question), null.d, draws=2000).p <= 0.05) > 0.15
+
+    def test_a_pooled_t_test_does_not(self, null: Null) -> None:
+        assert np.mean(stats.ttest_1samp(null.d, 0, axis=1).pvalue <= 0.05) > 0.4
+
+
+def test_speed() -> None:
+    """All pairs of 5 runs over XQuAD-R's 132 settings: 0.1 s for Delta and 0.8 s by setting on two cores."""
+    rng = np.random.default_rng(0)
+    setting, question = np.repeat(np.arange(132), 1190), np.tile(np.arange(1190), 132)
+    cells = Cells.of(setting, np.arange(1190)[question] * 240 // 1190)
+    runs = rng.random((5, cells.n_cells))
+    pairs = np.array([(i, j) for i in range(5) for j in range(i)])
+    began = time.perf_counter()
+    d = runs[pairs[:, 0]] - runs[pairs[:, 1]]
+    assert sign_flip(cells, d).p.shape == (10,)
+    assert sign_flip(cells, d, by_setting=True).p.shape == (10, 132)
+    assert time.perf_counter() - began < 5
