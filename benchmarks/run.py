@@ -33,7 +33,7 @@ import resource, sys
 from hybrid_bench.cli import main
 code = main(sys.argv[1:])
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(f"{peak / (1 if sys.platform == 'darwin' else 1024) / 1024:.0f}", file=sys.stderr)
+print(f"{peak / (1024**2 if sys.platform == 'darwin' else 1024):.0f}", file=sys.stderr)
 raise SystemExit(code)
 """
 

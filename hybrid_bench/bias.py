@@ -53,8 +53,8 @@ Target = Literal["uniform", "prior"]
 
 #: Depth of the attention-weighted measures: as many languages at the top are kept.
 AWRF_DEPTH = 100
-#: Random sets of ranks, and random tops, behind the two expectations that are not exact; seeded, see `_rng`. Their
-#: standard errors are below .002 (``bias_log_rank_std``) and .0005 (``bias_awrf_*``).
+#: Random sets of ranks, and random tops, behind the two expectations that are not exact; seeded, see `_rng`. In pools
+#: of 100 passages or more their standard errors are below .002 (``bias_log_rank_std``) and .0005 (``bias_awrf_*``).
 RANK_DRAWS = 100_000
 TOP_DRAWS = 20_000
 

@@ -584,7 +584,7 @@ def cluster_mean_tests(cells: Cells, differences: ArrayLike) -> ClusterMeans:
 
     The mean of a cluster is the macro mean of its cells alone: over the settings that it reaches, of its means there.
     Clusters count alike, whatever their size, so these tests ask a slightly different question than `sign_flip`.
-    Wilcoxon's drops clusters whose mean is 0, and is exact up to 50 clusters if no two means tie.
+    Wilcoxon's drops clusters whose mean is 0; it is exact up to 50 clusters, if no two means tie and none is 0.
 
     Args:
         cells: The cells.

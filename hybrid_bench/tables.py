@@ -25,6 +25,8 @@ from hybrid_bench.results import metadata_of, read_signatures
 __all__ = ["FORMATS", "Column", "Run", "TaskTable", "find_runs", "main_frame", "render"]
 
 FORMATS = ("markdown", "latex")
+#: The columns of the per-query table that the tables here are made from; the others are large.
+_COLUMNS = ["subset", "setting", "n_relevant", "ranks", "ap"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class TaskTable:
 
     Attributes:
         collection: Name of the collection.
-        frame: One row per query and subset (see `results.query_table`), without the lists of languages.
+        frame: One row per query and subset, with the columns that the tables need (see `results.query_table`).
     """
 
     collection: str
@@ -112,13 +114,12 @@ def _read(folder: Path) -> Run:
         if name not in signatures or not (folder / f"{name}.json").is_file():
             continue  # interrupted before its result was written
         try:
-            table = pq.read_table(file)
+            table = pq.read_table(file, columns=_COLUMNS)
         except (ArrowException, OSError) as error:
             raise DataError(f"{file} is damaged ({error}): run the task again") from error
         metadata = metadata_of(table)
         model, options = metadata["model"], metadata["options"]
-        frame = table.drop_columns(["pool_languages", "rank_languages", "top_languages"]).to_pandas()
-        tasks[name] = TaskTable(metadata["collection"], frame)
+        tasks[name] = TaskTable(metadata["collection"], table.to_pandas())
     return Run(folder, model, options, tasks)
 
 

@@ -117,12 +117,13 @@ def by_definition(case: Case) -> dict[str, float]:
         n, best, worst = len(ranks), min(ranks), max(ranks)
         add("complete_at_20", float(worst <= 20))
         add("complete_at_100", float(worst <= 100))
-        if worst < NOT_RETRIEVED and 1 < n < n_pool:
+        if worst < NOT_RETRIEVED and n > 1:
             add("rank_distance", worst - best)
             add("rank_distance_norm", (worst - best) / ((n_pool + 1) * (n - 1) / (n + 1)))
             add("rank_variance", statistics.pvariance(ranks))
             add("log_rank_std", statistics.pstdev([math.log(rank) for rank in ranks]))
-            add("max_rank_norm", 100 * math.log2(n_pool / worst) / math.log2(n_pool / n))
+            if n < n_pool:
+                add("max_rank_norm", 100 * math.log2(n_pool / worst) / math.log2(n_pool / n))
         if case.query_language in [language for _, language in query.relevant]:
             add("language_preference", float(min(query.relevant)[1] == case.query_language))
         orders.append([language for _, language in sorted(query.relevant)])

@@ -130,11 +130,14 @@ class TestDefinition:
         assert found["bias_rank_variance"] == pytest.approx(2 / 3, rel=1e-12)
 
     def test_only_queries_with_a_passage_in_their_language_have_a_preference(self) -> None:
-        queries = [Asked([(1, 1), (2, 2)], []), Asked([(3, 0), (9, 2)], []), Asked([(3, 1), (9, 0)], [])]
-        scores = per_query_bias(*Case(queries, [9, 9, 9], known=False).inputs())
+        relevant = [[(1, 1), (2, 2)], [(3, 0), (9, 2), (4, 1)], [(3, 1), (9, 0)]]
+        inputs = Case([Asked(of_query, []) for of_query in relevant], [9, 9, 9], known=False).inputs()
+        scores = per_query_bias(*inputs)
         assert scores["bias_language_preference"].query.tolist() == [1, 2]
         assert scores["bias_language_preference"].value.tolist() == [1, 0]
         assert scores["bias_rank_distance"].query.tolist() == [0, 1, 2]
+        assert bias_measures(*inputs)["bias_language_preference"] == 1 / 2
+        assert random_ranking(*inputs)["bias_language_preference"] == (1 / 3 + 1 / 2) / 2
 
     def test_divergence_is_that_of_scipy(self) -> None:
         case = CASES["two to four of seven"]
@@ -568,6 +571,9 @@ class TestLanguageMatrix:
         assert language_matrix(subsets, codes, "preference") == {}
         assert language_matrix(subsets, codes, "top_10") == {}
         assert language_matrix([TWICE.inputs()], codes, "preference") == {}
+        # of several in a language, the best counts
+        of_best, of_one = (language_matrix([case.inputs()], codes, "reciprocal_rank") for case in (TWICE, FIVE))
+        assert of_best == of_one
         lost = language_matrix(subsets, codes, "reciprocal_rank")
         expected = [
             statistics.mean(

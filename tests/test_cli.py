@@ -427,7 +427,7 @@ def test_an_interrupt_is_one_line_and_keeps_what_was_saved(tmp_path: Path) -> No
         f"{CHAR_NGRAM} on HybridDemo-Pairs: 121 subsets\n",
     ]
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     assert (process.returncode, out) == (130, "")
     assert err == "hybrid-bench: stopped; what was saved is kept, and the same command goes on from there\n"
     assert [name.split("|")[2].strip() for name in command("report", tmp_path).out.splitlines()[2:3]] == [BM25]

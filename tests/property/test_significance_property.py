@@ -31,6 +31,8 @@ DRAWS = 100
 
 Floats = NDArray[np.float64]
 
+#: So few that all flips are quickly seen, or just so many that they are random.
+_FEW, _MANY = st.integers(2, 6), st.integers(EXACT_CLUSTERS + 1, EXACT_CLUSTERS + 8)
 #: Eighths: their differences are exact, ties are frequent, and some clusters have none.
 _SCORES = st.integers(0, 8).map(lambda eighths: eighths / 8)
 _ANY = st.floats(-1e3, 1e3, allow_subnormal=False)
@@ -53,9 +55,13 @@ class Problem:
 
 
 @st.composite
-def problems(draw: st.DrawFn, score: st.SearchStrategy[float] = _SCORES, max_clusters: int = 24) -> Problem:
-    """Layouts with gaps, clusters of different size, and few or many clusters, so that flips are all or random."""
-    n_clusters = draw(st.integers(2, max_clusters))
+def problems(
+    draw: st.DrawFn,
+    score: st.SearchStrategy[float] = _SCORES,
+    clusters: st.SearchStrategy[int] = _FEW | _MANY,
+) -> Problem:
+    """Layouts with gaps and clusters of different size."""
+    n_clusters = draw(clusters)
     further = draw(st.lists(st.integers(0, n_clusters - 1), max_size=30))
     cluster = draw(st.permutations([*range(n_clusters), *further]))
     n = len(cluster)
@@ -99,7 +105,7 @@ def test_relabelling_clusters_changes_nothing(problem: Problem, random: Random, 
 
 
 @LAYOUTS
-@given(problems(max_clusters=10), st.randoms(use_true_random=False))
+@given(problems(clusters=_FEW), st.randoms(use_true_random=False))
 def test_the_order_of_the_cells_does_not_matter(problem: Problem, random: Random) -> None:
     """Where flips are random, another order of the clusters draws others; where they are all, nothing changes."""
     order = list(range(len(problem.cluster)))
@@ -148,7 +154,7 @@ def test_results_stay_in_their_range(problem: Problem) -> None:
 
 
 @LAYOUTS
-@given(problems(max_clusters=18))
+@given(problems())
 def test_both_ways_of_flipping_agree(problem: Problem) -> None:
     cells, (a, b, _) = problem.cells, problem.runs
     quick = sign_flip(cells, a - b, draws=DRAWS)
