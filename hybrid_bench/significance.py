@@ -22,6 +22,7 @@ Cameron & Miller (2015, doi:10.3368/jhr.50.2.317) for the clustered standard err
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -613,7 +614,10 @@ def cluster_mean_tests(cells: Cells, differences: ArrayLike) -> ClusterMeans:
         t, p_t = float(student.statistic), max(float(student.pvalue), _SMALLEST)
     w, p_wilcoxon = 0.0, 1.0
     if means.any():
-        wilcoxon = stats.wilcoxon(means)
+        with warnings.catch_warnings():
+            # Older versions of SciPy warn about few clusters; the number of clusters is in the result.
+            warnings.simplefilter("ignore", UserWarning)
+            wilcoxon = stats.wilcoxon(means)
         w, p_wilcoxon = float(wilcoxon.statistic), max(float(wilcoxon.pvalue), _SMALLEST)
     return ClusterMeans(cells.n_clusters, mean, t, p_t, w, p_wilcoxon)
 

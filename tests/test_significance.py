@@ -579,10 +579,17 @@ class TestTukeyHSD:
         runs = np.arange(4)[:, None] + np.random.default_rng(0).random((4, 100))
         assert tukey_hsd(cells, runs, draws=200).p.min() == 1 / 201
 
+    def test_rounding_does_not_break_ties(self) -> None:
+        """In three equal clusters the range is that of the outer runs where all agree on both: once in 36 draws."""
+        cells = Cells.of([0] * 9, np.repeat([0, 1, 2], 3))
+        for runs in np.random.default_rng(0).random((5, 3)):
+            ours = tukey_hsd(cells, np.tile(runs[:, None], 9), draws=5000)
+            assert ours.p.min() == pytest.approx(1 / 36, abs=monte_carlo(1 / 36, 5000))
+
     def test_what_runs_have_in_common_does_not_matter(self) -> None:
         data = sample(25, 30)
-        runs = np.random.default_rng(0).random((4, len(data.d)))
-        common = 1e6 * data.cluster
+        runs = np.random.default_rng(0).integers(0, 65, (4, len(data.d))) / 64
+        common = 2.0**36 * (data.cluster + 1)
         np.testing.assert_array_equal(
             tukey_hsd(data.cells, runs, draws=300).p, tukey_hsd(data.cells, runs + common, draws=300).p
         )
