@@ -217,10 +217,10 @@ def _run(options: argparse.Namespace) -> int:
     )
     for failure in outcome.failures:
         if options.debug:
-            logging.getLogger(__name__).error("%s", failure, exc_info=failure.error)
+            print(failure.trace, file=sys.stderr)
         print(f"hybrid-bench: {failure}", file=sys.stderr)
     if outcome.folders:
-        print(report(outcome.folders, options.format, outcome.collections), end="")
+        print(report(outcome.folders, options.format, outcome.subsets), end="")
         print(f"saved under {options.output}", file=sys.stderr)
     if not outcome.failures:
         return 0

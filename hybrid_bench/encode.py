@@ -189,6 +189,12 @@ class Embeddings:
             known.setdefault(text, (language, row))
 
     @property
+    def device(self) -> str:
+        """Where the model computes, if that is a CUDA device; else ``cpu``."""
+        device = str(getattr(getattr(self.model, "model", None), "device", "cpu"))
+        return device if device.startswith("cuda") else "cpu"
+
+    @property
     def _chunk(self) -> int:
         """Texts given to the model in one call: many batches, so that it can sort them by length."""
         return max(2048, 64 * int(self.encode_kwargs.get("batch_size", 32)))
@@ -409,21 +415,23 @@ class DenseScores:
 
 
 class PreparedPassages:
-    """Passages of a pool, ready for products: normalised if need be, padded to whole blocks, on the fast device.
+    """Passages of a pool, ready for products: normalised if need be, padded to whole blocks, where the model is.
 
     Args:
         vectors: float32 (passages, dimension).
         original: int64 (passages,), the first passage that reads the same as each; itself if there is none before it.
         similarity: How scores are made.
+        device: Where products are computed.
     """
 
-    def __init__(self, vectors: Matrix, original: NDArray[np.int64], similarity: Similarity) -> None:
+    def __init__(
+        self, vectors: Matrix, original: NDArray[np.int64], similarity: Similarity, device: str = "cpu"
+    ) -> None:
         import torch
 
         prepared = torch.from_numpy(np.array(vectors))
         if similarity is Similarity.COSINE:
             prepared = _normalised(prepared)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         self.vectors = _padded(prepared, BLOCK_COLUMNS).to(device)
         self.similarity = similarity
         self._copy = np.flatnonzero(original != np.arange(len(original)))

@@ -109,7 +109,7 @@ def load(meta: ModelMeta, device: str | None = None) -> MTEBModels:
     except HybridBenchError:
         raise
     except Exception as error:  # whatever a loader of mteb's or of the model's own code may raise
-        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
         raise ModelError(
             f"cannot load {meta.name}: {first_line} (without network, give the folder of a saved model instead)"
         ) from error
@@ -228,7 +228,7 @@ def _hub_meta(name: str) -> ModelMeta:
         with _offline_if_unreachable():
             meta = mteb.get_model_meta(name, fetch_from_hf=True)
     except Exception as error:  # hub, network and parsing errors are of many kinds
-        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
         raise ModelError(f"cannot look up '{name}' on the model hub: {first_line}; {_hint(name)}") from error
     if meta.loader is None or meta.revision is None:
         raise ModelError(f"no model '{name}' in mteb, on the model hub, or on disk; {_hint(name)}")

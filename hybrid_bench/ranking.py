@@ -72,10 +72,12 @@ class Ranker:
     Attributes:
         collection: The collection.
         source: Where the scores come from.
+        served: The tasks' subsets that were evaluated with it, for whoever shares it.
     """
 
     collection: Collection
     source: _Source
+    served: set[tuple[str, str]] = field(default_factory=set)
     _counts: dict[str, _Counts] = field(default_factory=dict)
 
     @classmethod
@@ -239,7 +241,7 @@ class _DenseSource:
         passages = np.concatenate(vectors)
         if self.similarity is None:
             self.similarity = similarity_of(self.embeddings.model, queries[:8], passages[:64])
-        return PreparedPassages(passages, np.array(original, dtype=np.int64), self.similarity)
+        return PreparedPassages(passages, np.array(original, dtype=np.int64), self.similarity, self.embeddings.device)
 
 
 @dataclass

@@ -28,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from filelock import FileLock
 from mteb.cache import ResultCache
 
 from hybrid_bench.corpora import Collection
@@ -180,7 +181,6 @@ class RunCache(ResultCache):
                 f"cannot write to the output folder {cache_path} ({error}); choose another with --output"
             ) from error
         self._tasks: dict[str, Recorded] = {task.metadata.name: task for task in tasks if hasattr(task, "tables")}
-        self._kept: dict[Path, pa.Table] = {}
         self._last_save: dict[Path, float] = {}
 
     def load_task_result(
@@ -222,9 +222,16 @@ class RunCache(ResultCache):
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            subsets = {entry["hf_subset"] for split in task_result.scores.values() for entry in split}
-            self._save_table(path, task, subsets)
-            self._save_as_mteb(path, task_result, model_name, model_revision, encode_kwargs)
+            # Another process may save other subsets of the same task, or another task of the same model.
+            with FileLock(self.cache_path / ".lock"):
+                old = self._saved(path, task)
+                if old is None:
+                    self._set_aside(path)
+                else:
+                    task_result = _merged(old[0], task_result)
+                subsets = {entry["hf_subset"] for split in task_result.scores.values() for entry in split}
+                self._save_table(path, task, subsets, None if old is None else old[1])
+                self._save_as_mteb(path, task_result, model_name, model_revision, encode_kwargs)
         except OSError as error:
             raise DataError(f"cannot save {path} ({error})") from error
         self._last_save[path] = time.monotonic()
@@ -246,21 +253,26 @@ class RunCache(ResultCache):
             return "its per-query table is damaged"
         return None
 
-    def _save_table(self, path: Path, task: Recorded, subsets: Set[str]) -> None:
-        """Save the rows of these subsets: those of the last evaluation, and of the table that is there for the rest."""
+    def _saved(self, path: Path, task: Recorded) -> tuple[TaskResult, pa.Table] | None:
+        """The result at `path` and its table, if they belong to the present data and rules."""
+        from mteb.results import TaskResult
+
+        if not path.is_file() or self._state(path, task) is not None:
+            return None
+        try:
+            return TaskResult.from_disk(path), pq.read_table(table_path(path.parent, path.stem))
+        except ValueError:  # pydantic's, JSON's and Arrow's errors
+            return None
+
+    def _save_table(self, path: Path, task: Recorded, subsets: Set[str], old: pa.Table | None) -> None:
+        """Save the rows of these subsets: those of the last evaluation, and for the rest those of the old table."""
         name = path.stem
         folder = path.parent
         table_file = table_path(folder, name)
-        if path not in self._kept:
-            if path.is_file() and self._state(path, task) is None:
-                self._kept[path] = pq.read_table(table_file)
-            else:
-                self._set_aside(path)
-        kept = self._kept.get(path)
         parts = [table for subset, table in task.tables.items() if subset in subsets]
-        if kept is not None:
+        if old is not None:
             earlier = pa.array(sorted(subsets - task.tables.keys()), pa.string())
-            parts.append(kept.filter(pc.is_in(kept["subset"].cast(pa.string()), earlier)))
+            parts.append(old.filter(pc.is_in(old["subset"].cast(pa.string()), earlier)))
         metadata = parts[0].schema.metadata
         table = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
         table = table.replace_schema_metadata(metadata)
@@ -318,6 +330,15 @@ class RunCache(ResultCache):
             # The result last: with it, the rest is there.
             for file in sorted(written.iterdir(), key=lambda file: file.name == path.name):
                 file.replace(path.parent / file.name)
+
+
+def _merged(old: TaskResult, new: TaskResult) -> TaskResult:
+    """The new result, with the old one's subsets that it does not have: what was saved is not lost."""
+    scores = dict(new.scores)
+    for split, entries in old.scores.items():
+        present = {entry["hf_subset"] for entry in scores.get(split, [])}
+        scores[split] = [*scores.get(split, []), *(e for e in entries if e["hf_subset"] not in present)]
+    return new.model_copy(update={"scores": scores})
 
 
 def _write(path: Path, write: Any) -> None:

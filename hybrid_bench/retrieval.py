@@ -206,11 +206,14 @@ class ParallelRetrieval(AbsTaskRetrieval):
     ) -> ScoresDict:
         """Scores of one subset: mteb's keys except ``nauc_*``, ``map`` at full depth, and ours with a prefix.
 
-        Where mteb is asked for prediction files, or to rerank, its own evaluation runs instead.
+        Where mteb is asked to rerank, its own evaluation runs instead; where it is asked for prediction files, it runs
+        besides, to write them.
         """
         _check_named(model)
-        if prediction_folder is not None or data_split["top_ranked"] is not None:
-            logger.warning("%s: predictions or reranking asked for, so mteb's own evaluation runs", self.metadata.name)
+        self._check_options(model)
+        reranking = data_split["top_ranked"] is not None
+        if prediction_folder is not None or reranking:
+            logger.warning("%s: mteb's own evaluation runs for predictions or reranking", self.metadata.name)
             scores = super()._evaluate_subset(
                 model,
                 data_split,
@@ -222,13 +225,14 @@ class ParallelRetrieval(AbsTaskRetrieval):
                 timer=timer,
                 **kwargs,
             )
-            assert self._searched is not None
-            self._record(model, hf_subset, self._searched, None)
-            return scores
+            if reranking:
+                assert self._searched is not None
+                self._record(model, hf_subset, self._searched, None)
+                return scores
         assert self.collection is not None
         query_language, pool_languages = self.pool_of(hf_subset)
         with timer("Ranking", split=hf_split, subset=hf_subset):
-            ranker = self._ranker(model, encode_kwargs)
+            ranker = self._ranker(model, encode_kwargs, hf_subset)
             if ranker is not None:
                 ranker.prepare(self._wanted())
                 pool = ranker.rank(query_language, pool_languages)
@@ -276,8 +280,26 @@ class ParallelRetrieval(AbsTaskRetrieval):
             wanted.setdefault(query, set()).update(pool)
         return {query: [code for code in self.source.files if code in pool] for query, pool in wanted.items()}
 
-    def _ranker(self, model: Any, encode_kwargs: EncodeKwargs) -> Ranker | None:
-        """Our engine for this model, shared with the collection's other task; None for a model it cannot score."""
+    def _check_options(self, model: Any) -> None:
+        """Refuse options that mteb does not know of: it would take the results for those without."""
+        told = model.mteb_model_meta.experiment_kwargs or {}
+        chosen = {
+            "passage": self.options.passage is not PassageText.SENTENCE,
+            "pool_languages": self.options.pool_languages is not None,
+        }
+        missing = [name for name, is_chosen in chosen.items() if is_chosen and name not in told]
+        if missing:
+            raise RequestError(
+                f"{self.metadata.name} has options ({', '.join(missing)}) that the model's metadata does not tell: "
+                "write them there with hybrid_bench.models.with_options, or use `hybrid-bench run`"
+            )
+
+    def _ranker(self, model: Any, encode_kwargs: EncodeKwargs, subset: str | None = None) -> Ranker | None:
+        """Our engine for this model, shared with the collection's other task; None for a model it cannot score.
+
+        A subset that is evaluated again gets a new one, and so does a model whose weights changed: what is shared is
+        one evaluation of one state of the model, not more.
+        """
         assert self.collection is not None
         collection = self.collection
         bm25 = isinstance(model, BM25)
@@ -285,11 +307,15 @@ class ParallelRetrieval(AbsTaskRetrieval):
             return None
         prompts = {} if bm25 else {role.value: prompt_of(model, self.metadata, role) for role in Role}
         relevant = {name: str(value) for name, value in encode_kwargs.items() if name != "show_progress_bar"}
-        key = json.dumps([collection.name, collection.sha256, prompts, relevant, str(self.options.embedding_cache)])
+        meta = model.mteb_model_meta
+        identity = [meta.name, meta.revision, str(meta.experiment_kwargs), _weights_state(model)]
+        cached = str(self.options.embedding_cache)
+        key = json.dumps([collection.name, collection.sha256, prompts, relevant, cached, identity])
         mine = _rankers.setdefault(model, {})
-        if key not in mine:
+        if key not in mine or (self.metadata.name, subset) in mine[key].served:
             # One collection at a time: an earlier one's embeddings are not needed any more.
             mine.clear()
+            kind = type(model)
             # What hangs on the model by `_rankers` must not hold it in turn, or neither would ever go.
             model = proxy(model)
             if bm25:
@@ -302,10 +328,12 @@ class ParallelRetrieval(AbsTaskRetrieval):
                         metadata=self.metadata,
                         encode_kwargs=encode_kwargs,
                         subset=self._subset_of_language,
-                        by_language=not isinstance(model, (SentenceTransformerEncoderWrapper, CharNgramEncoder)),
+                        by_language=kind not in (SentenceTransformerEncoderWrapper, CharNgramEncoder),
                         cache=EmbeddingCache(self.options.embedding_cache) if self.options.embedding_cache else None,
                     ),
                 )
+        if subset is not None:
+            mine[key].served.add((self.metadata.name, subset))
         return mine[key]
 
     def _subset_of_language(self, code: str) -> str:
@@ -394,8 +422,23 @@ def _check_named(model: Any) -> None:
     if name is None or "/" not in name or name.startswith("no_model_name/"):
         raise ModelError(
             f"{type(model).__name__} has no name that tells its results from those of another model: give its "
-            "mteb_model_meta a name 'organisation/model' and a revision, or give `run` the folder of the saved model"
+            "mteb_model_meta a name 'organisation/model', or give `run` the folder of the saved model"
         )
+
+
+def _weights_state(model: Any) -> list[Any]:
+    """Something that changes when a torch model is trained, loaded anew, or told another length, in place."""
+    import torch
+
+    module = getattr(model, "model", None)
+    if not isinstance(module, torch.nn.Module):
+        return []
+    state: list[Any] = [getattr(module, "max_seq_length", None)]
+    for tensor in (*module.parameters(), *module.buffers()):
+        sample = tensor.detach().flatten()[:: max(1, tensor.numel() // 64)]
+        version = None if tensor.is_inference() else tensor._version
+        state.append([str(tensor.dtype), version, float(sample.double().sum()) if sample.numel() else 0.0])
+    return state
 
 
 def _is_dense(model: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 DEMO = ("HybridDemo", ("hybrid_bench/bm25", "hybrid_bench/char-ngram"))
 
 _SETTINGS = {"mono": Setting.MONOLINGUAL, "cross": Setting.CROSS_LINGUAL, "multi": Setting.MULTILINGUAL}
+_SETTINGS |= {setting.value: setting for setting in Setting}
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,16 @@ class Failure:
     model: str
     task: str | None
     error: Exception
+    #: The traceback as text: kept as an object, it would keep the model's memory.
+    trace: str = ""
 
     def __str__(self) -> str:
-        where = self.model if self.task is None else f"{self.model} on {self.task}"
-        kind = "" if isinstance(self.error, HybridBenchError) else f"{type(self.error).__name__}: "
-        return f"{where}: {kind}{' '.join(str(self.error).split())}"
+        what = " ".join(str(self.error).split())
+        if not isinstance(self.error, HybridBenchError):
+            what = f"{type(self.error).__name__}: {what}"
+        if self.task is None and self.model in what:
+            return what
+        return f"{self.model if self.task is None else f'{self.model} on {self.task}'}: {what}"
 
 
 @dataclass
@@ -91,12 +98,12 @@ class Outcome:
     Attributes:
         folders: The folder of each model that has results, in the order asked for.
         failures: What failed.
-        collections: The collections of the tasks.
+        subsets: The subsets that were asked for, by task.
     """
 
     folders: list[Path] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    collections: list[str] = field(default_factory=list)
+    subsets: dict[str, list[str]] = field(default_factory=dict)
 
 
 def select_tasks(request: RunRequest) -> list[ParallelRetrieval]:
@@ -200,14 +207,12 @@ class _Runner:
         self.tasks = tasks
         self.cache = cache
         self.tell = tell
-        self.options = _options(request, tasks[0].options.first_stage)
-        self.outcome = Outcome(collections=list(dict.fromkeys(task.source.collection for task in tasks)))
+        self.outcome = Outcome(subsets={task.metadata.name: task.hf_subsets for task in tasks})
 
     def run_model(self, name: str, meta: ModelMeta) -> None:
         """Evaluate a model where results are missing; it is loaded when the first one is."""
-        place = meta.model_copy(
-            update={"experiment_kwargs": {**(meta.experiment_kwargs or {}), **self.options} or None}
-        )
+        options = _options(self.request, meta, self.tasks[0].options.first_stage)
+        place = meta.model_copy(update={"experiment_kwargs": {**(meta.experiment_kwargs or {}), **options} or None})
         model: Any = None
         for task in self.tasks:
             task_name = task.metadata.name
@@ -219,12 +224,14 @@ class _Runner:
                     continue
                 if model is None and self.request.overwrite_strategy != "only-cache":
                     model = model_names.load(meta, self.request.device)
-                    model_names.with_options(model, self.options)
+                    model_names.with_options(model, options)
                 self.tell(f"{name} on {task_name}: {len(task.hf_subsets)} subsets")
                 self._evaluate(place if model is None else model, task)
             except Exception as error:  # one failure must not lose the others' results
                 logger.debug("%s on %s failed", name, task_name, exc_info=True)
-                self.outcome.failures.append(Failure(name, None if model is None else task_name, error))
+                trace = "".join(traceback.format_exception(error))
+                self.outcome.failures.append(Failure(name, None if model is None else task_name, error, trace))
+                _forget_frames(error)
                 if model is None:
                     break
             finally:
@@ -269,14 +276,21 @@ def _meta_or_error(name: str) -> ModelMeta | Exception:
         return error
 
 
-def _options(request: RunRequest, first: Any) -> dict[str, str]:
+def _forget_frames(error: BaseException | None) -> None:
+    """Drop the tracebacks of an error and its causes: their frames would keep a model's memory."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
+def _options(request: RunRequest, meta: ModelMeta, first: Any) -> dict[str, str]:
     """The options that change texts, pool or judgments, as they are saved with a model's results."""
     options = {}
     if PassageText(request.passage) is not PassageText.SENTENCE:
         options["passage"] = request.passage
     if request.pool_languages:
         options["pool_languages"] = "-".join(sorted(request.pool_languages))
-    if first is not None:
+    if first is not None and "cross-encoder" in meta.model_type:
         options["rerank"] = f"{first.mteb_model_meta.name}-{first.mteb_model_meta.revision}"
         options["top_k"] = str(request.top_k)
     return options
@@ -290,8 +304,18 @@ def _first_stage(request: RunRequest) -> Any:
         raise RequestError("--rerank RUN and --top-k K (at least 1) go together")
     signatures = read_signatures(request.rerank)
     if not signatures:
-        raise RequestError(f"{request.rerank} is not the folder of a run: no signatures.jsonl in it")
+        raise RequestError(
+            f"{request.rerank} is not the folder of one model's run: no signatures.jsonl in it; "
+            "give <output>/results/<org__model>/<revision>"
+        )
     signature = next(iter(signatures.values()))
+    pool = "-".join(sorted(request.pool_languages)) or None
+    for what, wanted, found in (
+        ("--passage", request.passage, signature["passage"]),
+        ("--pool-languages", pool, signature["options"].get("pool_languages")),
+    ):
+        if wanted != found:
+            raise RequestError(f"{request.rerank} was made with {what} {found}, not {wanted}: give the same options")
     source = signature.get("model_source") or signature["model"]
     meta = model_names.model_meta(source)
     if meta.revision != signature["revision"]:

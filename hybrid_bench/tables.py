@@ -6,8 +6,9 @@ counting the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ __all__ = ["FORMATS", "Column", "Run", "TaskTable", "find_runs", "main_frame", "
 
 FORMATS = ("markdown", "latex")
 #: The columns of the per-query table that the tables here are made from; the others are large.
-_COLUMNS = ["subset", "setting", "n_relevant", "ranks", "ap"]
+_COLUMNS = ["subset", "setting", "pool_size", "n_relevant", "ranks", "ap"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,16 @@ class TaskTable:
     @property
     def subsets(self) -> Mapping[str, int]:
         """How many subsets of each setting are in it."""
-        counts = self.frame.groupby("setting", observed=True)["subset"].nunique()
-        return {str(setting): int(count) for setting, count in counts.items()}
+        return {setting: len(pools) for setting, pools in self.covered.items()}
+
+    @property
+    def covered(self) -> Mapping[str, frozenset[tuple[str, int]]]:
+        """The subsets of each setting, each with its pool's size: only means over the same ones can be compared."""
+        pools = self.frame[["setting", "subset", "pool_size"]].drop_duplicates()
+        return {
+            str(setting): frozenset(zip(group["subset"].astype(str), group["pool_size"].astype(int), strict=True))
+            for setting, group in pools.groupby("setting", observed=True)
+        }
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,20 @@ class Run:
     model: str
     options: Mapping[str, str]
     tasks: Mapping[str, TaskTable]
+
+    def only(self, subsets: Mapping[str, Collection[str]]) -> Run:
+        """The same run with these subsets of these tasks alone."""
+        tasks = {}
+        for name, table in self.tasks.items():
+            frame = table.frame[table.frame["subset"].isin(list(subsets.get(name, ())))]
+            if len(frame):
+                tasks[name] = TaskTable(table.collection, frame)
+        return replace(self, tasks=tasks)
+
+    @property
+    def revision(self) -> str:
+        """The model's revision, as the folder has it."""
+        return self.folder.parents[1].name if self.folder.parent.name == "experiments" else self.folder.name
 
     @property
     def label(self) -> str:
@@ -153,22 +176,26 @@ def main_frame(runs: Sequence[Run]) -> pd.DataFrame:
     """Rows of the main table: for each collection and run, mAP by setting and rank distance.
 
     Returns:
-        Frame with columns ``collection``, ``model``, ``subsets`` (how many of each setting) and the keys of `MAIN`;
-        NaN where a run has no such subset, or a measure does not apply.
+        Frame with columns ``collection``, ``model``, ``subsets`` (how many of each setting), ``covered`` (which) and
+        the keys of `MAIN`; NaN where a run has no such subset, or a measure does not apply. Runs that would have the
+        same name are told apart by their revisions.
     """
     rows: list[dict[str, Any]] = []
+    alike = Counter(run.label for run in runs)
     collections = dict.fromkeys(table.collection for run in runs for table in run.tasks.values())
     for collection in collections:
         for run in runs:
             tables = [table for table in run.tasks.values() if table.collection == collection]
             if not tables:
                 continue
-            row: dict[str, Any] = {"collection": collection, "model": run.label, "subsets": {}}
+            name = run.label if alike[run.label] == 1 else f"{run.label} @{run.revision[:7]}"
+            row: dict[str, Any] = {"collection": collection, "model": name, "subsets": {}, "covered": {}}
             for table in tables:
                 row["subsets"] |= table.subsets
+                row["covered"] |= table.covered
                 row |= _means(table.frame)
             rows.append(row)
-    return pd.DataFrame(rows, columns=["collection", "model", "subsets", *(column.key for column in MAIN)])
+    return pd.DataFrame(rows, columns=["collection", "model", "subsets", "covered", *(column.key for column in MAIN)])
 
 
 def _means(frame: pd.DataFrame) -> dict[str, float]:
@@ -198,7 +225,7 @@ def render(frame: pd.DataFrame, columns: Sequence[Column], fmt: str) -> str:
     """A table with the best value of each collection in bold and the second underlined, ties included.
 
     Best and second are decided on the values as printed, so that two equal numbers are marked alike. A value that is
-    not there is a dash, and takes no part.
+    not there is a dash, and takes no part. Values over different subsets or pools are not marked.
 
     Args:
         frame: From `main_frame`.
@@ -210,7 +237,7 @@ def render(frame: pd.DataFrame, columns: Sequence[Column], fmt: str) -> str:
     marks = _MARKS[fmt]
     texts = []
     for _, group in frame.groupby("collection", sort=False):
-        cells = {column.key: _cells(group[column.key], column, marks) for column in columns}
+        cells = {column.key: _cells(group[column.key], column, marks, _comparable(group, column)) for column in columns}
         for position, (_, row) in enumerate(group.iterrows()):
             texts.append([row["collection"], row["model"], *(cells[column.key][position] for column in columns)])
     return _latex(texts, columns) if fmt == "latex" else _markdown(texts, columns)
@@ -228,11 +255,20 @@ _MARKS = {
 }
 
 
-def _cells(values: pd.Series, column: Column, marks: _Marks) -> list[str]:
+def _comparable(group: pd.DataFrame, column: Column) -> bool:
+    """Whether all values of a column are means over the same subsets of the same pools."""
+    if "covered" not in group:
+        return True
+    setting = column.key if column.key in list(Setting) else Setting.MULTILINGUAL.value
+    present = group[group[column.key].notna()]
+    return len({covered.get(setting) for covered in present["covered"]}) <= 1
+
+
+def _cells(values: pd.Series, column: Column, marks: _Marks, comparable: bool) -> list[str]:
     printed = [None if np.isnan(value) else f"{value:.{column.decimals}f}" for value in values]
     present = [float(text) for text in printed if text is not None]
     # One value alone is neither best nor second.
-    ranked = sorted(set(present), reverse=column.higher_is_better) if len(present) > 1 else []
+    ranked = sorted(set(present), reverse=column.higher_is_better) if len(present) > 1 and comparable else []
     cells = []
     for text in printed:
         if text is None:

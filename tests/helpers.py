@@ -21,8 +21,9 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
-from hybrid_bench.corpora import Collection
+from hybrid_bench.corpora import Collection, PassageText
 from hybrid_bench.metrics import RelevantRanks
+from hybrid_bench.models import with_options
 from hybrid_bench.results import metadata_of
 from hybrid_bench.retrieval import ParallelRetrieval
 from hybrid_bench.tasks import task_classes
@@ -39,6 +40,7 @@ __all__ = [
     "save_tiny",
     "static_model",
     "task_of",
+    "tell_options",
     "texts_of",
     "word_pieces",
 ]
@@ -51,6 +53,14 @@ def task_of(name: str, subsets: Sequence[str] | None = None, **options: Any) -> 
         task.hf_subsets = list(subsets)
     task.options = replace(task.options, **options)
     return task
+
+
+def tell_options(model: Any, task: ParallelRetrieval) -> None:
+    """Write a task's options into a model's metadata, as `run` does."""
+    chosen = {"passage": str(task.options.passage)} if task.options.passage is not PassageText.SENTENCE else {}
+    if task.options.pool_languages is not None:
+        chosen["pool_languages"] = "-".join(task.options.pool_languages)
+    with_options(model, chosen)
 
 
 def texts_of(collection: Collection, languages: Sequence[str] = ()) -> list[str]:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from mteb.results import TaskResult
 
-from helpers import WordCounts, meta_of, relevant_ranks, task_of
+from helpers import WordCounts, meta_of, relevant_ranks, task_of, tell_options
 from hybrid_bench import results
 from hybrid_bench.bias import rank_distance
 from hybrid_bench.errors import DataError
@@ -33,6 +33,7 @@ def evaluate(task: ParallelRetrieval, cache: Any, **arguments: Any) -> TaskResul
     arguments = {"co2_tracker": False, "show_progress_bar": False, **arguments}
     arguments.setdefault("encode_kwargs", {"batch_size": 256})
     model: Any = WordCounts()
+    tell_options(model, task)
     result = mteb.evaluate(model, task, cache=cache, **arguments)
     return result.task_results[0]
 
@@ -76,7 +77,7 @@ class TestLayout:
         found = {str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()}
         tasks = {f"{name}.{ending}" for name in SUBSETS for ending in ("json", "queries.parquet")}
         assert found == tasks | {"model_meta.json", "run_settings.jsonl", "signatures.jsonl"}
-        assert {path.name for path in output_of(saved).iterdir()} == {"results"}  # nothing is left beside
+        assert {path.name for path in output_of(saved).iterdir()} == {"results", ".lock"}  # nothing is left beside
 
     def test_mtebs_files_are_as_mteb_writes_them(self, saved: Path, tmp_path: Path) -> None:
         for name, subsets in SUBSETS.items():
@@ -359,11 +360,23 @@ class TestGoingOn:
         assert {row["subset"] for row in table} == {*before, "en-en"}
         assert not (run_folder / "superseded").exists()
 
-    def test_a_subset_that_is_no_more_in_the_result_leaves_the_table(self, run_folder: Path) -> None:
+    def test_other_subsets_are_not_lost_when_one_is_always_run(self, run_folder: Path) -> None:
+        before = scores_of(run_folder, PAIRS)
         task = task_of(PAIRS, ["de-en"])
         evaluate(task, RunCache(output_of(run_folder), [task]), overwrite_strategy="always")
-        assert list(scores_of(run_folder, PAIRS)) == ["de-en"]
-        assert set(pq.read_table(table_path(run_folder, PAIRS))["subset"].to_pylist()) == {"de-en"}
+        assert scores_of(run_folder, PAIRS) == before
+        assert set(pq.read_table(table_path(run_folder, PAIRS))["subset"].to_pylist()) == set(before)
+
+    def test_one_cache_for_two_models_in_turn(self, tmp_path: Path) -> None:
+        task = task_of(PAIRS)
+        cache = RunCache(tmp_path, [task])
+        for name, subset in (("a", "de-en"), ("a", "en-de"), ("b", "de-en"), ("a", "en-en")):
+            task.hf_subsets = [subset]
+            model: Any = WordCounts(f"tests/{name}")
+            mteb.evaluate(model, task, cache=cache, co2_tracker=False, show_progress_bar=False)
+        (folder,) = (tmp_path / "results" / "tests__a").iterdir()
+        assert set(scores_of(folder, PAIRS)) == {"de-en", "en-de", "en-en"}
+        assert set(pq.read_table(table_path(folder, PAIRS))["subset"].to_pylist()) == {"de-en", "en-de", "en-en"}
 
     def test_what_is_saved_on_the_way_is_whole(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """After every subset that is saved, the files can be read, and a new run would take them up."""

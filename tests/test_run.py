@@ -119,7 +119,7 @@ class TestSelectTasks:
         ("options", "clause"),
         [
             ({"tasks": ["HybridDem"]}, "unknown task 'HybridDem': did you mean 'HybridDemo'"),
-            ({"settings": ["monolingual"]}, "unknown setting 'monolingual'"),
+            ({"settings": ["monolngual"]}, "unknown setting 'monolngual'"),
             ({"languages": ["xx"]}, "xx"),
             ({"languages": ["fr"]}, "HybridDemo has no language 'fr': it has ar, de, "),
             ({"pool_languages": ["fr"]}, "HybridDemo has no language 'fr'"),
@@ -384,12 +384,15 @@ class TestRerank:
         assert "bias_rank_distance" in subsets(first, MULTI)["de"]
 
     def test_another_first_stage_or_depth_is_another_result(self, tmp_path: Path) -> None:
-        """Even of runs whose folders end alike, as those with options do."""
+        """Even of runs whose folders end alike, as those with options do; which must be the same options."""
         firsts = ("hybrid_bench/bm25", "hybrid_bench/char-ngram")
         small: dict[str, Any] = {"languages": ["de"], "settings": ["mono"]}
-        runs = go(tmp_path, *firsts, passage="sentence+context", **small).folders
-        places = [go(tmp_path, self.NAME, rerank=run, top_k=k, **small).folders for run in runs for k in (5, 10)]
+        alike: dict[str, Any] = {"passage": "sentence+context", **small}
+        runs = go(tmp_path, *firsts, **alike).folders
+        places = [go(tmp_path, self.NAME, rerank=run, top_k=k, **alike).folders for run in runs for k in (5, 10)]
         assert len({place for (place,) in places}) == 4
+        with pytest.raises(RequestError, match=r"made with --passage sentence\+context, not sentence"):
+            go(tmp_path, self.NAME, rerank=runs[0], top_k=5, **small)
 
     def test_a_saved_model_gives_candidates(self, tmp_path: Path) -> None:
         texts = texts_of(task_of(PAIRS).read_collection(), ["de", "en"])
@@ -416,7 +419,7 @@ class TestRerank:
         assert len(outcome.folders) == 1
 
     def test_what_is_no_run(self, tmp_path: Path) -> None:
-        with pytest.raises(RequestError, match="is not the folder of a run"):
+        with pytest.raises(RequestError, match="is not the folder of one model's run"):
             go(tmp_path / "runs", self.NAME, rerank=tmp_path, top_k=5)
         for half in ({"rerank": tmp_path}, {"top_k": 5}, {"rerank": tmp_path, "top_k": 0}):
             with pytest.raises(RequestError, match="go together"):

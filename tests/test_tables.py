@@ -119,8 +119,29 @@ def test_a_run_with_options_is_named_by_them(runs: Path, tmp_path: Path) -> None
     # and the note says that the means are over other subsets
     assert report([output]).endswith(
         "HybridDemo: 1/3 monolingual, 0/6 cross-lingual, 0/3 multilingual subsets "
-        "(the runs do not cover the same subsets: their means cannot be compared).\n"
+        "(the runs do not cover the same subsets and pools: such means cannot be compared, and are not marked).\n"
     )
+
+
+def test_only_what_can_be_compared_is_marked(runs: Path, tmp_path: Path) -> None:
+    output = copy_of(runs, tmp_path)
+    run_models(
+        RunRequest([BM25], ["HybridDemo-Multilingual"], output=output, languages=["de"], pool_languages=["de", "en"])
+    )
+    rows = body(report([output]).partition("\n\n")[0], "markdown")
+    assert len(rows) == 3
+    marked = [[kind(cell, "markdown") for cell in row[2:]] for row in rows]
+    # The runs on all languages and that on two have other pools; monolingual and cross-lingual are in two runs alone.
+    assert {kinds_of_row[2] for kinds_of_row in marked} == {"plain"}
+    assert {kinds_of_row[0] for kinds_of_row in marked} == {"best", "second", "missing"}
+
+
+def test_two_checkpoints_of_one_name_are_told_apart(runs: Path, tmp_path: Path) -> None:
+    output = copy_of(runs, tmp_path)
+    first = folder_of(output, BM25)
+    shutil.copytree(first, first.with_name("abcdef0123"))
+    names = main_frame(find_runs([output]))["model"].tolist()
+    assert sorted(names) == sorted([f"{BM25} @{first.name[:7]}", f"{BM25} @abcdef0", CHAR_NGRAM])
 
 
 def test_what_was_superseded_is_no_run(runs: Path, tmp_path: Path) -> None:
@@ -176,6 +197,7 @@ def table_of(rows: Sequence[tuple[str, str, list[int]]], collection: str = "C") 
         {
             "setting": pd.Categorical([setting for setting, _, _ in rows]),
             "subset": pd.Categorical([subset for _, subset, _ in rows]),
+            "pool_size": np.full(len(rows), 10, dtype=np.int32),
             "n_relevant": np.array([len(ranks) for _, _, ranks in rows], dtype=np.int32),
             "ranks": [np.array(ranks, dtype=np.int32) for _, _, ranks in rows],
             "ap": [1 / ranks[0] for _, _, ranks in rows],
@@ -406,7 +428,7 @@ def test_report_tells_what_the_means_are_over(runs: Path) -> None:
     table, _, notes = report([runs]).partition("\n\n")
     assert table == render(main_frame(find_runs([runs])), MAIN, "markdown")
     assert notes.endswith("\nHybridDemo: 3 monolingual, 6 cross-lingual, 3 multilingual subsets.\n")
-    assert "median is taken over queries" in notes
+    assert "the median is each subset's" in notes
     latex = report([runs], "latex").splitlines()
     assert [line.removeprefix("% ") for line in latex[:2]] == notes.splitlines()
     assert latex[2] == r"\begin{tabular}{llrrrrr}"
