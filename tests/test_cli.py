@@ -237,7 +237,7 @@ def test_a_model_that_fails_does_not_take_the_others_with_it(tmp_path: Path) -> 
     broken.mkdir()
     done = command("run", *ONE_SUBSET, "--models", broken, BM25, "--output", output)
     assert done.code == 1
-    assert f"hybrid-bench: {broken}: {broken} holds no model: neither modules.json nor config.json is in it" in (
+    assert f"hybrid-bench: {broken} holds no model: neither modules.json nor config.json is in it" in (
         done.err.splitlines()
     )
     assert "Traceback" not in done.err
@@ -309,7 +309,8 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 def test_a_second_run_does_nothing_again(demo_run: DemoRun) -> None:
     before = snapshot(demo_run.output)
-    assert len(before) == 2 * (2 * 2 + 3)  # by model: result and table of two tasks; meta, settings, signatures
+    # By model: result and table of two tasks; meta, settings, signatures. And the lock of the folder.
+    assert len(before) == 2 * (2 * 2 + 3) + 1
     done = command("run", "--output", demo_run.output)
     assert (done.code, done.out) == (0, demo_run.done.out)
     assert done.err.count(": already there\n") == 4
@@ -370,7 +371,10 @@ def test_a_narrowed_pool_is_another_run(demo_run: DemoRun, tmp_path: Path) -> No
     assert len(before) == len(after) == 3  # mAP, rank distance mean and median
     assert after[0] > before[0]  # fewer passages, and only two to find
     assert after[1] < 256 < before[1]
-    assert both.out.endswith("HybridDemo: 2 multilingual subsets.\n")
+    assert both.out.endswith(
+        "HybridDemo: 2 multilingual subsets "
+        "(the runs do not cover the same subsets and pools: such means cannot be compared, and are not marked).\n"
+    )
 
 
 def test_a_pool_of_one_language_is_still_that_of_the_multilingual_task(tmp_path: Path) -> None:
@@ -396,7 +400,7 @@ def test_a_pool_of_one_language_is_still_that_of_the_multilingual_task(tmp_path:
     assert pairs[2].strip() == "-"
     assert done.out.endswith(
         "HybridDemo: 2 monolingual, 2 cross-lingual, 0/2 multilingual subsets "
-        "(the runs do not cover the same subsets: their means cannot be compared).\n"
+        "(the runs do not cover the same subsets and pools: such means cannot be compared, and are not marked).\n"
     )
 
 
