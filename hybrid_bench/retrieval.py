@@ -434,7 +434,8 @@ def _weights_state(model: Any) -> list[Any]:
     if not isinstance(module, torch.nn.Module):
         return []
     state: list[Any] = [getattr(module, "max_seq_length", None)]
-    for tensor in (*module.parameters(), *module.buffers()):
+    # Not the buffers: some models write into theirs while they encode, which would look like another model each time.
+    for tensor in module.parameters():
         sample = tensor.detach().flatten()[:: max(1, tensor.numel() // 64)]
         version = None if tensor.is_inference() else tensor._version
         state.append([str(tensor.dtype), version, float(sample.double().sum()) if sample.numel() else 0.0])
