@@ -14,6 +14,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -60,6 +61,7 @@ def against_mteb(model_folder: Path, data_dir: Path) -> None:
     import mteb
     from mteb.abstasks.retrieval import AbsTaskRetrieval
 
+    from hybrid_bench.corpora import DataOptions
     from hybrid_bench.models import load, model_meta
     from hybrid_bench.retrieval import TaskOptions
     from hybrid_bench.tasks import collections
@@ -72,7 +74,7 @@ def against_mteb(model_folder: Path, data_dir: Path) -> None:
 
     def run(task_class: type, subsets: Sequence[str] | None) -> None:
         task = task_class()
-        task.options = TaskOptions(data_dir=data_dir)
+        task.options = TaskOptions(data=DataOptions(data_dir=data_dir))
         task.hf_subsets = list(subsets) if subsets else task.hf_subsets
         # mteb's path needs a main score that it computes itself
         task.metadata = task.metadata.model_copy(update={"main_score": "map_at_1000"})
@@ -83,7 +85,7 @@ def against_mteb(model_folder: Path, data_dir: Path) -> None:
     meta = model_meta(str(model_folder))
     model: Any = load(meta)
     task = pairs()
-    task.options = TaskOptions(data_dir=data_dir)
+    task.options = TaskOptions(data=DataOptions(data_dir=data_dir))
     task.load_data()  # so that both sides find the files in the page cache
     run(naive(pairs), SAMPLE[:1])
 
@@ -106,30 +108,30 @@ def against_product(data_dir: Path) -> None:
     """Ranking from given embeddings against the bare float32 matrix product."""
     import torch
 
-    from hybrid_bench.corpora import load_lareqa
+    from hybrid_bench.corpora import DataOptions
     from hybrid_bench.encode import DenseScores, PreparedPassages, Similarity
     from hybrid_bench.ranks import BLOCK_ROWS, Targets, count_above
     from hybrid_bench.tasks import collections
 
-    collection = load_lareqa(collections()["XQuAD-R"][0].source, data_dir)
+    collection = collections()["XQuAD-R"][0].source.load(DataOptions(data_dir=data_dir))
     rng = np.random.default_rng(0)
     dimension = 384
-    sizes = [len(collection.passages[code]) for code in collection.languages]
+    sizes = [len(collection.passages[code]) for code in collection.parts]
     ends = np.cumsum(sizes)
     starts = (ends - sizes).astype(np.int64)
     passages = rng.normal(size=(ends[-1], dimension)).astype(np.float32)
     queries = {
         code: rng.normal(size=(len(collection.queries[code]), dimension)).astype(np.float32)
-        for code in collection.languages
+        for code in collection.parts
     }
-    id_ranks = np.concatenate([collection.id_ranks[code] for code in collection.languages])
+    id_ranks = collection.id_ranks(collection.parts)
     total = sum(len(rows) for rows in queries.values())
 
     def ranking() -> None:
         prepared = PreparedPassages(passages, np.arange(len(passages)), Similarity.COSINE)
         for code, rows in queries.items():
             judgments = collection.queries[code].judgments
-            column = starts[judgments.language] + judgments.passage
+            column = starts[judgments.part] + judgments.passage
             count_above(
                 DenseScores(rows, prepared), len(rows), Targets(judgments.query, column), ends.tolist(), id_ranks
             )
@@ -159,17 +161,16 @@ def against_measures(data_dir: Path) -> None:
     import pytrec_eval
     import ranx
 
-    from hybrid_bench.corpora import load_lareqa
+    from hybrid_bench.corpora import DataOptions
     from hybrid_bench.metrics import RelevantRanks, per_query
     from hybrid_bench.ranks import Targets, count_above
     from hybrid_bench.tasks import collections
 
-    collection = load_lareqa(collections()["XQuAD-R"][0].source, data_dir)
+    collection = collections()["XQuAD-R"][0].source.load(DataOptions(data_dir=data_dir))
     queries, passages = collection.queries["de"], collection.passages["en"]
-    language = collection.language_index("en")
-    mine = queries.judgments.language == language
+    mine = queries.judgments.part == collection.part_index("en")
     row, column = queries.judgments.query[mine], queries.judgments.passage[mine].astype(np.int64)
-    gain, languages = queries.judgments.gain[mine], queries.judgments.language[mine]
+    gain, parts = queries.judgments.gain[mine], queries.judgments.part[mine]
     scores = np.random.default_rng(0).normal(size=(len(queries), len(passages))).astype(np.float32)
 
     def ours() -> dict[str, np.ndarray[Any, Any]]:
@@ -178,10 +179,10 @@ def against_measures(data_dir: Path) -> None:
             len(queries),
             Targets(row, column),
             [len(passages)],
-            collection.id_ranks["en"],
+            collection.id_ranks(["en"]),
         )
         rank = 1 + counts.above[:, 0]
-        return per_query(RelevantRanks.sort(len(queries), row, rank, gain, languages), (1, 10, 100))
+        return per_query(RelevantRanks.sort(len(queries), row, rank, gain, parts), (1, 10, 100))
 
     # Each peer is given the scores in its own form; making that form is not timed.
     qrels = {queries.ids[q]: {passages.ids[p]: 1} for q, p in zip(row, column, strict=True)}
@@ -242,9 +243,23 @@ def peak_memory(model_folder: Path, data_dir: Path) -> None:
     print(done.stdout)
 
 
+def large_pools() -> None:
+    """Peak memory of ranking in streamed pools, by their size."""
+    print("5. Streamed pools of two languages (256 dimensions; memory above that for small pools)")
+    script = Path(__file__).with_name("large_pool.py")
+    for passages in (100_000, 200_000, 400_000):
+        command = [sys.executable, str(script), str(passages)]
+        seconds, done = timed(partial(subprocess.run, command, capture_output=True, text=True, check=False))
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        peak, kept = done.stdout.split()
+        print(f"   {passages:,} passages a language: {peak} MB (embeddings: {kept} MB), {seconds:.0f} s")
+    print()
+
+
 def main() -> None:
     """Run the benchmarks chosen."""
-    parts = ("mteb", "product", "measures", "memory")
+    parts = ("mteb", "product", "measures", "memory", "large")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=[], help=f"of {', '.join(parts)} (default: all)")
     parser.add_argument("--data-dir", type=Path, default=Path(os.environ.get("HYBRID_BENCH_DATA", "../shared/data")))
@@ -261,6 +276,8 @@ def main() -> None:
         against_product(data_dir)
     if "measures" in chosen:
         against_measures(data_dir)
+    if "large" in chosen:
+        large_pools()
     if {"mteb", "memory"} & set(chosen):
         from static_model import ntrex_pairs, train
 

@@ -1,11 +1,13 @@
-"""Collections: parallel queries and passages in several languages, with relevance judgments.
+"""Collections: queries and passages in several languages, with relevance judgments.
 
-Raw files become a `Collection`, the only form of data that the rest of the package knows. Everything is checked on
-the way: a file that does not hold what its format promises raises `DataError` with the place and the value.
+A `Collection` is the only form of data that the rest of the package knows. Raw files become one in the modules that
+know their format (`lareqa`, `miracl`, `parallel`); an mteb task becomes one in `retrieval`.
 
 Terms (all arrays are aligned by position):
 
-- A *passage* is one candidate of the retrieval pool; passages of a language stand in ascending order of id.
+- A *part* is what pools are made of: the passages of one language, or, in an mteb task, one of its corpora.
+- A *query set* is asked against pools as a whole: the questions of a collection in one language. In MIRACL, where
+  every language has its own questions, it is the questions of one language as asked in another.
 - A *question id* is the id that one question has in every language. Queries are paired across languages and models
   by it, never by position or text.
 - A *cluster* is a set of question ids that share a paragraph (or article) in any language. Questions of one cluster
@@ -15,36 +17,112 @@ Terms (all arrays are aligned by position):
 from __future__ import annotations
 
 import hashlib
-import json
-from collections import defaultdict
+from collections.abc import Collection as Some
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Protocol, overload
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hybrid_bench.errors import DataError, RequestError
+from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import did_you_mean
-from hybrid_bench.sources import RemoteFile, resolve, sha256_of
+from hybrid_bench.translations import Translations
 
 __all__ = [
     "Collection",
+    "Column",
+    "DataOptions",
     "Judgments",
-    "LareqaSource",
+    "PassagePool",
     "PassageText",
     "Passages",
     "Queries",
+    "Source",
+    "Strings",
     "clusters",
-    "load_lareqa",
+    "take",
     "text_id",
 ]
 
+#: Texts or ids, by position. A tuple for a small collection; for a large one something that reads them when asked.
+Strings = Sequence[str]
 
-T = TypeVar("T")
+
+class Column(Sequence[str]):
+    """A column of strings in Arrow, usually memory-mapped: read in slices, never as a whole. A null reads as ``""``.
+
+    Args:
+        data: Strings, small or large ones, in any number of chunks.
+    """
+
+    def __init__(self, data: pa.ChunkedArray) -> None:
+        self._data = data
+        self._ends = np.cumsum([len(chunk) for chunk in data.chunks], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            start, stop, step = place.indices(len(self))
+            if step != 1:
+                return self.take(np.arange(start, stop, step, dtype=np.int64))
+            return [text or "" for text in self._data.slice(start, max(0, stop - start)).to_pylist()]
+        return self._data[place].as_py() or ""
+
+    def __iter__(self) -> Iterator[str]:
+        for batch in pa.table({"": self._data}).to_batches(max_chunksize=10_000):
+            yield from (text or "" for text in batch.column(0).to_pylist())
+
+    def find(self, wanted: Iterable[str]) -> dict[str, int]:
+        """The row of each of these strings that is in the column; the first one, if it is there more than once."""
+        found: dict[str, int] = {}
+        values = pa.array(list(wanted), self._data.type)
+        start = 0
+        for chunk in self._data.chunks:
+            place = pc.index_in(chunk, value_set=values)
+            rows = np.flatnonzero(place.is_valid().to_numpy(zero_copy_only=False))
+            for row, text in zip(rows.tolist(), chunk.take(pa.array(rows)).to_pylist(), strict=True):
+                found.setdefault(text, start + row)
+            start += len(chunk)
+        return found
+
+    def take(self, rows: NDArray[np.int64]) -> list[str]:
+        """The strings at these rows, in this order.
+
+        Each chunk is asked for its own rows: Arrow would first join chunks of small strings, that is, copy the column.
+        """
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of a column of {len(self)}")
+        order = np.argsort(rows, kind="stable")
+        ascending = rows[order]
+        found = np.empty(len(rows), dtype=object)
+        cuts = np.searchsorted(ascending, [0, *self._ends])
+        for number, (low, high) in enumerate(pairwise(cuts)):
+            if low < high:
+                start = self._ends[number - 1] if number else 0
+                texts = self._data.chunk(number).take(pa.array(ascending[low:high] - start)).to_pylist()
+                found[order[low:high]] = [text or "" for text in texts]
+        return list(found)
+
+
+def take(strings: Strings, rows: NDArray[np.int64]) -> list[str]:
+    """The strings at these rows, in this order."""
+    if isinstance(strings, Column):
+        return strings.take(rows)
+    return [strings[row] for row in rows.tolist()]
 
 
 class PassageText(StrEnum):
@@ -55,13 +133,29 @@ class PassageText(StrEnum):
     SENTENCE_CONTEXT = "sentence+context"
 
 
+class PassagePool(StrEnum):
+    """Which passages MIRACL's queries are asked against."""
+
+    FULL = "full"
+    #: The 250 best of three retrievers for every query, pooled, as mteb publishes them.
+    HARD_NEGATIVES = "hard-negatives"
+
+
 @dataclass(frozen=True)
 class Passages:
-    """The candidates of one language, in ascending order of id (compared as UTF-8 bytes)."""
+    """The passages of one part, in any order.
+
+    Attributes:
+        language: Our two-letter code where there is one, else mteb's three-letter code; empty where it is not known.
+        ids: Unique in the collection.
+        texts: The passages.
+        titles: Their titles, empty for a passage without one; None where no passage has any.
+    """
 
     language: str
-    ids: tuple[str, ...]
-    texts: tuple[str, ...]
+    ids: Strings
+    texts: Strings
+    titles: Strings | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -69,33 +163,47 @@ class Passages:
 
 @dataclass(frozen=True)
 class Judgments:
-    """Relevant passages of the queries of one language, as parallel columns, sorted by query.
+    """Judged passages of a query set, as parallel columns, sorted by query.
 
     Attributes:
         query: int32, position of the query in its `Queries`.
-        language: int16, position of the passage's language in `Collection.languages`.
-        passage: int32, position of the passage in the `Passages` of that language.
+        part: int16, position of the passage's part in `Collection.parts`.
+        passage: int32, position of the passage in its part; -1 where the corpus lacks it, so that no search finds it.
         gain: int32, relevance grade, at least 1.
     """
 
     query: NDArray[np.int32]
-    language: NDArray[np.int16]
+    part: NDArray[np.int16]
     passage: NDArray[np.int32]
     gain: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.query)
 
+    @classmethod
+    def of(cls, rows: Iterable[tuple[int, int, int, int]]) -> Judgments:
+        """From (query, part, passage, gain), sorted by query."""
+        columns = np.array(list(rows), dtype=np.int64).reshape(-1, 4)
+        return cls(
+            query=columns[:, 0].astype(np.int32),
+            part=columns[:, 1].astype(np.int16),
+            passage=columns[:, 2].astype(np.int32),
+            gain=columns[:, 3].astype(np.int32),
+        )
+
 
 @dataclass(frozen=True)
 class Queries:
-    """The queries asked in one language.
+    """A query set.
 
     Attributes:
+        language: Language of the queries, coded as in `Passages`.
         ids: One id per query, unique in the collection.
         question_ids: The id of the question in every language.
         texts: What is asked.
-        judgments: The relevant passages, in every language that has one.
+        judgments: The relevant passages, in every part that has one.
+        excluded: Passages that do not count for a query, as if they were not in the pool; their gain is not used.
+            mteb leaves out documents with the query's own id where its task says so.
     """
 
     language: str
@@ -103,6 +211,7 @@ class Queries:
     question_ids: tuple[str, ...]
     texts: tuple[str, ...]
     judgments: Judgments
+    excluded: Judgments | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -110,46 +219,118 @@ class Queries:
 
 @dataclass(frozen=True)
 class Collection:
-    """Parallel queries and passages in several languages.
+    """Queries and passages in several languages.
 
     Attributes:
         name: Name of the collection, e.g. ``XQuAD-R``.
-        languages: Codes of its languages, in the order of the data set.
-        passages: Candidates by language.
-        queries: Queries by language.
+        passages: Candidates by part. A parallel collection has one part for each language, named by its code.
+        queries: Queries by query set. A parallel collection has one for each language, named by its code.
         paragraph_cluster: Cluster of each question id by shared paragraph, numbered from 0.
         article_cluster: The same by shared article; coarser.
         revision: Commit or version of the source.
-        sha256: Hash over the files the collection was read from, and over how their texts were formed.
+        sha256: By part, a hash over all that the results on it depend on: its passages, how their texts were formed,
+            its queries and judgments. A saved result is out of date when the hash of one of its parts has changed.
+        notes: What a reader of the numbers has to be told.
     """
 
     name: str
-    languages: tuple[str, ...]
     passages: Mapping[str, Passages]
     queries: Mapping[str, Queries]
     paragraph_cluster: Mapping[str, int]
     article_cluster: Mapping[str, int]
     revision: str
-    sha256: str
+    sha256: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    _id_ranks: dict[tuple[str, ...], NDArray[np.int32]] = field(default_factory=dict, repr=False, compare=False)
 
-    def language_index(self, code: str) -> int:
-        """Position of a language in `languages`; `RequestError` if the collection does not have it."""
-        if code not in self.languages:
-            raise RequestError(f"{self.name} has no language '{code}': {did_you_mean(code, self.languages)}")
-        return self.languages.index(code)
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts, in the order of the data set."""
+        return tuple(self.passages)
 
-    @cached_property
-    def id_ranks(self) -> Mapping[str, NDArray[np.int32]]:
-        """By language: place of each passage among all passages of the collection in ascending order of id.
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Language of each part."""
+        return tuple(passages.language for passages in self.passages.values())
+
+    def part_index(self, name: str) -> int:
+        """Position of a part in `parts`; `RequestError` if the collection does not have it."""
+        if name not in self.passages:
+            raise RequestError(f"{self.name} has no '{name}': {did_you_mean(name, self.passages)}")
+        return self.parts.index(name)
+
+    def id_ranks(self, parts: Sequence[str]) -> NDArray[np.int32]:
+        """Place of each passage of these parts, side by side, among all of them in ascending order of id.
 
         Comparing these numbers is comparing the ids as UTF-8 bytes, the rule by which trec_eval breaks ties.
         """
-        everything = [passage.encode() for code in self.languages for passage in self.passages[code].ids]
-        order = sorted(range(len(everything)), key=everything.__getitem__)
-        place = np.empty(len(everything), dtype=np.int32)
-        place[order] = np.arange(len(everything), dtype=np.int32)
-        ends = np.cumsum([len(self.passages[code]) for code in self.languages])
-        return dict(zip(self.languages, np.split(place, ends[:-1]), strict=True))
+        key = tuple(parts)
+        if key not in self._id_ranks:
+            ids = pa.chunked_array(
+                [
+                    pa.array(passages.ids[start : start + 50_000], pa.large_binary())
+                    for passages in (self.passages[part] for part in key)
+                    for start in range(0, len(passages), 50_000)
+                ],
+                pa.large_binary(),
+            )
+            place = np.empty(len(ids), dtype=np.int32)
+            place[pc.sort_indices(ids).to_numpy()] = np.arange(len(ids), dtype=np.int32)
+            self._id_ranks[key] = place
+        return self._id_ranks[key]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What can be chosen about the data.
+
+    Attributes:
+        data_dir: The user's data folder; None for the environment variable or the download cache.
+        passage: What text stands for a candidate sentence (collections in LAReQA's format).
+        pool: Which passages (MIRACL).
+        translations: Queries in other languages than those they were written in (MIRACL).
+    """
+
+    data_dir: Path | None = None
+    passage: PassageText = PassageText.SENTENCE
+    pool: PassagePool = PassagePool.FULL
+    translations: Translations | None = None
+
+
+class Source(Protocol):
+    """Where a collection comes from."""
+
+    @property
+    def collection(self) -> str:
+        """Its name."""
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Its parts, one for each language."""
+
+    @property
+    def notice(self) -> str:
+        """What a user of the data has to be told, e.g. about their licence; empty for nothing."""
+
+    def load(self, options: DataOptions, languages: Some[str] | None = None) -> Collection:
+        """The collection as the options ask for it, the same object for the same arguments within a process.
+
+        Args:
+            options: What was chosen.
+            languages: The parts that are needed; None for all. Where the data are small all may be read.
+
+        Raises:
+            DataError: If the data cannot be read, or are not what they should be.
+        """
+
+    def sha256(self, options: DataOptions, languages: Some[str] | None = None) -> Mapping[str, str]:
+        """`Collection.sha256`, by a shorter way where there is one."""
+
+    def told(self, options: DataOptions, subsets: Some[str]) -> Mapping[str, str]:
+        """What of the options changes the data of these subsets, as it is saved with results; empty for defaults."""
+
+    def missing(self, options: DataOptions, subset: str) -> str | None:
+        """Why a subset of its tasks cannot be run with these options, and what to do; None if it can."""
 
 
 def text_id(collection: str, language: str, original: str) -> str:
@@ -187,256 +368,3 @@ def clusters(groups: Iterable[Iterable[str]]) -> dict[str, int]:
                 parent[root(item)] = root(first)
     numbers: dict[str, int] = {}
     return {item: numbers.setdefault(root(item), len(numbers)) for item in parent}
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# LAReQA's format: SQuAD with sentence breaks
-# ---------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LareqaSource:
-    """Where a collection in LAReQA's format comes from, and what it must hold.
-
-    Attributes:
-        collection: Name of the collection.
-        revision: Commit or version that the files are pinned to.
-        files: One JSON file per language code.
-        candidates: Published number of candidate sentences by language, asserted on load.
-        questions: Published number of questions by language, asserted on load.
-        root: Folder of the files when they ship with the package; None when they are downloaded or given.
-        notice: What a user of the data has to be told, e.g. about their licence.
-    """
-
-    collection: str
-    revision: str
-    files: Mapping[str, RemoteFile]
-    candidates: Mapping[str, int]
-    questions: Mapping[str, int]
-    root: Path | None = None
-    notice: str = ""
-
-
-@dataclass(frozen=True)
-class _Question:
-    id: str
-    text: str
-    paragraph: int
-    article: int
-    passage: str  # original id of the candidate that holds the answer
-
-
-@dataclass(frozen=True)
-class _File:
-    """One language's file, checked."""
-
-    candidates: dict[str, str]  # original id -> text
-    questions: list[_Question]
-
-
-def load_lareqa(
-    source: LareqaSource, data_dir: Path | None = None, passage: PassageText = PassageText.SENTENCE
-) -> Collection:
-    """The collection that LAReQA's rules make of a source.
-
-    A candidate is every entry of ``sentence_breaks``, without deduplication or stripping; relevant is the one whose
-    ``[start, end)`` holds the answer's start. A query's relevant passages in all languages are linked by question id.
-
-    Args:
-        source: Files and the counts they must give.
-        data_dir: The user's data folder; None for the cache (with download).
-        passage: What text stands for a candidate.
-
-    Returns:
-        The collection, the same object for the same arguments within a process.
-
-    Raises:
-        DataError: If a file is missing, changed, malformed, or gives other counts than published.
-    """
-    return _load_lareqa(_Hashable(source), data_dir, PassageText(passage))
-
-
-class _Hashable:
-    """A source as a cache key: compared by all that decides what is read, and whether it is accepted."""
-
-    def __init__(self, source: LareqaSource) -> None:
-        self.source = source
-        files = tuple((code, file.path, file.sha256) for code, file in source.files.items())
-        counts = tuple((source.candidates[code], source.questions[code]) for code in source.files)
-        self.key = (source.collection, source.revision, files, counts, source.root)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Hashable) and self.key == other.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-
-@lru_cache(maxsize=4)
-def _load_lareqa(key: _Hashable, data_dir: Path | None, passage: PassageText) -> Collection:
-    source = key.source
-    name = source.collection
-    codes = tuple(source.files)
-    if source.root is not None:
-        paths = {code: source.root / file.path for code, file in source.files.items()}
-        for code, path in paths.items():
-            if not path.is_file() or sha256_of(path) != source.files[code].sha256:
-                raise DataError(f"{path}: missing or changed, though it ships with hybrid_bench: reinstall the package")
-    else:
-        local = resolve(list(source.files.values()), data_dir)
-        paths = {code: local[file.path] for code, file in source.files.items()}
-    files = {code: _read_lareqa(path, passage) for code, path in paths.items()}
-    for code, file in files.items():
-        for what, found, expected in (
-            ("candidate sentences", len(file.candidates), source.candidates[code]),
-            ("questions", len(file.questions), source.questions[code]),
-        ):
-            if found != expected:
-                raise DataError(f"{paths[code]}: {found} {what}, but {name} has {expected} in '{code}'")
-
-    passages: dict[str, Passages] = {}
-    place: dict[str, dict[str, int]] = {}  # language -> original id -> position in Passages
-    for code, file in files.items():
-        ids = {original: text_id(name, code, original) for original in file.candidates}
-        ordered = sorted(file.candidates, key=lambda original: ids[original].encode())
-        place[code] = {original: position for position, original in enumerate(ordered)}
-        passages[code] = Passages(
-            language=code,
-            ids=tuple(ids[original] for original in ordered),
-            texts=tuple(file.candidates[original] for original in ordered),
-        )
-    answers: dict[str, list[tuple[int, int]]] = defaultdict(list)  # question id -> (language, passage)
-    for index, code in enumerate(codes):
-        for question in files[code].questions:
-            answers[question.id].append((index, place[code][question.passage]))
-    queries = {}
-    for code, file in files.items():
-        ids_of = [question.id for question in file.questions]
-        rows = [(row, *answer) for row, question_id in enumerate(ids_of) for answer in answers[question_id]]
-        columns = np.array(rows, dtype=np.int64).reshape(-1, 3)
-        queries[code] = Queries(
-            language=code,
-            ids=tuple(text_id(name, code, question_id) for question_id in ids_of),
-            question_ids=tuple(ids_of),
-            texts=tuple(question.text for question in file.questions),
-            judgments=Judgments(
-                query=columns[:, 0].astype(np.int32),
-                language=columns[:, 1].astype(np.int16),
-                passage=columns[:, 2].astype(np.int32),
-                gain=np.ones(len(columns), dtype=np.int32),
-            ),
-        )
-    digest = hashlib.sha256("\n".join([passage, *(source.files[code].sha256 for code in codes)]).encode())
-    return Collection(
-        name=name,
-        languages=codes,
-        passages=passages,
-        queries=queries,
-        paragraph_cluster=clusters(_groups(files.values(), "paragraph")),
-        article_cluster=clusters(_groups(files.values(), "article")),
-        revision=source.revision,
-        sha256=digest.hexdigest(),
-    )
-
-
-def _groups(files: Iterable[_File], level: str) -> Iterator[list[str]]:
-    """The question ids of each paragraph (or article) of each file."""
-    for file in files:
-        together: dict[int, list[str]] = defaultdict(list)
-        for question in file.questions:
-            together[getattr(question, level)].append(question.id)
-        yield from together.values()
-
-
-def _read_lareqa(path: Path, passage: PassageText) -> _File:
-    """One file, checked field by field; `DataError` names the place of the first thing that is wrong."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{path}: not a JSON file ({error}); it may be truncated: fetch it again") from error
-    candidates: dict[str, str] = {}
-    questions: list[_Question] = []
-    seen: set[str] = set()
-    paragraph_number = 0
-    for article_number, article in enumerate(_field(data, "data", list, str(path))):
-        where_article = f"{path}: data[{article_number}]"
-        for index, paragraph in enumerate(_field(article, "paragraphs", list, where_article)):
-            where = f"{where_article}.paragraphs[{index}]"
-            context = _field(paragraph, "context", str, where)
-            breaks = _sentence_breaks(_field(paragraph, "sentence_breaks", list, where), context, where)
-            for position, (start, end) in enumerate(breaks):
-                sentence = context[start:end]
-                text = sentence if passage is PassageText.SENTENCE else f"{sentence} {context}"
-                candidates[f"{paragraph_number}-{position}"] = text
-            for qa_index, qa in enumerate(_field(paragraph, "qas", list, where)):
-                where_qa = f"{where}.qas[{qa_index}]"
-                question_id = _field(qa, "id", str, where_qa)
-                if question_id in seen:
-                    raise DataError(f"{where_qa}: question id '{question_id}' occurs twice")
-                seen.add(question_id)
-                position = _answer_sentence(qa, breaks, context, where_qa)
-                questions.append(
-                    _Question(
-                        id=question_id,
-                        text=_field(qa, "question", str, where_qa),
-                        paragraph=paragraph_number,
-                        article=article_number,
-                        passage=f"{paragraph_number}-{position}",
-                    )
-                )
-            paragraph_number += 1
-    return _File(candidates, questions)
-
-
-_KINDS = {list: "a list", str: "a string", int: "an integer"}
-
-
-def _field(holder: Any, name: str, kind: type[T], where: str) -> T:
-    if not isinstance(holder, dict):
-        raise DataError(f"{where}: should be an object with '{name}', found {_short(holder)}")
-    if name not in holder:
-        raise DataError(f"{where}: '{name}' is missing, found only {', '.join(map(repr, holder)) or 'an empty object'}")
-    value = holder[name]
-    if not isinstance(value, kind):
-        raise DataError(f"{where}: '{name}' should be {_KINDS[kind]}, found {_short(value)}")
-    return value
-
-
-def _short(value: Any) -> str:
-    """A wrong value as it stands in the file, cut so that the message stays one line."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else f"{text[:40]}..."
-
-
-def _sentence_breaks(breaks: Sequence[Any], context: str, where: str) -> list[tuple[int, int]]:
-    """The breaks as [start, end) pairs of code points, each within the paragraph."""
-    pairs = []
-    for entry in breaks:
-        match entry:
-            case [int(start), int(end)] if 0 <= start < end <= len(context):
-                pairs.append((start, end))
-            case _:
-                raise DataError(
-                    f"{where}: sentence break {_short(entry)} is not a [start, end) within {len(context)} characters"
-                )
-    return pairs
-
-
-def _answer_sentence(qa: Any, breaks: Sequence[tuple[int, int]], context: str, where: str) -> int:
-    """Position of the one sentence whose [start, end) holds the answer's start."""
-    answers = _field(qa, "answers", list, where)
-    if not answers:
-        raise DataError(f"{where}: 'answers' is empty")
-    start = _field(answers[0], "answer_start", int, f"{where}.answers[0]")
-    text = _field(answers[0], "text", str, f"{where}.answers[0]")
-    holders = [position for position, (begin, end) in enumerate(breaks) if begin <= start < end]
-    if len(holders) != 1:
-        raise DataError(
-            f"{where}: the answer starts at {start}, which {len(holders)} of the {len(breaks)} sentences hold "
-            f"(paragraph of {len(context)} characters)"
-        )
-    if not context.startswith(text, start):
-        raise DataError(
-            f"{where}: the answer {_short(text)} is not what stands at {start}: {_short(context[start:][: len(text)])}"
-        )
-    return holders[0]

@@ -2,7 +2,7 @@
 
 mteb's own loaders build what a model reads, so prompts, instructions and encode arguments are respected. Texts of one
 role (query or passage) that read the same are encoded once, over all languages where the model's prompt does not
-depend on the language, within a language otherwise. Embeddings are kept as float32, whatever the model computes in.
+depend on the subset, within a subset otherwise. Embeddings are kept as float32, whatever the model computes in.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -37,12 +38,17 @@ __all__ = [
     "Embeddings",
     "Role",
     "Similarity",
+    "Text",
+    "distinct",
     "progress_bar",
     "prompt_of",
+    "read_as",
     "similarity_of",
 ]
 
 Matrix = NDArray[np.float32]
+#: What is encoded: a text, or a passage's title and text, which mteb gives its models both apart and joined.
+Text = str | tuple[str, str]
 
 
 class Role(StrEnum):
@@ -69,7 +75,7 @@ class EmbeddingCache:
     folder: Path
 
     def get(
-        self, identity: Mapping[str, Any], texts: Sequence[str], encode: Callable[[Sequence[str]], Iterator[Matrix]]
+        self, identity: Mapping[str, Any], texts: Sequence[Text], encode: Callable[[Sequence[Text]], Iterator[Matrix]]
     ) -> Matrix:
         """The embeddings of `texts`, from the file if there is one.
 
@@ -103,7 +109,7 @@ class EmbeddingCache:
         return rows
 
     @staticmethod
-    def _fill(path: Path, texts: Sequence[str], encode: Callable[[Sequence[str]], Iterator[Matrix]]) -> None:
+    def _fill(path: Path, texts: Sequence[Text], encode: Callable[[Sequence[Text]], Iterator[Matrix]]) -> None:
         part, state = path.with_suffix(".part"), path.with_suffix(".json")
         done, rows = 0, None
         if part.exists() and state.exists():
@@ -124,14 +130,14 @@ class EmbeddingCache:
 
 @dataclass
 class Embeddings:
-    """The embeddings of one model for one collection, filled language by language on demand.
+    """The embeddings of one model for one collection, filled on demand, by role and name of a part or query set.
 
     Attributes:
         model: An encoder as mteb defines it, for single vectors.
         metadata: The task that the model is told about; decides its prompts.
         encode_kwargs: Arguments for the model's `encode`, e.g. ``batch_size``.
-        by_language: Whether the model's prompt may depend on the language; then texts are shared within one only.
-        subset: The subset that the model is told about, by language.
+        subset: The subset that the model is told about, by name.
+        by_subset: Whether the model's prompt may depend on the subset; then texts are shared within one only.
         cache: Where to keep embeddings on disk.
     """
 
@@ -139,54 +145,84 @@ class Embeddings:
     metadata: TaskMetadata
     encode_kwargs: Mapping[str, Any]
     subset: Callable[[str], str]
-    by_language: bool
+    by_subset: bool
     cache: EmbeddingCache | None = None
     _matrices: dict[tuple[Role, str], Matrix] = field(default_factory=dict)
-    _known: dict[tuple[Role, str], dict[str, tuple[str, int]]] = field(default_factory=dict)
+    _known: dict[tuple[Role, str], dict[Text, tuple[str, int]]] = field(default_factory=dict)
     _dimension: int | None = None
 
-    def encode(self, role: Role, texts: Mapping[str, Sequence[str]]) -> None:
-        """Encode the distinct texts of these languages that are not known yet."""
-        missing = {code: _read_as(role, texts[code]) for code in texts if (role, code) not in self._matrices}
-        new = {text for language_texts in missing.values() for text in language_texts}
+    def encode(self, role: Role, texts: Mapping[str, Sequence[Text]]) -> None:
+        """Encode the distinct texts of these parts or query sets that are not known yet, and keep the embeddings."""
+        missing = {name: distinct(role, texts[name]) for name in texts if (role, name) not in self._matrices}
+        new = {text for named in missing.values() for text in named}
         with progress_bar(len(new), f"Encoding {'queries' if role is Role.QUERY else 'passages'}", "texts") as bar:
-            for code, language_texts in missing.items():
-                self._encode_language(role, code, list(dict.fromkeys(language_texts)), bar)
+            for name, named in missing.items():
+                self._encode_and_keep(role, name, named, bar.update)
 
-    def rows(self, role: Role, language: str, texts: Sequence[str]) -> tuple[Matrix, NDArray[np.int64]]:
-        """Embeddings of the distinct texts of an encoded language, and the row of each text in them.
+    def rows(self, role: Role, name: str, texts: Sequence[Text]) -> tuple[Matrix, NDArray[np.int64]]:
+        """Embeddings of the distinct texts of an encoded part or query set, and the row of each text in them.
 
         Returns:
             float32 (distinct texts, dimension), and int64 (texts,).
         """
-        matrix = self._matrices[role, language]
-        distinct = {text: row for row, text in enumerate(dict.fromkeys(_read_as(role, texts)))}
-        return matrix, np.array([distinct[text] for text in _read_as(role, texts)], dtype=np.int64)
+        read = read_as(role, texts)
+        place = {text: row for row, text in enumerate(dict.fromkeys(read))}
+        return self._matrices[role, name], np.array([place[text] for text in read], dtype=np.int64)
 
-    def _encode_language(self, role: Role, language: str, texts: list[str], bar: tqdm[Any]) -> None:
-        known = self._known.setdefault((role, language if self.by_language else ""), {})
+    def once(self, role: Role, name: str, texts: Sequence[Text], progress: Callable[[int], object]) -> Matrix:
+        """Embeddings of these texts, which are not kept in memory.
 
-        def encode(wanted: Sequence[str]) -> Iterator[Matrix]:
-            new = [text for text in wanted if text not in known]
-            parts = dict(zip(new, self._vectors(role, language, new, bar), strict=True)) if new else {}
-            rows = [parts[t] if t in parts else self._matrices[role, known[t][0]][known[t][1]] for t in wanted]
-            yield np.stack(rows)
+        Args:
+            role: What they are encoded as.
+            name: The part or query set that they belong to.
+            texts: Each once, as `distinct` gives them.
+            progress: Called with the number of texts done.
 
+        Returns:
+            float32 (texts, dimension).
+        """
+        return self._matrix(role, name, texts, lambda wanted: self._vectors(role, name, wanted, progress))
+
+    def forget(self, role: Role) -> None:
+        """Free the memory of what was kept for a role."""
+        for kept in (self._matrices, self._known):
+            for key in [key for key in kept if key[0] is role]:
+                del kept[key]
+
+    def _encode_and_keep(
+        self, role: Role, name: str, texts: Mapping[Text, Text], progress: Callable[[int], object]
+    ) -> None:
+        known = self._known.setdefault((role, self.subset(name) if self.by_subset else ""), {})
+        read_of = {text: read for read, text in texts.items()}
+
+        def encode(wanted: Sequence[Text]) -> Matrix:
+            new = [text for text in wanted if read_of[text] not in known]
+            parts = dict(zip(new, self._vectors(role, name, new, progress), strict=True)) if new else {}
+            rows = []
+            for text in wanted:
+                if text in parts:
+                    rows.append(parts[text])
+                else:
+                    where, row = known[read_of[text]]
+                    rows.append(self._matrices[role, where][row])
+            return np.stack(rows)
+
+        self._matrices[role, name] = self._matrix(role, name, list(texts.values()), encode)
+        for row, read in enumerate(texts):
+            known.setdefault(read, (name, row))
+
+    def _matrix(
+        self, role: Role, name: str, texts: Sequence[Text], encode: Callable[[Sequence[Text]], Matrix]
+    ) -> Matrix:
+        """The embeddings of distinct texts, from the disk cache if there is one."""
         if self.cache is None:
-            (matrix,) = encode(texts)
-        else:
-            identity = self.identity(role, language)
-            size = self._chunk
-            matrix = self.cache.get(
-                identity,
-                texts,
-                lambda wanted: (
-                    block for start in range(0, len(wanted), size) for block in encode(wanted[start : start + size])
-                ),
-            )
-        self._matrices[role, language] = matrix
-        for row, text in enumerate(texts):
-            known.setdefault(text, (language, row))
+            return encode(texts)
+        size = self._chunk
+        return self.cache.get(
+            self.identity(role, name),
+            texts,
+            lambda wanted: (encode(wanted[start : start + size]) for start in range(0, len(wanted), size)),
+        )
 
     @property
     def device(self) -> str:
@@ -199,7 +235,7 @@ class Embeddings:
         """Texts given to the model in one call: many batches, so that it can sort them by length."""
         return max(2048, 64 * int(self.encode_kwargs.get("batch_size", 32)))
 
-    def identity(self, role: Role, language: str) -> dict[str, Any]:
+    def identity(self, role: Role, name: str) -> dict[str, Any]:
         """All that the embedding of a text depends on, apart from the text."""
         meta = self.model.mteb_model_meta
         changing = {k: str(v) for k, v in self.encode_kwargs.items() if k not in ("batch_size", "show_progress_bar")}
@@ -210,23 +246,26 @@ class Embeddings:
             "encode_kwargs": changing,
             "role": role.value,
             "prompt": prompt_of(self.model, self.metadata, role),
-            "language": language if self.by_language else None,
+            "subset": self.subset(name) if self.by_subset else None,
             "dtype": "float32",
         }
 
-    def _vectors(self, role: Role, language: str, texts: Sequence[str], bar: tqdm[Any]) -> Matrix:
+    def _vectors(self, role: Role, name: str, texts: Sequence[Text], progress: Callable[[int], object]) -> Matrix:
         """Embeddings, float32 (texts, dimension), from the model."""
         from datasets import Dataset
         from mteb._create_dataloaders import create_dataloader
         from mteb.types import PromptType
 
         # Longest first, so that batches hold texts of like length, over all calls together.
-        order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
+        order = sorted(range(len(texts)), key=lambda row: -_length(texts[row]))
         result: Matrix | None = None
         kwargs = {"batch_size": 32, **self.encode_kwargs, "show_progress_bar": False}
         for start in range(0, len(order), self._chunk):
             chosen = order[start : start + self._chunk]
-            rows = Dataset.from_dict({"id": [str(row) for row in chosen], "text": [texts[row] for row in chosen]})
+            titles, bodies = zip(*(_title_and_text(texts[row]) for row in chosen), strict=True)
+            titled = isinstance(texts[0], tuple)
+            columns = {"id": [str(row) for row in chosen], "text": bodies} | ({"title": titles} if titled else {})
+            rows = Dataset.from_dict(columns)
             with _no_dataset_bars():
                 inputs = create_dataloader(
                     rows,
@@ -238,15 +277,15 @@ class Embeddings:
                     inputs,
                     task_metadata=self.metadata,
                     hf_split=self.metadata.eval_splits[0],
-                    hf_subset=self.subset(language),
+                    hf_subset=self.subset(name),
                     prompt_type=PromptType(role.value),
                     **kwargs,
                 )
-            block = self._checked(vectors, [texts[row] for row in chosen])
+            block = self._checked(vectors, bodies)
             if result is None:
                 result = np.empty((len(texts), block.shape[1]), dtype=np.float32)
             result[chosen] = block
-            bar.update(len(chosen))
+            progress(len(chosen))
         assert result is not None
         return result
 
@@ -274,9 +313,30 @@ class Embeddings:
         return block
 
 
-def _read_as(role: Role, texts: Sequence[str]) -> list[str]:
-    """The texts as the model reads them: mteb strips passages, but not queries."""
-    return [text.strip() for text in texts] if role is Role.PASSAGE else list(texts)
+def read_as(role: Role, texts: Sequence[Text]) -> list[Text]:
+    """The texts as nearly every model reads them, by which they are told apart: mteb strips passages."""
+    if role is Role.QUERY:
+        return list(texts)
+    return [(text if text[0] else text[1].strip()) if isinstance(text, tuple) else text.strip() for text in texts]
+
+
+def distinct(role: Role, texts: Sequence[Text]) -> dict[Text, Text]:
+    """The texts that read differently: as they are read (`read_as`), and as the first of them stands in the data.
+
+    The latter is what mteb is given, for the models that read what it has not stripped.
+    """
+    found: dict[Text, Text] = {}
+    for read, text in zip(read_as(role, texts), texts, strict=True):
+        found.setdefault(read, text)
+    return found
+
+
+def _title_and_text(text: Text) -> tuple[str, str]:
+    return text if isinstance(text, tuple) else ("", text)
+
+
+def _length(text: Text) -> int:
+    return sum(map(len, _title_and_text(text)))
 
 
 @contextmanager
@@ -356,7 +416,7 @@ def _normalised(vectors: torch.Tensor) -> torch.Tensor:
 
 
 class DenseScores:
-    """Scores of one query language for all passages of a pool, block by block (a `ranks.ScoreBlocks`).
+    """Scores of one query set for all passages of a pool, block by block (a `ranks.ScoreBlocks`).
 
     Blocks are computed in one fixed shape, padded at the end, because the last bits of a product depend on its shape.
     Passages that read the same share one score, which is copied: in a product equal rows may get unequal bits.
@@ -385,6 +445,12 @@ class DenseScores:
             prepared = _normalised(prepared)
         self._queries = _padded(prepared, block_rows).to(passages.vectors.device)
         self._local = threading.local()
+
+    def over(self, passages: PreparedPassages) -> DenseScores:
+        """Scores of the same queries for other passages."""
+        other = copy(self)
+        other._passages = passages
+        return other
 
     def __call__(self, rows: slice, columns: slice) -> Matrix:
         """See `ranks.ScoreBlocks`. The result is valid until the same thread's next call."""

@@ -1,56 +1,72 @@
 """One model on one collection: relevant ranks in any pool, from one encoding and one scoring of each text.
 
 `Ranker` answers "where do the relevant passages of the German queries stand in the English pool, in the pool of all
-languages?". The first question about a query language scores it against all passages at hand; every other pool of that
-language is then a sum over counts that are already there.
+languages?". The first question about a query set scores it against all passages at hand; every other pool of that set
+is then a sum over counts that are already there.
+
+A collection of up to `RESIDENT_PASSAGES` is kept in memory, embeddings and all. A larger one is read, encoded, scored
+and counted in pieces, and nothing but the counts is kept of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import chain
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid_bench.corpora import Collection, Queries
+from hybrid_bench.corpora import Collection, Judgments, Passages, take
 from hybrid_bench.encode import (
     DenseScores,
     Embeddings,
     PreparedPassages,
     Role,
     Similarity,
+    Text,
+    distinct,
     progress_bar,
+    read_as,
     similarity_of,
 )
 from hybrid_bench.errors import ModelError
 from hybrid_bench.lexical import BM25, BM25Scorer
 from hybrid_bench.metrics import NOT_RETRIEVED, RelevantRanks
-from hybrid_bench.ranks import ScoreBlocks, Targets, count_above, top_columns
+from hybrid_bench.ranks import PIECE_COLUMNS, PieceCounter, RankCounts, ScoreBlocks, Targets, count_above, top_columns
 
 __all__ = ["PoolRanks", "Ranker", "ranks_in_results"]
 
 Matrix = NDArray[np.float32]
 
+#: Pools of more passages than this are streamed.
+RESIDENT_PASSAGES = 2 * PIECE_COLUMNS
+#: Passages encoded and scored at once in a streamed pool: of 4,096 dimensions, 256 MB.
+_PIECE = PIECE_COLUMNS // 4
+#: Length of the list of languages at the top of a pool.
+_TOP = 100
+
 
 @dataclass(frozen=True)
 class PoolRanks:
-    """The queries of one language in one pool.
+    """The queries of one query set in one pool.
 
     Attributes:
-        query_language: Language of the queries.
-        pool_languages: Languages of the passages in the pool.
+        query_set: Name of the query set.
+        parts: Names of the parts that make up the pool.
         pool_size: Number of passages in the pool.
         queries: int64 (n,), positions in the collection's `Queries` of those that have a relevant passage in the pool.
-        ranks: Their relevant ranks, with queries counted as in `queries`.
-        top_languages: int8 (n, k), language of the first k passages as a position in the collection's languages, best
-            first; None for a pool of one language, where it says nothing, and where it is not known.
+        ranks: Their relevant ranks, with queries counted as in `queries`; ``language`` is the position of the
+            passage's part in the collection.
+        top_languages: int8 (n, k), part of the first k passages as a position in the collection, best first; None for
+            a pool of one part, where it says nothing, and where it is not known.
         depth: How many passages of each query were ranked; `pool_size` unless a model searched less deep.
     """
 
-    query_language: str
-    pool_languages: tuple[str, ...]
+    query_set: str
+    parts: tuple[str, ...]
     pool_size: int
     queries: NDArray[np.int64]
     ranks: RelevantRanks
@@ -61,8 +77,17 @@ class PoolRanks:
 class _Source(Protocol):
     """Where scores come from: a dense encoder, or BM25."""
 
-    def scores(self, query_language: str, languages: Sequence[str]) -> tuple[ScoreBlocks, NDArray[np.int64]]:
-        """Scores of the distinct queries against these languages' passages side by side; the row of each query."""
+    #: Whether it can score a pool in pieces.
+    streams: bool
+
+    def load(self, query_sets: Sequence[str], parts: Sequence[str]) -> None:
+        """Get ready to score these query sets against these parts."""
+
+    def forget(self) -> None:
+        """Free the memory that the passages take."""
+
+    def scores(self, query_set: str, parts: Sequence[str]) -> tuple[ScoreBlocks, NDArray[np.int64]]:
+        """Scores of the distinct queries against the passages of these parts side by side; the row of each query."""
 
 
 @dataclass
@@ -72,12 +97,12 @@ class Ranker:
     Attributes:
         collection: The collection.
         source: Where the scores come from.
-        served: The tasks' subsets that were evaluated with it, for whoever shares it.
+        served: What was evaluated with it, for whoever shares it.
     """
 
     collection: Collection
     source: _Source
-    served: set[tuple[str, str]] = field(default_factory=set)
+    served: set[tuple[str, ...]] = field(default_factory=set)
     _counts: dict[str, _Counts] = field(default_factory=dict)
 
     @classmethod
@@ -99,180 +124,476 @@ class Ranker:
         """Encode and rank all this now, in as few and as large steps as can be.
 
         Args:
-            wanted: For each query language, the languages of all the passages that any of its pools will need.
+            wanted: For each query set, all the parts that any of its pools will need.
         """
-        todo = {code: languages for code, languages in wanted.items() if not self._covers(code, languages)}
-        if not todo:
-            return
-        if isinstance(self.source, _DenseSource):
-            self.source.encode(list(todo), sorted({code for languages in todo.values() for code in languages}))
-        with progress_bar(sum(len(self.collection.queries[code]) for code in todo), "Ranking", "queries") as bar:
-            for code, languages in todo.items():
-                self._counts[code] = self._count(code, languages, bar.update)
+        ordered = {name: tuple(part for part in self.collection.parts if part in wanted[name]) for name in wanted}
+        todo = {name: parts for name, parts in ordered.items() if not self._covers(name, parts)}
+        with progress_bar(sum(len(self.collection.queries[name]) for name in todo), "Ranking", "queries") as bar:
+            if self._resident(set(chain(*todo.values()))):
+                self.source.load(list(todo), [part for part in self.collection.parts if part in chain(*todo.values())])
+                for name, parts in todo.items():
+                    self._counts[name] = self._count(name, parts, bar.update)
+                return
+            # Too much for the memory at once: what has a pool of its own comes by itself.
+            grouped: dict[tuple[str, ...], list[str]] = defaultdict(list)
+            for name, parts in todo.items():
+                grouped[parts].append(name)
+            for parts, names in grouped.items():
+                if self._resident(parts):
+                    self.source.load(names, parts)
+                    for name in names:
+                        self._counts[name] = self._count(name, parts, bar.update)
+                else:
+                    assert isinstance(self.source, _DenseSource)
+                    tracked = {name: self._tracked(name, parts) for name in names}
+                    places = {name: (each.query, each.column) for name, each in tracked.items()}
+                    for name, streamed in _Stream(self.source, parts, places, _TOP if len(parts) > 1 else 0).items():
+                        self._counts[name] = tracked[name].counted(streamed.counts(), streamed.row)
+                        bar.update(len(streamed.row))
+                self.source.forget()
 
-    def rank(self, query_language: str, pool_languages: Sequence[str]) -> PoolRanks:
-        """Relevant ranks of the queries of one language in the pool of these languages.
+    def rank(self, query_set: str, parts: Sequence[str]) -> PoolRanks:
+        """Relevant ranks of the queries of one query set in the pool of these parts.
 
         Args:
-            query_language: Code of the queries' language.
-            pool_languages: Codes of the pool's languages, in the order of the collection.
+            query_set: Name of the query set.
+            parts: The pool, in the order of the collection.
 
         Raises:
             ModelError: If the model returns something that cannot be ranked.
         """
-        if not self._covers(query_language, pool_languages):
-            self.prepare({query_language: pool_languages})
-        return self._counts[query_language].in_pool(tuple(pool_languages))
+        if not self._covers(query_set, parts):
+            self.prepare({query_set: parts})
+        return self._counts[query_set].in_pool(tuple(parts))
 
-    def top_passages(self, query_language: str, pool_languages: Sequence[str], k: int) -> list[list[str]]:
-        """Ids of the first k passages of every query of a language, best first."""
-        if isinstance(self.source, _DenseSource):
-            self.source.encode([query_language], pool_languages)
-        scores, row = self.source.scores(query_language, pool_languages)
-        ids = [passage for code in pool_languages for passage in self.collection.passages[code].ids]
-        columns = top_columns(scores, int(row.max(initial=-1)) + 1, self._id_ranks(pool_languages), k)
-        return [[ids[column] for column in columns[r]] for r in row]
+    def top_passages(self, query_set: str, parts: Sequence[str], k: int) -> list[dict[str, float]]:
+        """The first k passages of every query: score by id, best first, ties as in `rank`."""
+        queries = self.collection.queries[query_set]
+        id_ranks = self.collection.id_ranks(parts)
+        if self._resident(parts):
+            self.source.load([query_set], parts)
+            scores, row = self.source.scores(query_set, parts)
+            columns, values = top_columns(scores, _n_rows(row), id_ranks, k)
+        else:
+            assert isinstance(self.source, _DenseSource)
+            nothing = np.empty(0, dtype=np.int64)
+            ((_, streamed),) = _Stream(self.source, parts, {query_set: (nothing, nothing)}, k).items()
+            (columns, values), row = streamed.counter.best(), streamed.row
+        ends = np.cumsum([len(self.collection.passages[part]) for part in parts])
+        ids: dict[int, str] = {}
+        for part, end in zip(parts, ends, strict=True):
+            passages = self.collection.passages[part]
+            inside = np.unique(columns[(columns < end) & (columns >= end - len(passages))])
+            ids |= dict(zip(inside.tolist(), take(passages.ids, inside - (end - len(passages))), strict=True))
+        assert len(row) == len(queries)
+        return [
+            {ids[column]: value for column, value in zip(columns[r].tolist(), values[r].tolist(), strict=True)}
+            for r in row
+        ]
 
-    def _covers(self, query_language: str, pool_languages: Sequence[str]) -> bool:
-        """Whether this has been counted: over more languages is as good, but then not their top."""
-        counts = self._counts.get(query_language)
-        if counts is None or not set(pool_languages) <= set(counts.languages):
+    def _covers(self, query_set: str, parts: Sequence[str]) -> bool:
+        """Whether this has been counted: over more parts is as good, but then not their top."""
+        counts = self._counts.get(query_set)
+        if counts is None or not set(parts) <= set(counts.parts):
             return False
-        return len(pool_languages) == 1 or tuple(pool_languages) == counts.languages
+        return len(parts) == 1 or tuple(parts) == counts.parts
 
-    def _count(self, query_language: str, languages: Sequence[str], progress: Callable[[int], object]) -> _Counts:
-        collection = self.collection
-        languages = tuple(code for code in collection.languages if code in languages)
-        queries = collection.queries[query_language]
-        scores, row = self.source.scores(query_language, languages)
-        sizes = [len(collection.passages[code]) for code in languages]
-        offset = np.full(len(collection.languages), -1, dtype=np.int64)
-        for code, start in zip(languages, np.cumsum([0, *sizes[:-1]]), strict=True):
-            offset[collection.language_index(code)] = start
-        judgments = queries.judgments
-        kept = np.flatnonzero(offset[judgments.language] >= 0)
-        column = offset[judgments.language[kept]] + judgments.passage[kept]
-        target_row = row[judgments.query[kept]].astype(np.int32)
-        by_row = np.argsort(target_row, kind="stable")
+    def _resident(self, parts: Sequence[str] | set[str]) -> bool:
+        size = sum(len(self.collection.passages[part]) for part in parts)
+        return size <= RESIDENT_PASSAGES or not self.source.streams
+
+    def _count(self, query_set: str, parts: Sequence[str], progress: Callable[[int], object]) -> _Counts:
+        tracked = self._tracked(query_set, parts)
+        scores, row = self.source.scores(query_set, parts)
+        targets, by_row = _targets(row, tracked.query, tracked.column)
         counts = count_above(
             scores,
-            int(row.max(initial=-1)) + 1,
-            Targets(target_row[by_row], column[by_row]),
-            np.cumsum(sizes).tolist(),
-            self._id_ranks(languages),
+            _n_rows(row),
+            targets,
+            np.cumsum([len(self.collection.passages[part]) for part in parts]).tolist(),
+            self.collection.id_ranks(parts),
+            top_k=_TOP,
             progress=progress,
         )
-        above = np.empty_like(counts.above)
-        above[by_row] = counts.above
-        return _Counts(collection, queries, languages, kept, above, counts.top[row])
+        return tracked.counted(RankCounts(_unsorted(counts.above, by_row), counts.top), row)
 
-    def _id_ranks(self, languages: Sequence[str]) -> NDArray[np.int32]:
-        return np.concatenate([self.collection.id_ranks[code] for code in languages])
+    def _tracked(self, query_set: str, parts: Sequence[str]) -> _Tracked:
+        """The passages of these parts whose ranks have to be known: the relevant ones, and those that do not count."""
+        collection = self.collection
+        queries = collection.queries[query_set]
+        sizes = [len(collection.passages[part]) for part in parts]
+        offset = np.full(len(collection.parts), -1, dtype=np.int64)
+        for part, start in zip(parts, np.cumsum([0, *sizes[:-1]]), strict=True):
+            offset[collection.part_index(part)] = start
+        kept, absent = (
+            np.flatnonzero((offset[queries.judgments.part] >= 0) & present)
+            for present in (queries.judgments.passage >= 0, queries.judgments.passage < 0)
+        )
+        query, columns = [queries.judgments.query[kept]], [_columns(queries.judgments, kept, offset)]
+        if queries.excluded is not None:
+            excluded = np.flatnonzero(offset[queries.excluded.part] >= 0)
+            query.append(queries.excluded.query[excluded])
+            columns.append(_columns(queries.excluded, excluded, offset))
+        return _Tracked(
+            collection,
+            query_set,
+            tuple(parts),
+            kept,
+            absent,
+            np.concatenate(query).astype(np.int64),
+            np.concatenate(columns),
+        )
+
+
+def _columns(judgments: Judgments, chosen: NDArray[np.int64], offset: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.asarray(offset[judgments.part[chosen]] + judgments.passage[chosen], dtype=np.int64)
+
+
+def _n_rows(row: NDArray[np.int64]) -> int:
+    return int(row.max(initial=-1)) + 1
+
+
+def _targets(
+    row: NDArray[np.int64], query: NDArray[np.int64], column: NDArray[np.int64]
+) -> tuple[Targets, NDArray[np.int64]]:
+    """Targets sorted by the row of their query, and the order that sorts them."""
+    target_row = row[query].astype(np.int32)
+    by_row = np.argsort(target_row, kind="stable")
+    return Targets(target_row[by_row], column[by_row]), by_row
+
+
+def _unsorted(above: NDArray[np.int32], by_row: NDArray[np.int64]) -> NDArray[np.int32]:
+    original = np.empty_like(above)
+    original[by_row] = above
+    return original
+
+
+@dataclass(frozen=True)
+class _Tracked:
+    """What is counted for one query set.
+
+    Attributes:
+        collection: The collection.
+        query_set: Name of the query set.
+        parts: The parts that are counted in.
+        kept: The judgments whose passages stand in these parts.
+        absent: The judgments whose passages should, but do not.
+        query: Query of each tracked passage: first those of `kept`, then those that do not count.
+        column: Place of each of them in the parts, side by side.
+    """
+
+    collection: Collection
+    query_set: str
+    parts: tuple[str, ...]
+    kept: NDArray[np.int64]
+    absent: NDArray[np.int64]
+    query: NDArray[np.int64]
+    column: NDArray[np.int64]
+
+    def counted(self, counts: RankCounts, row: NDArray[np.int64]) -> _Counts:
+        """With what was counted, in the order of `query`; `row` is the row of each query in the scores."""
+        return _Counts(self, counts.above, counts.top[row])
 
 
 @dataclass(frozen=True)
 class _Counts:
-    """The counts of one query language: for each kept judgment, the passages of each language that come before it."""
+    """The counts of one query set: for each tracked passage, the passages of each part that come before it."""
 
-    collection: Collection
-    queries: Queries
-    languages: tuple[str, ...]
-    kept: NDArray[np.int64]
+    tracked: _Tracked
     above: NDArray[np.int32]
     top: NDArray[np.int8]
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return self.tracked.parts
+
     def in_pool(self, pool: tuple[str, ...]) -> PoolRanks:
-        judgments = self.queries.judgments
-        wanted = [self.collection.language_index(code) for code in pool]
-        inside = np.isin(judgments.language[self.kept], wanted)
-        kept = self.kept[inside]
-        segments = [self.languages.index(code) for code in pool]
-        rank = 1 + self.above[inside][:, segments].sum(axis=1, dtype=np.int32)
-        present, query = np.unique(judgments.query[kept], return_inverse=True)
+        tracked, collection = self.tracked, self.tracked.collection
+        queries = collection.queries[tracked.query_set]
+        judgments = queries.judgments
+        wanted = [collection.part_index(part) for part in pool]
+        segments = [self.parts.index(part) for part in pool]
+        rank = 1 + self.above[:, segments].sum(axis=1, dtype=np.int32)
+        n_kept = len(tracked.kept)
+        inside = np.isin(judgments.part[tracked.kept], wanted)
+        kept, relevant_rank = tracked.kept[inside], rank[:n_kept][inside]
+        if queries.excluded is not None:
+            relevant_rank = _without_excluded(
+                relevant_rank,
+                judgments.query[kept],
+                tracked.column[:n_kept][inside],
+                excluded_rank=rank[n_kept:],
+                excluded_query=tracked.query[n_kept:],
+                excluded_column=tracked.column[n_kept:],
+            )
+        absent = tracked.absent[np.isin(judgments.part[tracked.absent], wanted)]
+        judged = np.concatenate([kept, absent])
+        ranks = np.concatenate([relevant_rank, np.full(len(absent), NOT_RETRIEVED, dtype=np.int32)])
+        present, query = np.unique(judgments.query[judged], return_inverse=True)
         top = None
         if len(pool) > 1:
-            position = np.array([self.collection.language_index(code) for code in self.languages], dtype=np.int8)
+            position = np.array([collection.part_index(part) for part in self.parts], dtype=np.int8)
             top = position[self.top[present]]
-        size = sum(len(self.collection.passages[code]) for code in pool)
+        size = sum(len(collection.passages[part]) for part in pool)
         return PoolRanks(
-            query_language=self.queries.language,
-            pool_languages=pool,
+            query_set=tracked.query_set,
+            parts=pool,
             pool_size=size,
             queries=present.astype(np.int64),
             ranks=RelevantRanks.sort(
-                len(present), query.astype(np.int32), rank, judgments.gain[kept], judgments.language[kept]
+                len(present), query.astype(np.int32), ranks, judgments.gain[judged], judgments.part[judged]
             ),
             top_languages=top,
             depth=size,
         )
 
 
+def _without_excluded(
+    rank: NDArray[np.int32],
+    query: NDArray[np.int32],
+    column: NDArray[np.int64],
+    *,
+    excluded_rank: NDArray[np.int32],
+    excluded_query: NDArray[np.int64],
+    excluded_column: NDArray[np.int64],
+) -> NDArray[np.int32]:
+    """Ranks in the pool without the passages that do not count; one that is relevant itself is not retrieved.
+
+    Excluded passages of other parts than the pool's do no harm: there are none, a pool with any is of one part.
+    """
+    lowered = rank.copy()
+    left_out = np.zeros(len(rank), dtype=bool)
+    first = np.searchsorted(query, np.arange(int(query.max(initial=-1)) + 2))
+    for place, of, passage in zip(excluded_rank, excluded_query, excluded_column, strict=True):
+        if of + 1 >= len(first):
+            continue
+        mine = slice(first[of], first[of + 1])
+        lowered[mine] -= (rank[mine] > place).astype(np.int32)
+        left_out[mine] |= column[mine] == passage
+    lowered[left_out] = NOT_RETRIEVED
+    return lowered
+
+
+def _texts(passages: Passages, rows: NDArray[np.int64] | None = None) -> list[Text]:
+    """Texts of these passages, with their titles if they have any (all, if no rows are given)."""
+    texts = list(passages.texts) if rows is None else take(passages.texts, rows)
+    if passages.titles is None:
+        return list(texts)
+    titles = list(passages.titles) if rows is None else take(passages.titles, rows)
+    return list(zip(titles, texts, strict=True))
+
+
+def _firsts(texts: Sequence[Any]) -> NDArray[np.int64]:
+    """For each text, the first place where the same text stands."""
+    first: dict[Any, int] = {}
+    return np.array([first.setdefault(text, place) for place, text in enumerate(texts)], dtype=np.int64)
+
+
 @dataclass
 class _DenseSource:
-    """Scores from embeddings. The passages of the last set of languages are kept ready."""
+    """Scores from embeddings. The passages of the last set of parts are kept ready."""
 
     collection: Collection
     embeddings: Embeddings
     similarity: Similarity | None = None
+    streams: bool = True
     _prepared: tuple[tuple[str, ...], PreparedPassages] | None = None
 
-    def encode(self, query_languages: Sequence[str], pool_languages: Sequence[str]) -> None:
-        collection = self.collection
-        self.embeddings.encode(Role.QUERY, {code: collection.queries[code].texts for code in query_languages})
-        self.embeddings.encode(Role.PASSAGE, {code: collection.passages[code].texts for code in pool_languages})
+    def load(self, query_sets: Sequence[str], parts: Sequence[str]) -> None:
+        self.encode_queries(query_sets)
+        self.embeddings.encode(Role.PASSAGE, {part: _texts(self.collection.passages[part]) for part in parts})
 
-    def scores(self, query_language: str, languages: Sequence[str]) -> tuple[ScoreBlocks, NDArray[np.int64]]:
-        queries, row = self.embeddings.rows(Role.QUERY, query_language, self.collection.queries[query_language].texts)
-        if self._prepared is None or self._prepared[0] != tuple(languages):
-            self._prepared = (tuple(languages), self._prepare(queries, languages))
+    def encode_queries(self, query_sets: Sequence[str]) -> None:
+        self.embeddings.encode(Role.QUERY, {name: self.collection.queries[name].texts for name in query_sets})
+
+    def forget(self) -> None:
+        self._prepared = None
+        self.embeddings.forget(Role.PASSAGE)
+
+    def queries(self, query_set: str) -> tuple[Matrix, NDArray[np.int64]]:
+        return self.embeddings.rows(Role.QUERY, query_set, self.collection.queries[query_set].texts)
+
+    def scores(self, query_set: str, parts: Sequence[str]) -> tuple[ScoreBlocks, NDArray[np.int64]]:
+        queries, row = self.queries(query_set)
+        if self._prepared is None or self._prepared[0] != tuple(parts):
+            self._prepared = (tuple(parts), self._prepare(queries, parts))
         return DenseScores(queries, self._prepared[1], self.embeddings.model), row
 
-    def _prepare(self, queries: Matrix, languages: Sequence[str]) -> PreparedPassages:
+    def _prepare(self, queries: Matrix, parts: Sequence[str]) -> PreparedPassages:
         vectors = []
-        first: dict[tuple[str, str], int] = {}
-        original: list[int] = []
-        for code in languages:
-            texts = self.collection.passages[code].texts
-            matrix, row = self.embeddings.rows(Role.PASSAGE, code, texts)
+        shared: list[tuple[str, Text]] = []
+        for part in parts:
+            texts = _texts(self.collection.passages[part])
+            matrix, row = self.embeddings.rows(Role.PASSAGE, part, texts)
             vectors.append(matrix[row])
-            shared = code if self.embeddings.by_language else ""
-            for text in texts:
-                original.append(first.setdefault((shared, text.strip()), len(original)))
-        passages = np.concatenate(vectors)
+            within = part if self.embeddings.by_subset else ""
+            shared += [(within, text) for text in read_as(Role.PASSAGE, texts)]
+        return self.prepared(queries, np.concatenate(vectors), _firsts(shared))
+
+    def prepared(self, queries: Matrix, passages: Matrix, original: NDArray[np.int64]) -> PreparedPassages:
         if self.similarity is None:
             self.similarity = similarity_of(self.embeddings.model, queries[:8], passages[:64])
-        return PreparedPassages(passages, np.array(original, dtype=np.int64), self.similarity, self.embeddings.device)
+        return PreparedPassages(passages, original, self.similarity, self.embeddings.device)
+
+
+class _Streamed(NamedTuple):
+    """What was counted of one query set; `by_row` is the order of its targets, `row` that of its queries."""
+
+    counter: PieceCounter
+    row: NDArray[np.int64]
+    by_row: NDArray[np.int64]
+
+    def counts(self) -> RankCounts:
+        counts = self.counter.counts()
+        return RankCounts(_unsorted(counts.above, self.by_row), counts.top)
+
+
+class _Stream:
+    """Counts of some query sets over parts that are too large to be kept: each passage is encoded and scored once.
+
+    The passages that are tracked come first, so that their scores are known before anything is counted, from the very
+    products that count them. Copies of a text stand in one piece, where they share a score.
+
+    Args:
+        source: Encodes.
+        parts: The pool.
+        tracked: By query set: query and column of each passage whose place is wanted.
+        top_k: How many of the best passages are kept.
+    """
+
+    def __init__(
+        self,
+        source: _DenseSource,
+        parts: Sequence[str],
+        tracked: Mapping[str, tuple[NDArray[np.int64], NDArray[np.int64]]],
+        top_k: int,
+    ) -> None:
+        self._source, self._parts, self._tracked, self._top_k = source, parts, tracked, top_k
+        self._passages = [source.collection.passages[part] for part in parts]
+        self._ends = np.cumsum([len(passages) for passages in self._passages])
+
+    def items(self) -> list[tuple[str, _Streamed]]:
+        """Encode and count everything; the result by query set."""
+        source = self._source
+        source.encode_queries(list(self._tracked))
+        id_ranks = source.collection.id_ranks(self._parts)
+        first = self._first_copies()
+        results: dict[str, _Streamed] = {}
+        for name, (query, column) in self._tracked.items():
+            _, row = source.queries(name)
+            targets, by_row = _targets(row, query, column)
+            counter = PieceCounter(_n_rows(row), targets, self._ends.tolist(), id_ranks, top_k=self._top_k)
+            results[name] = _Streamed(counter, row, by_row)
+        tracked = np.unique(first[np.concatenate([column for _, column in self._tracked.values()])])
+        known = np.isin(first, tracked)
+        scores: dict[str, DenseScores] = {}
+
+        def scored(passages: PreparedPassages) -> Iterator[tuple[PieceCounter, DenseScores]]:
+            for name, result in results.items():
+                scores[name] = (
+                    scores[name].over(passages)
+                    if name in scores
+                    else DenseScores(source.queries(name)[0], passages, source.embeddings.model)
+                )
+                yield result.counter, scores[name]
+
+        with progress_bar(len(first), "Encoding passages", "texts") as bar:
+            head = [(columns, self._prepared(columns, bar.update)) for columns in self._pieces(first, known)]
+            for columns, passages in head:
+                for counter, of_piece in scored(passages):
+                    counter.read_targets(of_piece, columns)
+            tail = ((columns, self._prepared(columns, bar.update)) for columns in self._pieces(first, ~known))
+            for columns, passages in chain(head, tail):
+                for counter, of_piece in scored(passages):
+                    counter.add(of_piece, columns)
+        return list(results.items())
+
+    def _first_copies(self) -> NDArray[np.int64]:
+        """For each passage the first that reads the same, found by hashes: a collision only makes neighbours of two."""
+        hashes = np.empty(self._ends[-1], dtype=np.int64)
+        for columns in np.split(np.arange(len(hashes)), range(_PIECE, len(hashes), _PIECE)):
+            hashes[columns] = [hash(text) for text in read_as(Role.PASSAGE, self._texts(columns))]
+        _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+        return np.asarray(first[inverse], dtype=np.int64)
+
+    def _pieces(self, first: NDArray[np.int64], chosen: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
+        """The chosen passages in pieces, each within its parts in turn, copies together as far as they fit."""
+        columns = np.flatnonzero(chosen)
+        columns = columns[np.argsort(first[columns], kind="stable")]
+        start = 0
+        while start < len(columns):
+            stop = min(start + _PIECE, len(columns))
+            while start < stop < len(columns) and first[columns[stop]] == first[columns[stop - 1]]:
+                stop -= 1
+            stop = stop if stop > start else min(start + _PIECE, len(columns))
+            piece = columns[start:stop]
+            # Side by side within a part, as the counter wants them.
+            yield piece[np.argsort(np.searchsorted(self._ends, piece, side="right"), kind="stable")]
+            start = stop
+
+    def _texts(self, columns: NDArray[np.int64]) -> list[Text]:
+        return [text for _, texts in self._by_part(columns) for text in texts]
+
+    def _by_part(self, columns: NDArray[np.int64]) -> Iterator[tuple[str, list[Text]]]:
+        for part, passages, end in zip(self._parts, self._passages, self._ends, strict=True):
+            start = end - len(passages)
+            inside = columns[(columns >= start) & (columns < end)]
+            if len(inside):
+                yield part, _texts(passages, inside - start)
+
+    def _prepared(self, columns: NDArray[np.int64], progress: Callable[[int], object]) -> PreparedPassages:
+        source = self._source
+        vectors, shared = [], []
+        for part, texts in self._by_part(columns):
+            read = read_as(Role.PASSAGE, texts)
+            once = distinct(Role.PASSAGE, texts)
+            place = {text: row for row, text in enumerate(once)}
+            matrix = source.embeddings.once(Role.PASSAGE, part, list(once.values()), progress)
+            vectors.append(matrix[[place[text] for text in read]])
+            shared += [(part if source.embeddings.by_subset else "", text) for text in read]
+        queries = source.queries(next(iter(self._tracked)))[0]
+        return source.prepared(queries, np.concatenate(vectors), _firsts(shared))
 
 
 @dataclass
 class _BM25Source:
-    """Full BM25 scores; each language is indexed on its own."""
+    """Full BM25 scores; each part is indexed on its own."""
 
     collection: Collection
     model: BM25
-    _scorer: BM25Scorer | None = None
-    _indexed: frozenset[str] = frozenset()
+    streams: bool = False
+    _scorers: dict[str, BM25Scorer] = field(default_factory=dict)
 
-    def scores(self, query_language: str, languages: Sequence[str]) -> tuple[ScoreBlocks, NDArray[np.int64]]:
-        if self._scorer is None or not self._indexed >= set(languages):
-            self._indexed = self._indexed | set(languages)
-            self._scorer = self.model.scorer({code: self.collection.passages[code].texts for code in self._indexed})
-        scorer = self._scorer
-        texts = self.collection.queries[query_language].texts
-        distinct = list(dict.fromkeys(texts))
+    def load(self, query_sets: Sequence[str], parts: Sequence[str]) -> None:
+        for part in parts:
+            if part not in self._scorers:
+                passages = self.collection.passages[part]
+                texts = [text if isinstance(text, str) else " ".join(text).strip() for text in _texts(passages)]
+                self._scorers[part] = self.model.scorer({passages.language: texts})
+
+    def forget(self) -> None:
+        self._scorers.clear()
+
+    def scores(self, query_set: str, parts: Sequence[str]) -> tuple[ScoreBlocks, NDArray[np.int64]]:
+        self.load([query_set], parts)
+        queries = self.collection.queries[query_set]
+        distinct = list(dict.fromkeys(queries.texts))
         places = {text: row for row, text in enumerate(distinct)}
 
         def blocks(rows: slice, columns: slice) -> Matrix:
-            parts = [scorer.scores(distinct[rows], query_language, code) for code in languages]
-            return np.ascontiguousarray(np.concatenate(parts, axis=1)[:, columns])
+            found = [
+                self._scorers[part].scores(distinct[rows], queries.language, self.collection.passages[part].language)
+                for part in parts
+            ]
+            return np.ascontiguousarray(np.concatenate(found, axis=1)[:, columns])
 
-        return blocks, np.array([places[text] for text in texts], dtype=np.int64)
+        return blocks, np.array([places[text] for text in queries.texts], dtype=np.int64)
 
 
 def ranks_in_results(
     collection: Collection,
-    query_language: str,
-    pool_languages: Sequence[str],
+    query_set: str,
+    parts: Sequence[str],
     results: Mapping[str, Mapping[str, float]],
     depth: int,
 ) -> PoolRanks:
@@ -282,55 +603,67 @@ def ranks_in_results(
 
     Args:
         collection: The collection.
-        query_language: Language of the queries.
-        pool_languages: Languages of the pool.
+        query_set: Name of the query set.
+        parts: The pool.
         results: What the search returned.
         depth: How many passages it was asked for.
 
     Raises:
         ModelError: If a score is NaN or infinite.
     """
-    queries = collection.queries[query_language]
+    queries = collection.queries[query_set]
     judgments = queries.judgments
-    wanted = [collection.language_index(code) for code in pool_languages]
-    kept = np.flatnonzero(np.isin(judgments.language, wanted))
-    place = {
-        passage: int(rank)
-        for code in pool_languages
-        for passage, rank in zip(collection.passages[code].ids, collection.id_ranks[code], strict=True)
-    }
-    language_of_place = {
-        int(rank): collection.language_index(code) for code in pool_languages for rank in collection.id_ranks[code]
-    }
+    kept = np.flatnonzero(np.isin(judgments.part, [collection.part_index(part) for part in parts]))
+    part_of: dict[str, int] = {}
+    wanted = {passage for found in results.values() for passage in found}
+    for part in parts:
+        part_of |= dict.fromkeys(wanted.intersection(collection.passages[part].ids), collection.part_index(part))
+    if stray := wanted - part_of.keys():
+        raise ModelError(f"the model's search returned '{min(stray)}', which is not in the pool")
     present, query = np.unique(judgments.query[kept], return_inverse=True)
     rank = np.full(len(kept), NOT_RETRIEVED, dtype=np.int32)
-    size = sum(len(collection.passages[code]) for code in pool_languages)
+    size = sum(len(collection.passages[part]) for part in parts)
+    excluded = _ids(collection, queries.excluded) if queries.excluded is not None else {}
+    relevant = _ids(collection, judgments)
     tops = []
     first = np.searchsorted(query, np.arange(len(present) + 1))
-    for number, position in enumerate(present):
+    for number, position in enumerate(present.tolist()):
         found = results.get(queries.ids[position], {})
-        ids = np.array([place[passage] for passage in found], dtype=np.int64)
         scores = np.array(list(found.values()), dtype=np.float32)
         if not np.isfinite(scores).all():
             raise ModelError(
                 f"a score is {scores[~np.isfinite(scores)][0]}: the model's search must return finite numbers"
             )
-        order = np.lexsort((-ids, -scores))
-        rank_of = {int(ids[column]): number_ + 1 for number_, column in enumerate(order)}
-        for judgment in range(first[number], first[number + 1]):
-            code = collection.languages[judgments.language[kept[judgment]]]
-            passage = int(collection.id_ranks[code][judgments.passage[kept[judgment]]])
-            rank[judgment] = rank_of.get(passage, NOT_RETRIEVED)
-        tops.append([language_of_place[int(ids[column])] for column in order[: min(100, size)]])
-    complete = len(pool_languages) > 1 and len({len(top) for top in tops}) == 1
+        counted = dict(zip(found, scores.tolist(), strict=True))
+        for passage in excluded.get(position, {}).values():
+            counted.pop(passage, None)
+        # From the greatest id to the smallest; sorting by score keeps that order among equals.
+        order = sorted(sorted(counted, key=str.encode, reverse=True), key=lambda passage: -counted[passage])
+        rank_of = {passage: place for place, passage in enumerate(order, start=1)}
+        for row in range(first[number], first[number + 1]):
+            passage_id = relevant.get(position, {}).get(int(kept[row]))
+            rank[row] = NOT_RETRIEVED if passage_id is None else rank_of.get(passage_id, NOT_RETRIEVED)
+        tops.append([part_of[passage] for passage in order[: min(_TOP, size)]])
+    complete = len(parts) > 1 and len({len(top) for top in tops}) == 1
     return PoolRanks(
-        query_language=query_language,
-        pool_languages=tuple(pool_languages),
+        query_set=query_set,
+        parts=tuple(parts),
         pool_size=size,
         queries=present.astype(np.int64),
         ranks=RelevantRanks.sort(
-            len(present), query.astype(np.int32), rank, judgments.gain[kept], judgments.language[kept]
+            len(present), query.astype(np.int32), rank, judgments.gain[kept], judgments.part[kept]
         ),
         top_languages=np.array(tops, dtype=np.int8) if complete else None,
         depth=depth,
     )
+
+
+def _ids(collection: Collection, judgments: Judgments) -> dict[int, dict[int, str]]:
+    """By query: id of the passage of each judgment, by the judgment's place; without those that the corpus lacks."""
+    found: dict[int, dict[int, str]] = defaultdict(dict)
+    for number, part in enumerate(collection.parts):
+        of_part = np.flatnonzero((judgments.part == number) & (judgments.passage >= 0))
+        ids = take(collection.passages[part].ids, judgments.passage[of_part].astype(np.int64))
+        for place, query, passage in zip(of_part.tolist(), judgments.query[of_part].tolist(), ids, strict=True):
+            found[query][place] = passage
+    return found

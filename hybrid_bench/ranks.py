@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -30,7 +31,17 @@ from numpy.typing import NDArray
 
 from hybrid_bench.errors import ModelError
 
-__all__ = ["BLOCK_COLUMNS", "BLOCK_ROWS", "RankCounts", "ScoreBlocks", "Targets", "count_above", "top_columns"]
+__all__ = [
+    "BLOCK_COLUMNS",
+    "BLOCK_ROWS",
+    "PIECE_COLUMNS",
+    "PieceCounter",
+    "RankCounts",
+    "ScoreBlocks",
+    "Targets",
+    "count_above",
+    "top_columns",
+]
 
 #: Shape of a block of scores. 256 x 4,096 float32 are 4 MB: large enough for a fast product, and it fits the cache.
 BLOCK_ROWS = 256
@@ -121,33 +132,36 @@ def count_above(
     Raises:
         ModelError: If a score is NaN or infinite.
     """
+    size = segments[-1]
+    if size > piece_columns:
+        counter = PieceCounter(
+            n_queries, targets, segments, id_ranks, top_of=top_of, top_k=top_k, block_rows=block_rows, threads=threads
+        )
+        pieces = [slice(start, min(start + piece_columns, size)) for start in range(0, size, piece_columns)]
+        for piece in pieces:
+            counter.read_targets(_part_of(scores, piece), np.arange(piece.start, piece.stop))
+        done = 0
+        for piece in pieces:
+            counter.add(_part_of(scores, piece), np.arange(piece.start, piece.stop))
+            if progress:
+                progress(n_queries * piece.stop // size - done)
+                done = n_queries * piece.stop // size
+        return counter.counts()
     pool = _Pool.of(segments, id_ranks, range(len(segments)) if top_of is None else top_of, top_k)
     above = np.zeros((len(targets), len(segments)), dtype=np.int32)
     top = np.empty((n_queries, pool.k), dtype=np.int8)
-    starts = range(0, n_queries, block_rows)
-    cuts = np.searchsorted(targets.row, [*starts, n_queries])
-    count = _count_block if pool.size <= piece_columns else _count_block_in_pieces
 
-    def count_rows(start: int, a: int, b: int) -> int:
-        rows = slice(start, min(start + block_rows, n_queries))
-        wanted = Targets(targets.row[a:b] - np.int32(start), targets.column[a:b])
-        above[a:b], top[rows] = count(scores, rows, wanted, pool, piece_columns)
-        return rows.stop - rows.start
+    def count(rows: slice, cut: slice) -> None:
+        wanted = Targets(targets.row[cut] - np.int32(rows.start), targets.column[cut])
+        above[cut], top[rows] = _count_block(scores, rows, wanted, pool)
 
-    with _one_torch_thread(), ThreadPoolExecutor(threads or _usable_cpus()) as executor:
-        jobs = [executor.submit(count_rows, *job) for job in zip(starts, cuts, cuts[1:], strict=False)]
-        try:
-            for job in jobs:
-                done = job.result()
-                if progress:
-                    progress(done)
-        finally:
-            for job in jobs:  # after an error, or an interrupt, the rest need not be done
-                job.cancel()
+    _in_blocks(count, n_queries, targets, block_rows=block_rows, threads=threads, progress=progress)
     return RankCounts(above, top)
 
 
-def top_columns(scores: ScoreBlocks, n_queries: int, id_ranks: NDArray[np.int32], k: int) -> NDArray[np.int64]:
+def top_columns(
+    scores: ScoreBlocks, n_queries: int, id_ranks: NDArray[np.int32], k: int
+) -> tuple[NDArray[np.int64], Scores]:
     """The k best passages of every query, best first, in the same order as `count_above` counts.
 
     Args:
@@ -157,27 +171,156 @@ def top_columns(scores: ScoreBlocks, n_queries: int, id_ranks: NDArray[np.int32]
         k: How many; all passages if there are fewer.
 
     Returns:
-        int64 (queries, k), positions of the passages in the pool.
+        int64 (queries, k), positions of the passages in the pool, and float32 (queries, k), their scores.
 
     Raises:
         ModelError: If a score is NaN or infinite.
     """
     size = len(id_ranks)
-    pool = _Pool.of([size], id_ranks, [0], k)
-    column_of_rank = np.argsort(pool.id_rank)
-    top = np.empty((n_queries, pool.k), dtype=np.int64)
-    with _one_torch_thread():  # as `count_above`, for the same bits
-        for start in range(0, n_queries, BLOCK_ROWS):
-            rows = slice(start, min(start + BLOCK_ROWS, n_queries))
-            best = np.empty((rows.stop - start, 0), dtype=np.int64)
-            for first in range(0, size, PIECE_COLUMNS):
-                piece = slice(first, min(first + PIECE_COLUMNS, size))
-                values = scores(rows, piece)
-                _check_finite(np.stack([values.min(axis=1), values.max(axis=1)], axis=1))
-                keys = _keys(values, pool.id_rank[piece])
-                best = _largest(np.concatenate([best, keys], axis=1), pool.k)
-            top[rows] = column_of_rank[_id_rank(best[:, ::-1])]
-    return top
+    nothing = Targets(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64))
+    counter = PieceCounter(n_queries, nothing, [size], id_ranks, top_k=k, block_rows=BLOCK_ROWS)
+    for start in range(0, size, PIECE_COLUMNS):
+        piece = slice(start, min(start + PIECE_COLUMNS, size))
+        counter.add(_part_of(scores, piece), np.arange(piece.start, piece.stop))
+    return counter.best()
+
+
+class PieceCounter:
+    """Counts as `count_above` does, over a pool that is given piece by piece, each piece once, in any order.
+
+    First the scores of the targets are read, from the pieces that hold them (`read_targets`); then every piece of the
+    pool is counted (`add`). What is kept grows with the queries, not with the pool, but for 5 bytes a passage.
+
+    Args:
+        n_queries: Number of queries.
+        targets: The relevant passages, sorted by row; columns are positions in the pool.
+        segments: Ends of the segments, as for `count_above`.
+        id_ranks: As for `count_above`.
+        top_of: As for `count_above`.
+        top_k: As for `count_above`.
+        block_rows: Queries scored at once.
+        threads: Threads for counting; None for all that the process may use. Does not change the result.
+    """
+
+    def __init__(
+        self,
+        n_queries: int,
+        targets: Targets,
+        segments: Sequence[int],
+        id_ranks: NDArray[np.int32],
+        *,
+        top_of: Sequence[int] | None = None,
+        top_k: int = 100,
+        block_rows: int = BLOCK_ROWS,
+        threads: int | None = None,
+    ) -> None:
+        self._n_queries, self._targets, self._block_rows, self._threads = n_queries, targets, block_rows, threads
+        self._pool = _Pool.of(segments, id_ranks, range(len(segments)) if top_of is None else top_of, top_k)
+        self._target_keys = np.empty(len(targets), dtype=np.int64)
+        self._read = np.zeros(len(targets), dtype=bool)
+        self._above = np.zeros((len(targets), len(segments)), dtype=np.int32)
+        self._best = np.empty((n_queries, 0), dtype=np.int64)
+
+    def read_targets(self, scores: ScoreBlocks, columns: NDArray[np.int64]) -> None:
+        """Read the scores of the targets that are in this piece.
+
+        Args:
+            scores: Scores of the piece's passages.
+            columns: int64, position in the pool of each passage of the piece.
+        """
+        order = np.argsort(columns)
+        place = np.searchsorted(columns, self._targets.column, sorter=order)
+        place = order[np.minimum(place, len(columns) - 1)]
+        inside = columns[place] == self._targets.column
+
+        def read(rows: slice, cut: slice) -> None:
+            here = np.flatnonzero(inside[cut]) + cut.start
+            if len(here):
+                values = scores(rows, slice(0, len(columns)))
+                value = values[self._targets.row[here] - rows.start, place[here]]
+                self._target_keys[here] = _keys(value, self._pool.id_rank[self._targets.column[here]])
+
+        self._in_blocks(read)
+        self._read |= inside
+
+    def add(self, scores: ScoreBlocks, columns: NDArray[np.int64]) -> None:
+        """Count the passages of a piece.
+
+        Args:
+            scores: Scores of the piece's passages.
+            columns: int64, position in the pool of each passage of the piece; those of one segment side by side.
+
+        Raises:
+            ModelError: If a score is NaN or infinite.
+        """
+        assert self._read.all(), "all targets are read before anything is counted"
+        id_rank = self._pool.id_rank[columns]
+        parts = _parts_of(np.searchsorted(self._pool.bounds, columns, side="right") - 1)
+        listed = sum(part.columns.stop - part.columns.start for part in parts if self._pool.in_top[part.segment])
+        best = np.empty((self._n_queries, min(self._pool.k, self._best.shape[1] + listed)), dtype=np.int64)
+
+        def count(rows: slice, cut: slice) -> None:
+            values = scores(rows, slice(0, len(columns)))
+            wanted = Targets(self._targets.row[cut] - np.int32(rows.start), self._targets.column[cut])
+            tops = []
+            for tile, targets in _tiles(len(values), len(columns), wanted):
+                keys = _keys(values[tile], id_rank)
+                row = wanted.row[targets] - np.int32(tile.start)
+                counts, top = _count_keys(keys, row, self._target_keys[cut][targets], parts, self._pool)
+                self._above[cut][targets] += counts
+                tops.append(top)
+            best[rows] = _largest(np.concatenate([self._best[rows], np.concatenate(tops)], axis=1), self._pool.k)
+
+        self._in_blocks(count)
+        self._best = best
+
+    def counts(self) -> RankCounts:
+        """What `count_above` returns, once all pieces were added."""
+        return RankCounts(self._above, self._pool.segment_of_rank[_id_rank(self._best[:, ::-1])])
+
+    def best(self) -> tuple[NDArray[np.int64], Scores]:
+        """The best passages of each query: int64 (queries, k), positions in the pool, and float32, their scores."""
+        keys = self._best[:, ::-1]
+        return np.argsort(self._pool.id_rank)[_id_rank(keys)], _scores(keys)
+
+    def _in_blocks(self, work: Callable[[slice, slice], None]) -> None:
+        _in_blocks(work, self._n_queries, self._targets, block_rows=self._block_rows, threads=self._threads)
+
+
+def _in_blocks(
+    work: Callable[[slice, slice], None],
+    n_queries: int,
+    targets: Targets,
+    *,
+    block_rows: int,
+    threads: int | None,
+    progress: Callable[[int], object] | None = None,
+) -> None:
+    """Do the work of every block of rows, in several threads: it is given the rows, and which targets are theirs."""
+    starts = range(0, n_queries, block_rows)
+    cuts = np.searchsorted(targets.row, [*starts, n_queries]).tolist()
+    with _one_torch_thread(), ThreadPoolExecutor(threads or _usable_cpus()) as executor:
+        jobs = {}
+        for start, low, high in zip(starts, cuts, cuts[1:], strict=False):
+            rows = slice(start, min(start + block_rows, n_queries))
+            jobs[executor.submit(work, rows, slice(low, high))] = rows.stop - rows.start
+        try:
+            for job, n_rows in jobs.items():
+                job.result()
+                if progress:
+                    progress(n_rows)
+        finally:
+            for job in jobs:  # after an error, or an interrupt, the rest need not be done
+                job.cancel()
+
+
+def _part_of(scores: ScoreBlocks, piece: slice) -> ScoreBlocks:
+    """The scores of a piece, its columns counted from its start."""
+
+    def part(rows: slice, columns: slice) -> Scores:
+        return scores(rows, slice(columns.start + piece.start, columns.stop + piece.start))
+
+    return part
 
 
 @dataclass(frozen=True)
@@ -214,26 +357,28 @@ class _Pool:
     def size(self) -> int:
         return self.bounds[-1]
 
-    def parts(self, piece: slice) -> Iterator[_Part]:
-        """The segments that a piece of the columns touches, with their columns counted from the piece's start."""
-        for segment, (low, high) in enumerate(zip(self.bounds, self.bounds[1:], strict=False)):
-            start, stop = max(low, piece.start), min(high, piece.stop)
-            if start < stop:
-                yield _Part(segment, slice(start - piece.start, stop - piece.start))
-
 
 class _Part(NamedTuple):
     segment: int
     columns: slice
 
 
+def _parts_of(segment: NDArray[np.integer]) -> list[_Part]:
+    """The runs of equal numbers: each segment with its columns."""
+    edges = [0, *(np.flatnonzero(np.diff(segment)) + 1).tolist(), len(segment)]
+    return [_Part(int(segment[start]), slice(start, stop)) for start, stop in pairwise(edges)]
+
+
 def _count_block(
-    scores: ScoreBlocks, rows: slice, wanted: Targets, pool: _Pool, _: int
+    scores: ScoreBlocks, rows: slice, wanted: Targets, pool: _Pool
 ) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
     """Count in a pool that fits into memory: every score is computed once."""
-    everything = slice(0, pool.size)
-    values = scores(rows, everything)
-    parts = list(pool.parts(everything))
+    values = scores(rows, slice(0, pool.size))
+    parts = [
+        _Part(segment, slice(low, high))
+        for segment, (low, high) in enumerate(zip(pool.bounds, pool.bounds[1:], strict=False))
+        if low < high
+    ]
     above = np.empty((len(wanted), len(pool.bounds) - 1), dtype=np.int32)
     top = np.empty((len(values), pool.k), dtype=np.int8)
     for tile, targets in _tiles(len(values), pool.size, wanted):
@@ -248,34 +393,6 @@ def _count_block(
             above[targets][again], best = _count_keys(keys, key_row, keys[key_row, column[again]], parts, pool)
             top[tile][tied] = pool.segment_of_rank[_id_rank(best[:, ::-1])]
     return above, top
-
-
-def _count_block_in_pieces(
-    scores: ScoreBlocks, rows: slice, wanted: Targets, pool: _Pool, piece_columns: int
-) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
-    """Count in a pool that does not fit: first read the targets' scores, then stream all pieces and add up."""
-    pieces = [slice(start, min(start + piece_columns, pool.size)) for start in range(0, pool.size, piece_columns)]
-    n_rows = rows.stop - rows.start
-    target_keys = np.empty(len(wanted), dtype=np.int64)
-    for piece in pieces:
-        inside = (wanted.column >= piece.start) & (wanted.column < piece.stop)
-        if inside.any():
-            values = scores(rows, piece)[wanted.row[inside], wanted.column[inside] - piece.start]
-            target_keys[inside] = _keys(values, pool.id_rank[wanted.column[inside]])
-    above = np.zeros((len(wanted), len(pool.bounds) - 1), dtype=np.int32)
-    best = np.empty((n_rows, 0), dtype=np.int64)
-    for piece in pieces:
-        values = scores(rows, piece)
-        parts = list(pool.parts(piece))
-        tops = []
-        for tile, targets in _tiles(n_rows, piece.stop - piece.start, wanted):
-            keys = _keys(values[tile], pool.id_rank[piece])
-            row = wanted.row[targets] - np.int32(tile.start)
-            counts, top = _count_keys(keys, row, target_keys[targets], parts, pool)
-            above[targets] += counts
-            tops.append(top)
-        best = _largest(np.concatenate([best, np.concatenate(tops)], axis=1), pool.k)
-    return above, pool.segment_of_rank[_id_rank(best[:, ::-1])]
 
 
 def _tiles(n_rows: int, n_columns: int, wanted: Targets) -> list[tuple[slice, slice]]:

@@ -33,7 +33,7 @@ from mteb.cache import ResultCache
 
 from hybrid_bench.corpora import Collection
 from hybrid_bench.errors import DataError
-from hybrid_bench.languages import Setting, setting_of
+from hybrid_bench.languages import Setting
 from hybrid_bench.metrics import per_query
 from hybrid_bench.ranking import PoolRanks
 from hybrid_bench.sources import sha256_of
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["QUERY_COLUMNS", "Recorded", "RunCache", "metadata_of", "query_table", "read_signatures", "table_path"]
 
 #: Changes when ranks, measures or the table change their meaning; results of another format are run again.
-FORMAT = 1
+FORMAT = 2
 #: The per-query measures in the table, by the name that `metrics.per_query` gives them.
 QUERY_COLUMNS = {
     "ap": "map",
@@ -65,28 +65,32 @@ _SECONDS_BETWEEN_SAVES = 5.0
 class Recorded(Protocol):
     """A task that keeps the per-query tables of its last evaluation, for a `RunCache` to save."""
 
-    tables: dict[str, pa.Table]
+    tables: dict[tuple[str, str], pa.Table]  # by split and subset
     signature: dict[str, Any]
 
-    def data_sha256(self) -> str:
-        """Hash of the data that an evaluation would read now."""
+    def data_sha256(self) -> Mapping[str, str]:
+        """Hashes of the data that an evaluation would read now, by part of the collection."""
 
 
-def query_table(collection: Collection, subset: str, pool: PoolRanks, metadata: Mapping[str, Any]) -> pa.Table:
+def query_table(
+    collection: Collection, pool: PoolRanks, *, split: str, subset: str, setting: Setting, metadata: Mapping[str, Any]
+) -> pa.Table:
     """One row per query of a subset; from these rows alone every measure can be computed again.
 
     Args:
         collection: The collection.
-        subset: Name of the subset in mteb.
         pool: The ranks.
+        split: Name of the split in mteb.
+        subset: Name of the subset in mteb.
+        setting: The setting of the subset.
         metadata: Kept with the table, e.g. the similarity.
 
     Returns:
-        Table with the columns of DESIGN's results format. ``ranks`` ascend; ``rank_languages`` and ``gains`` stand in
-        the same order. ``top_languages`` are positions in the metadata's ``languages``, best first; null for a pool
-        of one language.
+        Table with the columns of DESIGN's results format, and ``split``. ``ranks`` ascend; ``rank_languages`` and
+        ``gains`` stand in the same order. ``top_languages`` are positions in the metadata's ``languages``, best first;
+        null for a pool of one part.
     """
-    queries = collection.queries[pool.query_language]
+    queries = collection.queries[pool.query_set]
     n = len(pool.queries)
     question_ids = [queries.question_ids[row] for row in pool.queries]
     ranks = pool.ranks
@@ -105,18 +109,16 @@ def query_table(collection: Collection, subset: str, pool: PoolRanks, metadata: 
     def lists(values: pa.Array) -> pa.Array:
         return pa.ListArray.from_arrays(offsets, values)
 
-    n_pool = len(pool.pool_languages)
+    pool_languages = [collection.passages[part].language for part in pool.parts]
     columns = {
+        "split": same(split),
         "subset": same(subset),
-        # A pool that was narrowed to one language is still the multilingual task's.
-        "setting": same(
-            setting_of(pool.query_language, pool.pool_languages) if "-" in subset else Setting.MULTILINGUAL
-        ),
-        "query_language": same(pool.query_language),
+        "setting": same(setting),
+        "query_language": same(queries.language),
         "pool_languages": pa.ListArray.from_arrays(
-            np.arange(n + 1, dtype=np.int32) * n_pool, pa.array(list(pool.pool_languages) * n)
+            np.arange(n + 1, dtype=np.int32) * len(pool_languages), pa.array(pool_languages * n, pa.string())
         ),
-        "question_id": pa.array(question_ids),
+        "question_id": pa.array(question_ids, pa.string()),
         "cluster_paragraph": pa.array([collection.paragraph_cluster[q] for q in question_ids], pa.int32()),
         "cluster_article": pa.array([collection.article_cluster[q] for q in question_ids], pa.int32()),
         "pool_size": pa.array(np.full(n, pool.pool_size, dtype=np.int32)),
@@ -229,7 +231,7 @@ class RunCache(ResultCache):
                     self._set_aside(path)
                 else:
                     task_result = _merged(old[0], task_result)
-                subsets = {entry["hf_subset"] for split in task_result.scores.values() for entry in split}
+                subsets = {(split, entry["hf_subset"]) for split, each in task_result.scores.items() for entry in each}
                 self._save_table(path, task, subsets, None if old is None else old[1])
                 self._save_as_mteb(path, task_result, model_name, model_revision, encode_kwargs)
         except OSError as error:
@@ -244,7 +246,8 @@ class RunCache(ResultCache):
             return "it has no signature"
         if signature.get("format") != FORMAT:
             return "it was made by another version's rules"
-        if signature.get("data_sha256") != task.data_sha256():
+        now, then = task.data_sha256(), signature["data_sha256"]
+        if any(then[part] != now[part] for part in now.keys() & then.keys()):
             return "it was made from other data"
         table = table_path(path.parent, name)
         if not table.is_file():
@@ -264,15 +267,16 @@ class RunCache(ResultCache):
         except ValueError:  # pydantic's, JSON's and Arrow's errors
             return None
 
-    def _save_table(self, path: Path, task: Recorded, subsets: Set[str], old: pa.Table | None) -> None:
+    def _save_table(self, path: Path, task: Recorded, subsets: Set[tuple[str, str]], old: pa.Table | None) -> None:
         """Save the rows of these subsets: those of the last evaluation, and for the rest those of the old table."""
         name = path.stem
         folder = path.parent
         table_file = table_path(folder, name)
         parts = [table for subset, table in task.tables.items() if subset in subsets]
         if old is not None:
-            earlier = pa.array(sorted(subsets - task.tables.keys()), pa.string())
-            parts.append(old.filter(pc.is_in(old["subset"].cast(pa.string()), earlier)))
+            earlier = pa.array([" ".join(key) for key in subsets - task.tables.keys()], pa.string())
+            key = pc.binary_join_element_wise(old["split"].cast(pa.string()), old["subset"].cast(pa.string()), " ")
+            parts.append(old.filter(pc.is_in(key, earlier)))
         metadata = parts[0].schema.metadata
         table = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
         table = table.replace_schema_metadata(metadata)
@@ -284,7 +288,9 @@ class RunCache(ResultCache):
                 "hybrid_bench": VERSION,
                 **{package: version(package) for package in ("mteb", "torch", "numpy")},
             },
-            "data_sha256": task.data_sha256(),
+            # For parts that only the earlier rows are about, what was known then.
+            "data_sha256": (read_signatures(folder)[name]["data_sha256"] if old is not None else {})
+            | dict(task.data_sha256()),
             "table_sha256": sha256_of(table_file),
             "tie_rule": "score descending, then id descending as UTF-8 bytes",
             **task.signature,

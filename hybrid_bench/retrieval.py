@@ -1,20 +1,21 @@
-"""`ParallelRetrieval`: the mteb task that the task files subclass.
+"""Retrieval tasks of mteb, scored by our engine.
 
-To mteb it is an ordinary retrieval task: corpus, queries and judgments per subset, evaluated subset by subset, with
-mteb's own keys in the result. What differs is how a subset is evaluated. The first subset of a query language ranks
-all pools that the task asks of that language, from one encoding of each text; the rest are look-ups. The two tasks of
-a collection share the encoding and the counts as long as they are given the same model object.
+To mteb they are ordinary retrieval tasks: corpus, queries and judgments per subset, evaluated subset by subset, with
+mteb's own keys in the result. What differs is how a subset is evaluated. The first one ranks all that the task will ask
+for, from one encoding of each text; the rest are look-ups. Tasks of one collection share the encoding and the counts as
+long as they are given the same model object.
+
+`ParallelRetrieval` is what our task files subclass. `foreign` makes a task of this kind of any other.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 from weakref import WeakKeyDictionary, proxy
 
 from datasets import Dataset
@@ -25,7 +26,7 @@ from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderW
 from mteb.timing import TimingStack
 
 from hybrid_bench.bias import Pool, bias_measures
-from hybrid_bench.corpora import Collection, LareqaSource, PassageText, load_lareqa
+from hybrid_bench.corpora import Collection, DataOptions, Queries, Source
 from hybrid_bench.encode import EmbeddingCache, Embeddings, Role, prompt_of
 from hybrid_bench.errors import ModelError, RequestError
 from hybrid_bench.languages import Setting, setting_of
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from mteb.types import EncodeKwargs, HFSubset, ScoresDict
 
-__all__ = ["ParallelRetrieval", "TaskOptions", "pair_subsets", "pool_subsets"]
+__all__ = ["ExactRetrieval", "ParallelRetrieval", "TaskOptions", "pair_subsets", "pool_subsets"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,122 +73,73 @@ class TaskOptions:
     """What can be chosen about a task.
 
     Attributes:
-        data_dir: The user's data folder; None for the environment variable or the download cache.
-        passage: What text stands for a candidate.
+        data: What can be chosen about its data.
         pool_languages: Languages of the multilingual pool; None for all.
         embedding_cache: Folder for embeddings on disk; None for none.
         first_stage: The model whose best passages a cross-encoder ranks again.
         top_k: How many of them.
     """
 
-    data_dir: Path | None = None
-    passage: PassageText = PassageText.SENTENCE
+    data: DataOptions = field(default_factory=DataOptions)
     pool_languages: tuple[str, ...] | None = None
     embedding_cache: Path | None = None
     first_stage: Any = None
     top_k: int | None = None
 
 
-class ParallelRetrieval(AbsTaskRetrieval):
-    """Retrieval over a collection of parallel queries and passages.
-
-    A task file sets ``metadata`` and ``source``. Subsets named ``<query>-<corpus>`` ask the queries of one language
-    against the passages of one language; subsets named ``<query>`` ask them against all languages at once.
+class ExactRetrieval(AbsTaskRetrieval):
+    """A retrieval task whose subsets are evaluated by our engine, over a `Collection`.
 
     Attributes:
-        source: Where the collection comes from.
         options: What was chosen; set it before the data are loaded.
-        tables: After an evaluation, one row per query, by subset (see `results.query_table`).
+        tables: After an evaluation, one row per query, by split and subset (see `results.query_table`).
         signature: After an evaluation, what its numbers depend on.
         collection: The data, once they are loaded.
     """
 
-    source: ClassVar[LareqaSource]
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.begin()
+
+    def begin(self) -> None:
+        """With no options, no data and no results."""
         self.options = TaskOptions()
-        self.tables: dict[str, pa.Table] = {}
+        self.tables: dict[tuple[str, str], pa.Table] = {}
         self.signature: dict[str, Any] = {}
         self.collection: Collection | None = None
         self._searched: PoolRanks | None = None
 
-    # -- data ---------------------------------------------------------------------------------------------------
+    # -- what a kind of task says of itself ---------------------------------------------------------------------
 
-    def read_collection(self) -> Collection:
-        """The collection as the options ask for it."""
-        return load_lareqa(self.source, self.options.data_dir, self.options.passage)
+    @property
+    def collection_name(self) -> str:
+        """Name of the collection that the task is about."""
+        raise NotImplementedError
 
-    def data_sha256(self) -> str:
-        """Hash of the data that an evaluation would read now; `DataError` if they cannot be read."""
-        sha256 = self.read_collection().sha256
-        narrowed = self.options.pool_languages
-        return (
-            sha256 if narrowed is None else hashlib.sha256(" ".join([sha256, *sorted(narrowed)]).encode()).hexdigest()
-        )
+    @property
+    def notice(self) -> str:
+        """What a user of the data has to be told; empty for nothing."""
+        return ""
 
-    def pool_of(self, subset: str) -> tuple[str, tuple[str, ...]]:
-        """Query language and pool languages of a subset."""
-        query, _, corpus = subset.partition("-")
-        if corpus:
-            return query, (corpus,)
-        narrowed = self.options.pool_languages
-        everything = tuple(self.source.files)
-        return query, everything if narrowed is None else tuple(code for code in everything if code in narrowed)
+    def data_sha256(self) -> Mapping[str, str]:
+        """Hashes of the data that an evaluation would read now, by part; `DataError` if they cannot be read."""
+        raise NotImplementedError
+
+    def told(self) -> dict[str, str]:
+        """The options that change texts, pool or judgments, as they are saved with a model's results."""
+        return {}
+
+    def pool_of(self, subset: str, split: str) -> tuple[str, tuple[str, ...]]:
+        """Query set and parts of a subset."""
+        raise NotImplementedError
 
     def setting_of(self, subset: str) -> Setting:
-        """The setting of a subset; a pool that was narrowed to one language is still the multilingual task's."""
-        query, pool = self.pool_of(subset)
-        return setting_of(query, pool) if "-" in subset else Setting.MULTILINGUAL
+        """The setting of a subset."""
+        raise NotImplementedError
 
-    def load_data(self, num_proc: int | None = None, *, timer: TimingStack | None = None, **kwargs: Any) -> None:
-        """Read the collection and lay it out as mteb expects: corpus, queries and judgments for each subset."""
-        if self.data_loaded:
-            return
-        timer = timer or TimingStack()
-        with timer("Data loading", log_message=f"Loading dataset {self.metadata.name}..."):
-            collection = self.read_collection()
-            corpora: dict[tuple[str, ...], Dataset] = {}
-            self.dataset = {}
-            for subset in self.hf_subsets:
-                query_language, pool = self.pool_of(subset)
-                if pool not in corpora:
-                    corpora[pool] = Dataset.from_dict(
-                        {
-                            "id": [i for code in pool for i in collection.passages[code].ids],
-                            "text": [text for code in pool for text in collection.passages[code].texts],
-                        }
-                    )
-                self.dataset[subset] = {
-                    split: self._split(collection, query_language, pool, corpora[pool]) for split in self.eval_splits
-                }
-            self.collection = collection
-        self.data_loaded = True
-
-    @staticmethod
-    def _split(collection: Collection, query_language: str, pool: Sequence[str], corpus: Dataset) -> Any:
-        queries = collection.queries[query_language]
-        judgments = queries.judgments
-        relevant: dict[str, dict[str, int]] = {}
-        for query, language, passage, gain in zip(
-            judgments.query.tolist(),
-            judgments.language.tolist(),
-            judgments.passage.tolist(),
-            judgments.gain.tolist(),
-            strict=True,
-        ):
-            code = collection.languages[language]
-            if code in pool:
-                relevant.setdefault(queries.ids[query], {})[collection.passages[code].ids[passage]] = gain
-        asked = [row for row, query_id in enumerate(queries.ids) if query_id in relevant]
-        return {
-            "corpus": corpus,
-            "queries": Dataset.from_dict(
-                {"id": [queries.ids[row] for row in asked], "text": [queries.texts[row] for row in asked]}
-            ),
-            "relevant_docs": relevant,
-            "top_ranked": None,
-        }
+    def subset_about(self, name: str) -> str:
+        """The subset that a model is told of when it encodes this part or query set."""
+        raise NotImplementedError
 
     # -- evaluation ---------------------------------------------------------------------------------------------
 
@@ -227,15 +179,15 @@ class ParallelRetrieval(AbsTaskRetrieval):
             )
             if reranking:
                 assert self._searched is not None
-                self._record(model, hf_subset, self._searched, None)
+                self._record(model, (hf_split, hf_subset), self._searched, None)
                 return scores
-        assert self.collection is not None
-        query_language, pool_languages = self.pool_of(hf_subset)
+        collection = self._collected()
+        query_set, parts = self.pool_of(hf_subset, hf_split)
         with timer("Ranking", split=hf_split, subset=hf_subset):
-            ranker = self._ranker(model, encode_kwargs, hf_subset)
+            ranker = self._ranker(model, encode_kwargs, (hf_split, hf_subset))
             if ranker is not None:
                 ranker.prepare(self._wanted())
-                pool = ranker.rank(query_language, pool_languages)
+                pool = ranker.rank(query_set, parts)
             else:
                 pool = self._search(
                     model,
@@ -248,60 +200,60 @@ class ParallelRetrieval(AbsTaskRetrieval):
                 )
         with timer("Scoring", split=hf_split, subset=hf_subset):
             scores = measures(pool.ranks, self.k_values)
-            if self.setting_of(hf_subset) is Setting.MULTILINGUAL:
+            if len(parts) > 1:
                 scores |= bias_measures(
                     pool.ranks,
                     Pool.of(
-                        self.collection.languages,
-                        {code: len(passages) for code, passages in self.collection.passages.items()},
-                        pool.query_language,
-                        pool.pool_languages,
+                        collection.languages,
+                        {passages.language: len(passages) for passages in collection.passages.values()},
+                        collection.queries[query_set].language,
+                        [collection.passages[part].language for part in parts],
                         top_languages=pool.top_languages,
                         depth=pool.depth,
                     ),
                 )
-        self._record(model, hf_subset, pool, ranker)
+        self._record(model, (hf_split, hf_subset), pool, ranker)
         return scores
 
     def task_specific_scores(
         self, scores: Any, qrels: Any, results: Any, hf_split: str, hf_subset: str
     ) -> dict[str, float]:
         """``map``, which mteb's own evaluation does not have: over the passages that its search returned."""
-        assert self.collection is not None
-        query_language, pool_languages = self.pool_of(hf_subset)
-        self._searched = ranks_in_results(self.collection, query_language, pool_languages, results, self._top_k)
+        query_set, parts = self.pool_of(hf_subset, hf_split)
+        self._searched = ranks_in_results(self._collected(), query_set, parts, results, self._top_k)
         return {"map": measures(self._searched.ranks)["map"]}
 
+    def _collected(self) -> Collection:
+        """The data, which are loaded."""
+        assert self.collection is not None
+        return self.collection
+
     def _wanted(self) -> dict[str, list[str]]:
-        """For each query language of the chosen subsets, the languages of all pools it is asked against."""
+        """For each query set of the chosen subsets, the parts of all pools that it is asked against."""
         wanted: dict[str, set[str]] = {}
-        for subset in self.hf_subsets:
-            query, pool = self.pool_of(subset)
-            wanted.setdefault(query, set()).update(pool)
-        return {query: [code for code in self.source.files if code in pool] for query, pool in wanted.items()}
+        for split in self.eval_splits:
+            for subset in self.hf_subsets:
+                query_set, parts = self.pool_of(subset, split)
+                wanted.setdefault(query_set, set()).update(parts)
+        return {name: [part for part in self._collected().parts if part in parts] for name, parts in wanted.items()}
 
     def _check_options(self, model: Any) -> None:
         """Refuse options that mteb does not know of: it would take the results for those without."""
         told = model.mteb_model_meta.experiment_kwargs or {}
-        chosen = {
-            "passage": self.options.passage is not PassageText.SENTENCE,
-            "pool_languages": self.options.pool_languages is not None,
-        }
-        missing = [name for name, is_chosen in chosen.items() if is_chosen and name not in told]
+        missing = [name for name in self.told() if name not in told]
         if missing:
             raise RequestError(
                 f"{self.metadata.name} has options ({', '.join(missing)}) that the model's metadata does not tell: "
                 "write them there with hybrid_bench.models.with_options, or use `hybrid-bench run`"
             )
 
-    def _ranker(self, model: Any, encode_kwargs: EncodeKwargs, subset: str | None = None) -> Ranker | None:
+    def _ranker(self, model: Any, encode_kwargs: EncodeKwargs, subset: tuple[str, str] | None = None) -> Ranker | None:
         """Our engine for this model, shared with the collection's other task; None for a model it cannot score.
 
         A subset that is evaluated again gets a new one, and so does a model whose weights changed: what is shared is
         one evaluation of one state of the model, not more.
         """
-        assert self.collection is not None
-        collection = self.collection
+        collection = self._collected()
         bm25 = isinstance(model, BM25)
         if not bm25 and not _is_dense(model):
             return None
@@ -310,9 +262,10 @@ class ParallelRetrieval(AbsTaskRetrieval):
         meta = model.mteb_model_meta
         identity = [meta.name, meta.revision, str(meta.experiment_kwargs), _weights_state(model)]
         cached = str(self.options.embedding_cache)
-        key = json.dumps([collection.name, collection.sha256, prompts, relevant, cached, identity])
+        key = json.dumps([collection.name, dict(collection.sha256), prompts, relevant, cached, identity])
         mine = _rankers.setdefault(model, {})
-        if key not in mine or (self.metadata.name, subset) in mine[key].served:
+        served = (self.metadata.name, *(subset or ()))
+        if key not in mine or served in mine[key].served:
             # One collection at a time: an earlier one's embeddings are not needed any more.
             mine.clear()
             kind = type(model)
@@ -327,24 +280,18 @@ class ParallelRetrieval(AbsTaskRetrieval):
                         model=model,
                         metadata=self.metadata,
                         encode_kwargs=encode_kwargs,
-                        subset=self._subset_of_language,
-                        by_language=kind not in (SentenceTransformerEncoderWrapper, CharNgramEncoder),
+                        subset=self.subset_about,
+                        by_subset=kind not in (SentenceTransformerEncoderWrapper, CharNgramEncoder),
                         cache=EmbeddingCache(self.options.embedding_cache) if self.options.embedding_cache else None,
                     ),
                 )
         if subset is not None:
-            mine[key].served.add((self.metadata.name, subset))
+            mine[key].served.add(served)
         return mine[key]
-
-    def _subset_of_language(self, code: str) -> str:
-        """A subset that is in this language alone, to tell a model whose prompt depends on it."""
-        pair = f"{code}-{code}"
-        return pair if pair in self.metadata.hf_subsets else code
 
     def _search(self, model: Any, data_split: Any, **arguments: Any) -> PoolRanks:
         """Ask a model that does its own search, with mteb's arguments, but as deep as the pool."""
-        assert self.collection is not None
-        query_language, pool_languages = self.pool_of(arguments["hf_subset"])
+        query_set, parts = self.pool_of(arguments["hf_subset"], arguments["hf_split"])
         corpus, queries = data_split["corpus"], data_split["queries"]
         depth = min(len(corpus), SEARCH_DEPTH)
         top_ranked: dict[str, list[str]] | None = None
@@ -360,33 +307,46 @@ class ParallelRetrieval(AbsTaskRetrieval):
                     f"{len(corpus)} passages; give it candidates with --rerank RUN --top-k K"
                 )
             depth = min(len(corpus), k)
-            top_ranked = self._candidates(
-                first, query_language, pool_languages, k=depth, encode_kwargs=arguments["encode_kwargs"]
-            )
+            top_ranked = self._candidates(first, query_set, parts, k=depth, encode_kwargs=arguments["encode_kwargs"])
             search = SearchCrossEncoderWrapper(model)
         else:
             raise ModelError(f"{type(model).__name__} is not a model that mteb knows how to evaluate")
         search.index(corpus=corpus, **arguments)
         results = search.search(queries=queries, top_k=depth, top_ranked=top_ranked, **arguments)
-        return ranks_in_results(self.collection, query_language, pool_languages, results, depth)
+        return ranks_in_results(self._collected(), query_set, parts, results, depth)
+
+    def top_passages(
+        self, model: Any, split: str, subset: str, k: int, encode_kwargs: EncodeKwargs
+    ) -> dict[str, dict[str, float]]:
+        """The first k passages of every query of a subset: score by passage id, best first, by query id.
+
+        Only for a model that our engine scores; `RequestError` for others. The data must be loaded.
+        """
+        query_set, parts = self.pool_of(subset, split)
+        ranker = self._ranker(model, encode_kwargs)
+        if ranker is None:
+            raise RequestError(
+                f"{model.mteb_model_meta.name} is neither a dense encoder nor hybrid_bench/bm25: its best passages are "
+                "not known here"
+            )
+        queries = self._collected().queries[query_set]
+        return dict(zip(queries.ids, ranker.top_passages(query_set, parts, k), strict=True))
 
     def _candidates(
-        self, model: Any, query_language: str, pool_languages: Sequence[str], *, k: int, encode_kwargs: EncodeKwargs
+        self, model: Any, query_set: str, parts: Sequence[str], *, k: int, encode_kwargs: EncodeKwargs
     ) -> dict[str, list[str]]:
         """The first stage's best passages, by query id."""
-        assert self.collection is not None
         ranker = self._ranker(model, encode_kwargs)
         if ranker is None:
             raise RequestError(
                 f"{model.mteb_model_meta.name} cannot be a first stage: --rerank takes a run of a dense encoder or of "
                 "hybrid_bench/bm25"
             )
-        ids = self.collection.queries[query_language].ids
-        return dict(zip(ids, ranker.top_passages(query_language, pool_languages, k), strict=True))
+        ids = self._collected().queries[query_set].ids
+        return {i: list(found) for i, found in zip(ids, ranker.top_passages(query_set, parts, k), strict=True)}
 
-    def _record(self, model: Any, subset: str, pool: PoolRanks, ranker: Ranker | None) -> None:
-        assert self.collection is not None
-        collection = self.collection
+    def _record(self, model: Any, key: tuple[str, str], pool: PoolRanks, ranker: Ranker | None) -> None:
+        collection = self._collected()
         meta = model.mteb_model_meta
         identity = {
             "model": meta.name,
@@ -395,7 +355,7 @@ class ParallelRetrieval(AbsTaskRetrieval):
             "options": {name: str(value) for name, value in (meta.experiment_kwargs or {}).items()},
             "collection": collection.name,
             "data_revision": collection.revision,
-            "passage": str(self.options.passage),
+            "passage": str(self.options.data.passage),
             "prompts": {role.value: prompt_of(model, self.metadata, role) for role in Role},
         }
         if not identity.items() <= self.signature.items():
@@ -406,13 +366,176 @@ class ParallelRetrieval(AbsTaskRetrieval):
             "dtype": "float32",
             # A small pool may be searched in full where a large one is not: the task's depth is what limits it at all.
             "depth": self.signature.get("depth", "full") if depth == "full" else depth,
+            "notes": list(collection.notes),
+            "main_score": self.metadata.main_score,
         }
         metadata = {
             **self.signature,
             "languages": list(collection.languages),
-            "passages": {code: len(collection.passages[code]) for code in collection.languages},
+            "passages": {passages.language: len(passages) for passages in collection.passages.values()},
         }
-        self.tables[subset] = query_table(collection, subset, pool, metadata)
+        split, subset = key
+        self.tables[key] = query_table(
+            collection, pool, split=split, subset=subset, setting=self.setting_of(subset), metadata=metadata
+        )
+
+
+class ParallelRetrieval(ExactRetrieval):
+    """Retrieval over a collection that has one part for each language.
+
+    A task file sets ``metadata`` and ``source``. Subsets named ``<query>-<corpus>`` ask the queries of one language
+    against the passages of one language; subsets named ``<query>`` ask them against all languages at once.
+
+    Attributes:
+        source: Where the collection comes from.
+    """
+
+    source: ClassVar[Source]
+
+    @property
+    def collection_name(self) -> str:
+        """See `ExactRetrieval`."""
+        return self.source.collection
+
+    @property
+    def notice(self) -> str:
+        """See `ExactRetrieval`."""
+        return self.source.notice
+
+    def read_collection(self) -> Collection:
+        """The collection as the options ask for it, at least with the languages that the chosen subsets need."""
+        return self.source.load(self.options.data, self._languages())
+
+    def data_sha256(self) -> Mapping[str, str]:
+        """See `ExactRetrieval`."""
+        needed = self._languages()
+        return {part: sha for part, sha in self.source.sha256(self.options.data, needed).items() if part in needed}
+
+    def told(self) -> dict[str, str]:
+        """See `ExactRetrieval`."""
+        narrowed = self.options.pool_languages
+        pooled = narrowed is not None and any("-" not in subset for subset in self.hf_subsets)
+        return dict(self.source.told(self.options.data, self.hf_subsets)) | (
+            {"pool_languages": "-".join(sorted(narrowed))} if narrowed is not None and pooled else {}
+        )
+
+    def query_set_of(self, subset: str) -> str:
+        """Name of the query set that is asked in a subset."""
+        return subset.partition("-")[0]
+
+    def parts_of(self, subset: str) -> tuple[str, ...]:
+        """Languages of the passages in a subset's pool."""
+        corpus = subset.partition("-")[2]
+        if corpus:
+            return (corpus,)
+        narrowed = self.options.pool_languages
+        everything = self.source.languages
+        return everything if narrowed is None else tuple(code for code in everything if code in narrowed)
+
+    def pool_of(self, subset: str, split: str = "") -> tuple[str, tuple[str, ...]]:
+        """See `ExactRetrieval`."""
+        return self.query_set_of(subset), self.parts_of(subset)
+
+    def setting_of(self, subset: str) -> Setting:
+        """The setting of a subset; a pool that was narrowed to one language is still the multilingual task's."""
+        query = subset.partition("-")[0]
+        return setting_of(query, self.parts_of(subset)) if "-" in subset else Setting.MULTILINGUAL
+
+    def subset_about(self, name: str) -> str:
+        """A subset that is in this language alone, to tell a model whose prompt depends on it."""
+        subsets = self.metadata.hf_subsets
+        return next(subset for subset in (f"{name}-{name}", name, name.partition("-")[0]) if subset in subsets)
+
+    def _languages(self) -> frozenset[str]:
+        return frozenset(part for subset in self.hf_subsets for part in self.parts_of(subset))
+
+    def load_data(self, num_proc: int | None = None, *, timer: TimingStack | None = None, **kwargs: Any) -> None:
+        """Read the collection. What mteb expects of a subset is made of it when it is asked for."""
+        if self.data_loaded:
+            return
+        timer = timer or TimingStack()
+        with timer("Data loading", log_message=f"Loading dataset {self.metadata.name}..."):
+            for subset in self.hf_subsets:
+                if reason := self.source.missing(self.options.data, subset):
+                    raise RequestError(f"{self.metadata.name} cannot run subset {subset}: {reason}")
+            self.collection = self.read_collection()
+            corpora: dict[tuple[str, ...], Dataset] = {}
+            self.dataset = {
+                subset: {split: cast("Any", _Split(self.collection, *self.pool_of(subset), corpora))}
+                for subset in self.hf_subsets
+                for split in self.eval_splits
+            }
+        self.data_loaded = True
+
+    def unload_data(self) -> None:
+        """Free the memory."""
+        super().unload_data()
+        self.collection = None
+
+
+class _Split(dict[str, Any]):
+    """A subset of a collection as mteb lays it out, each item made when it is asked for: our engine needs none."""
+
+    def __init__(
+        self,
+        collection: Collection,
+        query_set: str,
+        parts: tuple[str, ...],
+        corpora: dict[tuple[str, ...], Dataset],
+    ) -> None:
+        super().__init__(top_ranked=None)
+        self._make: dict[str, Callable[[], Any]] = {
+            "corpus": lambda: (
+                corpora[parts] if parts in corpora else corpora.setdefault(parts, _corpus(collection, parts))
+            ),
+            "relevant_docs": lambda: _relevant(collection, query_set, parts),
+            "queries": lambda: _asked(collection.queries[query_set], self["relevant_docs"]),
+        }
+
+    def __missing__(self, name: str) -> Any:
+        self[name] = self._make[name]()
+        return self[name]
+
+
+def _corpus(collection: Collection, parts: Sequence[str]) -> Dataset:
+    """The passages of these parts, as mteb's corpus."""
+
+    def rows() -> Any:
+        for part in parts:
+            passages = collection.passages[part]
+            titles = passages.titles if passages.titles is not None else [""] * len(passages)
+            for i, title, text in zip(passages.ids, titles, passages.texts, strict=True):
+                yield {"id": i, "title": title, "text": text} if titled else {"id": i, "text": text}
+
+    titled = any(collection.passages[part].titles is not None for part in parts)
+    return Dataset.from_list(list(rows()))
+
+
+def _asked(queries: Queries, relevant: Mapping[str, Any]) -> Dataset:
+    """The queries that have a relevant passage."""
+    asked = [row for row, query_id in enumerate(queries.ids) if query_id in relevant]
+    return Dataset.from_dict({"id": [queries.ids[row] for row in asked], "text": [queries.texts[row] for row in asked]})
+
+
+def _relevant(collection: Collection, query_set: str, parts: Sequence[str]) -> dict[str, dict[str, int]]:
+    """The judgments on these parts, as mteb's qrels. A passage that the corpus lacks has a name that says so."""
+    queries = collection.queries[query_set]
+    judgments = queries.judgments
+    found: dict[str, dict[str, int]] = {}
+    for number, (query, part, passage, gain) in enumerate(
+        zip(
+            judgments.query.tolist(),
+            judgments.part.tolist(),
+            judgments.passage.tolist(),
+            judgments.gain.tolist(),
+            strict=True,
+        )
+    ):
+        name = collection.parts[part]
+        if name in parts:
+            passage_id = collection.passages[name].ids[passage] if passage >= 0 else f"absent-{number}"
+            found.setdefault(queries.ids[query], {})[passage_id] = gain
+    return found
 
 
 def _check_named(model: Any) -> None:

@@ -6,10 +6,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from mteb.abstasks.task_metadata import TaskMetadata
-
-from hybrid_bench.corpora import LareqaSource
 from hybrid_bench.languages import languages
+from hybrid_bench.lareqa import LareqaSource
+from hybrid_bench.metadata import Metadata
 from hybrid_bench.retrieval import ParallelRetrieval, pair_subsets, pool_subsets
 from hybrid_bench.sources import RemoteFile
 
@@ -66,6 +65,8 @@ _COMMON: dict[str, Any] = {
     "dialect": [],
     "sample_creation": "LM-generated and verified",
     "prompt": {"query": "Given a question, retrieve the sentence that answers it"},
+    # The subsets share their sentences and questions.
+    "known_issues": ("duplicate_text",),
     "bibtex_citation": "",
     # Data that only this package carries: mteb's default selections should not try to fetch it.
     "is_public": False,
@@ -76,7 +77,7 @@ class HybridDemoPairs(ParallelRetrieval):
     """Queries of one language against the sentences of one language: 11 monolingual, 110 cross-lingual subsets."""
 
     source = SOURCE
-    metadata = TaskMetadata(
+    metadata = Metadata(
         name="HybridDemo-Pairs",
         description=(
             "A small demonstration, not a benchmark: retrieve the sentence that answers a question, from the sentences "
@@ -91,7 +92,7 @@ class HybridDemoMultilingual(ParallelRetrieval):
     """Queries of one language against the sentences of all 11 languages: 11 subsets."""
 
     source = SOURCE
-    metadata = TaskMetadata(
+    metadata = Metadata(
         name="HybridDemo-Multilingual",
         description=(
             "A small demonstration, not a benchmark: retrieve the sentences that answer a question from one pool of "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,7 +21,7 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
-from hybrid_bench.corpora import Collection, PassageText
+from hybrid_bench.corpora import Collection, DataOptions
 from hybrid_bench.metrics import RelevantRanks
 from hybrid_bench.models import with_options
 from hybrid_bench.results import metadata_of
@@ -47,27 +47,25 @@ __all__ = [
 
 
 def task_of(name: str, subsets: Sequence[str] | None = None, **options: Any) -> ParallelRetrieval:
-    """A fresh task, narrowed to some subsets; `options` are those of `TaskOptions`."""
+    """A fresh task, narrowed to some subsets; `options` are those of `TaskOptions` and `DataOptions`."""
     task = task_classes()[name]()
     if subsets is not None:
         task.hf_subsets = list(subsets)
-    task.options = replace(task.options, **options)
+    data = {field.name: options.pop(field.name) for field in fields(DataOptions) if field.name in options}
+    task.options = replace(task.options, data=replace(task.options.data, **data), **options)
     return task
 
 
 def tell_options(model: Any, task: ParallelRetrieval) -> None:
     """Write a task's options into a model's metadata, as `run` does."""
-    chosen = {"passage": str(task.options.passage)} if task.options.passage is not PassageText.SENTENCE else {}
-    if task.options.pool_languages is not None:
-        chosen["pool_languages"] = "-".join(task.options.pool_languages)
-    with_options(model, chosen)
+    with_options(model, task.told())
 
 
 def texts_of(collection: Collection, languages: Sequence[str] = ()) -> list[str]:
-    """All queries and passages of a collection, or of some of its languages."""
+    """All queries and passages of a parallel collection, or of some of its languages."""
     return [
         text
-        for code in languages or collection.languages
+        for code in languages or collection.parts
         for texts in (collection.queries[code].texts, collection.passages[code].texts)
         for text in texts
     ]

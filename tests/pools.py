@@ -90,8 +90,8 @@ class XQuADR:
         chosen = range(len(queries) if n_queries is None else n_queries)
         judgments: dict[str, dict[str, int]] = {queries.ids[query]: {} for query in chosen}
         table = queries.judgments
-        for query, language, passage in zip(table.query, table.language, table.passage, strict=True):
-            code = self.collection.languages[language]
+        for query, part, passage in zip(table.query, table.part, table.passage, strict=True):
+            code = self.collection.parts[part]
             if code in pool and query in chosen:
                 judgments[queries.ids[query]][self.collection.passages[code].ids[passage]] = 1
         ranked = self.rank(pool)

@@ -1,258 +1,265 @@
-"""Collections: on the real XQuAD-R against an independent reading of its files; on broken files for what is said."""
+"""The form of a collection: columns of strings, ids and their order, judgments, clusters."""
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import importlib
-import json
-import re
-import tempfile
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_bench.corpora import Collection, LareqaSource, PassageText, clusters, load_lareqa, text_id
-from hybrid_bench.errors import DataError, RequestError
-from hybrid_bench.sources import RemoteFile
+from hybrid_bench.corpora import (
+    Collection,
+    Column,
+    DataOptions,
+    Judgments,
+    PassagePool,
+    Passages,
+    PassageText,
+    Queries,
+    Strings,
+    clusters,
+    take,
+    text_id,
+)
+from hybrid_bench.errors import RequestError
+from reference import IDS_BY_BYTES
 
-#: The table published with the data (LAReQA, arXiv 2004.05484): candidate sentences of XQuAD-R.
-PUBLISHED = {
-    "ar": 1222,
-    "de": 1276,
-    "el": 1234,
-    "en": 1180,
-    "es": 1215,
-    "hi": 1244,
-    "ru": 1219,
-    "th": 852,
-    "tr": 1167,
-    "vi": 1209,
-    "zh": 1196,
-}
+# -- columns ------------------------------------------------------------------------------------------------------
 
-
-# -- the real XQuAD-R ---------------------------------------------------------------------------------------------
-
-
-def xquad_r_source() -> LareqaSource:
-    source = importlib.import_module("hybrid_bench.tasks.xquad_r").SOURCE
-    assert isinstance(source, LareqaSource)
-    return source
-
-
-@pytest.fixture(scope="module")
-def collection(data_dir: Path) -> Collection:
-    return load_lareqa(xquad_r_source(), data_dir)
-
-
-class RawQuestion(NamedTuple):
-    """A question as its file has it; paragraph and article are positions in the file."""
-
-    text: str
-    paragraph: int
-    article: int
-    start: int
-    answer: str
+TYPES = [pa.string(), pa.large_string()]
+#: Chunks of every kind: empty ones in front, in the middle, twice in a row and at the end; of one; of nulls.
+CHUNKS: list[list[str | None]] = [
+    [],
+    ["a", None, "中文", ""],
+    [],
+    [],
+    ["ß"],
+    [None],
+    ["a", "🐟 fish", "b" * 50],
+    [],
+]
+#: What they read as.
+TEXTS = [text or "" for chunk in CHUNKS for text in chunk]
 
 
-class RawFile(NamedTuple):
-    """One language's file, read without any of the code under test."""
-
-    contexts: list[str]
-    breaks: list[list[list[int]]]
-    questions: dict[str, RawQuestion]
+def column(chunks: Sequence[Sequence[str | None]] = CHUNKS, kind: pa.DataType = TYPES[0]) -> Column:
+    return Column(pa.chunked_array([pa.array(chunk, kind) for chunk in chunks], kind))
 
 
-@pytest.fixture(scope="module")
-def raw(data_dir: Path) -> dict[str, RawFile]:
-    return {code: read_raw(data_dir / "xquad-r" / f"{code}.json") for code in PUBLISHED}
+@pytest.mark.parametrize("kind", TYPES, ids=str)
+class TestColumn:
+    def test_length_and_iteration(self, kind: pa.DataType) -> None:
+        assert len(column(kind=kind)) == len(TEXTS)
+        assert list(column(kind=kind)) == TEXTS
+        assert tuple(column(kind=kind)) == tuple(TEXTS)
+        assert list(reversed(column(kind=kind))) == TEXTS[::-1]
 
+    def test_iteration_is_over_all_of_a_long_one(self, kind: pa.DataType) -> None:
+        texts = [f"text {number}" for number in range(25_000)]
+        assert list(column([texts[:3], [], texts[3:24_000], texts[24_000:]], kind)) == texts
 
-def read_raw(path: Path) -> RawFile:
-    contexts: list[str] = []
-    breaks: list[list[list[int]]] = []
-    questions: dict[str, RawQuestion] = {}
-    for number, article in enumerate(json.loads(path.read_bytes())["data"]):
-        for paragraph in article["paragraphs"]:
-            for qa in paragraph["qas"]:
-                (answer,) = qa["answers"]
-                where = (len(contexts), number, answer["answer_start"])
-                questions[qa["id"]] = RawQuestion(qa["question"], *where, answer["text"])
-            contexts.append(paragraph["context"])
-            breaks.append(paragraph["sentence_breaks"])
-    return RawFile(contexts, breaks, questions)
+    def test_one_by_its_place(self, kind: pa.DataType) -> None:
+        strings = column(kind=kind)
+        assert [strings[place] for place in range(len(TEXTS))] == TEXTS
+        assert [strings[place - len(TEXTS)] for place in range(len(TEXTS))] == TEXTS
+        for place in (len(TEXTS), -len(TEXTS) - 1):
+            with pytest.raises(IndexError):
+                strings[place]
 
+    @pytest.mark.parametrize("step", [None, 1, 2, 5, 100, -1, -3])
+    def test_slices_are_those_of_a_list(self, kind: pa.DataType, step: int | None) -> None:
+        strings = column(kind=kind)
+        bounds = [None, *range(-len(TEXTS) - 2, len(TEXTS) + 3)]
+        for start in bounds:
+            for stop in bounds:
+                chosen = slice(start, stop, step)
+                assert strings[chosen] == TEXTS[chosen], chosen
 
-def test_counts_are_the_published_ones(collection: Collection) -> None:
-    assert collection.name == "XQuAD-R"
-    assert {code: len(collection.passages[code]) for code in collection.languages} == PUBLISHED
-    assert sum(len(passages.texts) for passages in collection.passages.values()) == 13_014
-    assert {code: len(queries) for code, queries in collection.queries.items()} == dict.fromkeys(PUBLISHED, 1190)
-    assert list(collection.passages) == list(collection.queries) == list(collection.languages)
-    assert all(collection.passages[code].language == code for code in collection.languages)
-    assert all(collection.queries[code].language == code for code in collection.languages)
-
-
-def test_the_counts_asked_for_are_the_published_ones() -> None:
-    source = xquad_r_source()
-    assert dict(source.candidates) == PUBLISHED
-    assert dict(source.questions) == dict.fromkeys(PUBLISHED, 1190)
-    assert source.revision == "9bc8c7fb6dd8d01d72a05a93c2cb96882b0d299c"
-    assert all(f"/{source.revision}/xquad-r/{code}.json" in file.url for code, file in source.files.items())
-
-
-def test_every_passage_is_its_slice_of_the_paragraph(collection: Collection, raw: dict[str, RawFile]) -> None:
-    for code, file in raw.items():
-        expected = {
-            text_id("XQuAD-R", code, f"{number}-{position}"): context[start:end]
-            for number, (context, breaks) in enumerate(zip(file.contexts, file.breaks, strict=True))
-            for position, (start, end) in enumerate(breaks)
-        }
-        passages = collection.passages[code]
-        assert dict(zip(passages.ids, passages.texts, strict=True)) == expected
-
-
-def test_queries_are_the_questions_of_the_file(collection: Collection, raw: dict[str, RawFile]) -> None:
-    for code, file in raw.items():
-        queries = collection.queries[code]
-        assert queries.question_ids == tuple(file.questions)
-        assert queries.texts == tuple(question.text for question in file.questions.values())
-        assert queries.ids == tuple(text_id("XQuAD-R", code, question_id) for question_id in file.questions)
-
-
-def test_every_question_has_in_every_language_the_one_passage_that_holds_its_answer(
-    collection: Collection, raw: dict[str, RawFile]
-) -> None:
-    n = len(PUBLISHED)
-    running_on = 0
-    for code in collection.languages:
-        queries = collection.queries[code]
-        judged = queries.judgments
-        assert len(judged) == n * 1190
-        np.testing.assert_array_equal(judged.query, np.repeat(np.arange(1190), n))
-        np.testing.assert_array_equal(judged.language, np.tile(np.arange(n), 1190))
-        assert (judged.gain == 1).all()
-        assert [a.dtype for a in (judged.query, judged.language, judged.passage, judged.gain)] == [
-            np.int32,
-            np.int16,
-            np.int32,
-            np.int32,
-        ]
-        for query, language, passage in zip(
-            judged.query.tolist(), judged.language.tolist(), judged.passage.tolist(), strict=True
+    def test_take(self, kind: pa.DataType) -> None:
+        strings = column(kind=kind)
+        rng = np.random.default_rng(0)
+        for rows in (
+            np.arange(len(TEXTS)),
+            np.arange(len(TEXTS))[::-1],
+            rng.permutation(len(TEXTS)),
+            rng.integers(0, len(TEXTS), size=100),  # with repetitions
+            np.array([5, 5, 0, 5]),
+            np.array([len(TEXTS) - 1]),
+            np.array([], dtype=np.int64),
         ):
-            other = collection.languages[language]
-            file = raw[other]
-            question = file.questions[queries.question_ids[query]]
-            paragraph, position = original_of(collection.passages[other].ids[passage])
-            begin, end = file.breaks[paragraph][position]
-            assert paragraph == question.paragraph
-            assert begin <= question.start < end
-            rest = collection.passages[other].texts[passage][question.start - begin :]
-            if not rest.startswith(question.answer):
-                assert question.answer.startswith(rest)  # it runs on into the next sentence
-                running_on += 1
-    assert running_on == 112 * n  # asked in n languages each
+            expected = [TEXTS[row] for row in rows.tolist()]
+            assert strings.take(rows) == expected
+            assert take(strings, rows) == expected
+            assert all(type(text) is str for text in strings.take(rows))
+
+    @pytest.mark.parametrize("row", [len(TEXTS), -len(TEXTS) - 1])
+    def test_take_of_a_row_that_is_not_there(self, kind: pa.DataType, row: int) -> None:
+        with pytest.raises(IndexError):
+            column(kind=kind).take(np.array([0, row, 2]))
+
+    def test_find(self, kind: pa.DataType) -> None:
+        strings = column(kind=kind)
+        # "a" stands there twice: the first counts. What is asked twice is found once.
+        assert strings.find(["b" * 50, "a", "ß", "not there", "a", "🐟 fish"]) == {
+            "a": 0,
+            "ß": 4,
+            "🐟 fish": 7,
+            "b" * 50: 8,
+        }
+        assert strings.find(iter(["中文"])) == {"中文": 2}
+        assert strings.find([]) == {}
+        assert strings.find({"A", "ss", "a "}) == {}
+
+    def test_of_nothing(self, kind: pa.DataType) -> None:
+        for strings in (column([], kind), column([[]], kind), column([[], []], kind)):
+            assert len(strings) == 0
+            assert list(strings) == strings[:] == strings[::-1] == []
+            assert strings.take(np.array([], dtype=np.int64)) == []
+            assert strings.find(["a"]) == {}
+            with pytest.raises(IndexError):
+                strings[0]
+
+    def test_of_slices_of_chunks(self, kind: pa.DataType) -> None:
+        """Chunks that do not begin where their memory does, as a data set gives them that was cut."""
+        whole = pa.chunked_array([pa.array(chunk, kind) for chunk in CHUNKS], kind)
+        strings = Column(whole.slice(2, 5))
+        assert list(strings) == strings[:] == TEXTS[2:7]
+        assert strings.take(np.array([4, 0])) == [TEXTS[6], TEXTS[2]]
+        assert strings.find(["a", "ß"]) == {"ß": 2, "a": 4}
+
+    def test_of_a_mapped_file(self, kind: pa.DataType, tmp_path: Path) -> None:
+        with (
+            pa.OSFile(str(tmp_path / "texts.arrow"), "wb") as file,
+            pa.ipc.new_file(file, pa.schema([("", kind)])) as to,
+        ):
+            for chunk in CHUNKS:
+                to.write_batch(pa.record_batch([pa.array(chunk, kind)], names=[""]))
+        before = pa.total_allocated_bytes()
+        strings = Column(pa.ipc.open_file(pa.memory_map(str(tmp_path / "texts.arrow"))).read_all().column(0))
+        assert pa.total_allocated_bytes() <= before  # nothing is copied
+        assert list(strings) == TEXTS
+        assert strings.take(np.array([7, 2, 4])) == ["🐟 fish", "中文", "ß"]
 
 
-def original_of(passage_id: str) -> tuple[int, int]:
-    paragraph, position = passage_id.split(".", 2)[2].split("-")
-    return int(paragraph), int(position)
+_CHUNKS = st.lists(st.lists(st.none() | st.text(st.characters(codec="utf-8"), max_size=4), max_size=5), max_size=6)
 
 
-def test_question_ids_are_the_same_in_every_language(collection: Collection) -> None:
-    ids = {frozenset(queries.question_ids) for queries in collection.queries.values()}
-    assert len(ids) == 1
-    assert len(ids.pop()) == 1190
+@given(_CHUNKS, st.data())
+def test_a_column_is_the_list_of_its_strings(chunks: list[list[str | None]], data: st.DataObject) -> None:
+    strings = column(chunks, data.draw(st.sampled_from(TYPES)))
+    texts = [text or "" for chunk in chunks for text in chunk]
+    assert list(strings) == texts
+    chosen = data.draw(st.slices(len(texts)))
+    assert strings[chosen] == texts[chosen]
+    rows = data.draw(st.lists(st.integers(0, len(texts) - 1), max_size=12)) if texts else []
+    assert strings.take(np.array(rows, dtype=np.int64)) == [texts[row] for row in rows]
+    wanted = data.draw(st.lists(st.sampled_from([*filter(None, texts), "not there"]), max_size=5))
+    assert strings.find(wanted) == {text: texts.index(text) for text in wanted if text in texts}
 
 
-def test_ids_begin_with_a_hash_and_are_unique(collection: Collection) -> None:
-    passage_ids = [passage for passages in collection.passages.values() for passage in passages.ids]
-    query_ids = [query for queries in collection.queries.values() for query in queries.ids]
-    assert len(set(passage_ids) | set(query_ids)) == len(passage_ids) + len(query_ids) == 13_014 + 11 * 1190
-    for name in passage_ids + query_ids:
-        prefix, code, original = name.split(".", 2)
-        digest = hashlib.sha256(b"\t".join([b"XQuAD-R", code.encode(), original.encode()])).hexdigest()
-        assert prefix == digest[:8]
-        assert code in PUBLISHED
-    assert all(re.fullmatch(r"[0-9a-f]{8}\.[a-z]{2}\.\d+-\d+", name) for name in passage_ids)
-    for code in collection.languages:
-        in_language = (*collection.passages[code].ids, *collection.queries[code].ids)
-        assert {name.split(".")[1] for name in in_language} == {code}
+def test_take_of_a_tuple() -> None:
+    assert take(("a", "b", "c"), np.array([2, 0, 2])) == ["c", "a", "c"]
+    assert take(("a", "b", "c"), np.array([], dtype=np.int64)) == []
+    with pytest.raises(IndexError):
+        take(("a", "b", "c"), np.array([3]))
 
 
-def test_passages_stand_in_the_order_of_their_ids_as_bytes(collection: Collection) -> None:
-    for passages in collection.passages.values():
-        encoded = [passage.encode() for passage in passages.ids]
-        assert encoded == sorted(encoded)
+# -- collections --------------------------------------------------------------------------------------------------
 
 
-def test_id_ranks_are_the_places_of_the_ids_among_all(collection: Collection) -> None:
-    everything = sorted(passage.encode() for passages in collection.passages.values() for passage in passages.ids)
-    place = {passage: number for number, passage in enumerate(everything)}
-    assert list(collection.id_ranks) == list(collection.languages)
-    for code, ranks in collection.id_ranks.items():
-        assert ranks.tolist() == [place[passage.encode()] for passage in collection.passages[code].ids]
+def collection(ids: Mapping[str, Strings], languages: Mapping[str, str] | None = None) -> Collection:
+    """A collection without queries."""
+    return Collection(
+        name="Ids",
+        passages={
+            part: Passages((languages or {}).get(part, part), of_part, ("a text",) * len(of_part))
+            for part, of_part in ids.items()
+        },
+        queries={},
+        paragraph_cluster={},
+        article_cluster={},
+        revision="1",
+        sha256=dict.fromkeys(ids, "0"),
+    )
+
+
+def test_parts_and_languages() -> None:
+    made = collection({"test/ru": ("1",), "dev/ru": ("2", "3"), "de": ()}, {"test/ru": "ru", "dev/ru": "ru"})
+    assert made.parts == ("test/ru", "dev/ru", "de")
+    assert made.languages == ("ru", "ru", "de")
+    assert [made.part_index(part) for part in made.parts] == [0, 1, 2]
+    assert [len(made.passages[part]) for part in made.parts] == [1, 2, 0]
+
+
+def test_a_part_that_is_not_there() -> None:
+    made = collection({"test/ru": ("1",), "de": ("2",)})
+    with pytest.raises(RequestError, match=r"^Ids has no 'test/rus': did you mean 'test/ru'"):
+        made.part_index("test/rus")
+
+
+def as_column(ids: Sequence[str]) -> Column:
+    half = len(ids) // 2
+    return column([ids[:half], [], ids[half:]], pa.large_string())
+
+
+class TestIdRanks:
+    @pytest.mark.parametrize("kind", [tuple, list, as_column])
+    def test_are_the_places_in_the_order_of_bytes_over_the_parts(
+        self, kind: Callable[[Sequence[str]], Strings]
+    ) -> None:
+        shuffled = np.random.default_rng(1).permutation(len(IDS_BY_BYTES)).tolist()
+        places = {"de": shuffled[:5], "empty": [], "ar": shuffled[5:6], "en": shuffled[6:]}
+        made = collection({part: kind([IDS_BY_BYTES[place] for place in chosen]) for part, chosen in places.items()})
+        ranks = made.id_ranks(made.parts)
         assert ranks.dtype == np.int32
+        assert ranks.tolist() == shuffled
+        # Among some of the parts only, side by side as they are given.
+        for parts in (("de",), ("en", "de"), ("de", "en"), ("ar", "empty"), ("empty",)):
+            mine = [place for part in parts for place in places[part]]
+            assert made.id_ranks(parts).tolist() == [sorted(mine).index(place) for place in mine]
+
+    def test_are_made_once(self) -> None:
+        made = collection({"de": ("b", "a"), "en": ("c",)})
+        assert made.id_ranks(["de", "en"]) is made.id_ranks(("de", "en"))
+        assert made.id_ranks(("de", "en")) is not made.id_ranks(("en", "de"))
+
+    @given(
+        st.lists(st.text(st.characters(codec="utf-8"), max_size=3), unique=True, max_size=20),
+        st.lists(st.integers(0, 20), max_size=3),
+    )
+    def test_order_ids_as_trec_eval_does(self, ids: list[str], cuts: list[int]) -> None:
+        edges = [0, *sorted(min(cut, len(ids)) for cut in cuts), len(ids)]
+        made = collection({f"part {n}": tuple(ids[a:b]) for n, (a, b) in enumerate(pairwise(edges))})
+        expected = {encoded: place for place, encoded in enumerate(sorted(i.encode() for i in ids))}
+        assert made.id_ranks(made.parts).tolist() == [expected[i.encode()] for i in ids]
 
 
-def test_the_order_of_ids_favours_no_language(collection: Collection) -> None:
-    """Ties are broken by id: a language's mean place is that of a random draw, within 4 standard errors."""
-    total = 13_014
-    for ranks in collection.id_ranks.values():
-        n = len(ranks)
-        error = np.sqrt((total + 1) * (total - n) / (12 * n))  # of the mean of n places drawn without replacement
-        assert abs(ranks.mean() - (total - 1) / 2) < 4 * error
+def test_judgments() -> None:
+    made = Judgments.of(iter([(0, 1, 7, 1), (0, 0, -1, 3), (4, 1, 2, 2)]))
+    assert len(made) == 3
+    columns = (made.query, made.part, made.passage, made.gain)
+    assert [values.tolist() for values in columns] == [[0, 0, 4], [1, 0, 1], [7, -1, 2], [1, 3, 2]]
+    assert [values.dtype for values in columns] == [np.int32, np.int16, np.int32, np.int32]
+    nothing = Judgments.of([])
+    assert len(nothing) == 0
+    assert [values.dtype for values in (nothing.query, nothing.part, nothing.passage, nothing.gain)] == [
+        values.dtype for values in columns
+    ]
 
 
-def test_clusters_are_the_240_paragraphs_and_48_articles(collection: Collection, raw: dict[str, RawFile]) -> None:
-    paragraphs, articles = collection.paragraph_cluster, collection.article_cluster
-    assert set(paragraphs.values()) == set(range(240))
-    assert set(articles.values()) == set(range(48))
-    for file in raw.values():  # the same in every language
-        assert set(paragraphs) == set(articles) == set(file.questions)
-        pairs = {(paragraphs[question], file.questions[question].paragraph) for question in file.questions}
-        assert len(pairs) == 240
-        pairs = {(articles[question], file.questions[question].article) for question in file.questions}
-        assert len(pairs) == 48
+def test_queries_are_as_many_as_their_ids() -> None:
+    queries = Queries("de", ("a", "b"), ("1", "2"), ("Wer?", "Wo?"), Judgments.of([]))
+    assert len(queries) == 2
+    assert queries.excluded is None
 
 
-def test_identical_sentences_keep_their_own_ids(collection: Collection) -> None:
-    within = {code: Counter(passages.texts) for code, passages in collection.passages.items()}
-    copies = {code: sum(count - 1 for count in counted.values()) for code, counted in within.items()}
-    assert sum(copies.values()) > 0  # else this test shows nothing
-    for code, passages in collection.passages.items():
-        assert len(set(passages.ids)) == len(passages.texts) == len(within[code]) + copies[code]
-
-
-def test_sentence_and_context(collection: Collection, raw: dict[str, RawFile], data_dir: Path) -> None:
-    with_context = load_lareqa(xquad_r_source(), data_dir, PassageText.SENTENCE_CONTEXT)
-    for code, passages in with_context.passages.items():
-        sentences = collection.passages[code]
-        assert passages.ids == sentences.ids
-        for passage, text, sentence in zip(passages.ids, passages.texts, sentences.texts, strict=True):
-            assert text == f"{sentence} {raw[code].contexts[original_of(passage)[0]]}"
-    assert with_context.queries["de"].texts == collection.queries["de"].texts
-    assert with_context.revision == collection.revision
-    assert re.fullmatch(r"[0-9a-f]{64}", collection.sha256)
-    assert with_context.sha256 != collection.sha256
-
-
-def test_loaded_once_in_a_process(data_dir: Path) -> None:
-    assert load_lareqa(xquad_r_source(), data_dir) is load_lareqa(xquad_r_source(), data_dir)
-
-
-def test_language_index(collection: Collection) -> None:
-    assert [collection.language_index(code) for code in collection.languages] == list(range(11))
-    with pytest.raises(RequestError, match="XQuAD-R has no language 'enn': did you mean 'en'"):
-        collection.language_index("enn")
+def test_by_default_the_data_are_as_published() -> None:
+    assert DataOptions() == DataOptions(None, PassageText.SENTENCE, PassagePool.FULL, None)
 
 
 # -- ids and clusters ---------------------------------------------------------------------------------------------
@@ -289,320 +296,3 @@ def test_clusters_of_a_long_chain() -> None:
     chain = [[f"{number}", f"{number + 1}"] for number in range(n)]
     assert set(clusters(chain).values()) == {0}
     assert set(clusters(reversed(chain)).values()) == {0}
-
-
-# -- small files, right and wrong ---------------------------------------------------------------------------------
-
-#: Two paragraphs of one article; in the second, the first two sentences read the same.
-TINY: dict[str, Any] = {
-    "version": "1",
-    "data": [
-        {
-            "title": "Sea",
-            "paragraphs": [
-                {
-                    "context": "The sea is wide. It is salt.",
-                    "sentence_breaks": [[0, 16], [17, 28]],
-                    "qas": [
-                        {"id": "q1", "question": "What is wide?", "answers": [{"answer_start": 4, "text": "sea"}]},
-                        {
-                            "id": "q2",
-                            "question": "How does it taste?",
-                            "answers": [{"answer_start": 23, "text": "salt"}],
-                        },
-                    ],
-                },
-                {
-                    "context": "Yes. Yes. No 🐟 there.",
-                    "sentence_breaks": [[0, 4], [5, 9], [10, 21]],
-                    "qas": [
-                        {"id": "q3", "question": "What is not there?", "answers": [{"answer_start": 13, "text": "🐟"}]}
-                    ],
-                },
-            ],
-        }
-    ],
-}
-
-
-def source_of(
-    folder: Path, contents: dict[str, bytes], candidates: int = 5, questions: int = 3, root: Path | None = None
-) -> LareqaSource:
-    """Files with these bytes in a folder, and a source that is pinned to them."""
-    files = {}
-    for code, content in contents.items():
-        (folder / f"{code}.json").write_bytes(content)
-        files[code] = RemoteFile(f"{code}.json", f"http://localhost:9/{code}.json", hashlib.sha256(content).hexdigest())
-    return LareqaSource(
-        "Tiny", "1", files, dict.fromkeys(contents, candidates), dict.fromkeys(contents, questions), root
-    )
-
-
-def as_bytes(document: Any) -> bytes:
-    return json.dumps(document, ensure_ascii=False).encode()
-
-
-def test_tiny(tmp_path: Path) -> None:
-    tiny = load_lareqa(source_of(tmp_path, {"en": as_bytes(TINY)}), tmp_path)
-    texts = dict(zip((original_of(name) for name in tiny.passages["en"].ids), tiny.passages["en"].texts, strict=True))
-    # Breaks count code points, and equal sentences are candidates of their own.
-    sentences = ["The sea is wide.", "It is salt.", "Yes.", "Yes.", "No 🐟 there."]
-    assert texts == dict(zip([(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)], sentences, strict=True))
-    queries = tiny.queries["en"]
-    answers = [tiny.passages["en"].texts[place] for place in queries.judgments.passage]
-    assert dict(zip(queries.question_ids, answers, strict=True)) == {
-        "q1": "The sea is wide.",
-        "q2": "It is salt.",
-        "q3": "No 🐟 there.",
-    }
-    assert tiny.paragraph_cluster == {"q1": 0, "q2": 0, "q3": 1}
-    assert tiny.article_cluster == {"q1": 0, "q2": 0, "q3": 0}
-
-
-def test_a_question_may_lack_in_a_language_and_paragraphs_may_differ(tmp_path: Path) -> None:
-    """As in MLQA-R: joined over the languages, and judged only where there is an answer."""
-    german = copy.deepcopy(TINY)
-    first, second = german["data"][0]["paragraphs"]
-    moved = first["qas"].pop()  # q2 into the second paragraph
-    second["qas"] = [{**moved, "answers": [{"answer_start": 0, "text": "Yes"}]}]  # and q3 out
-    contents = {"de": as_bytes(german), "en": as_bytes(TINY)}
-    source = source_of(tmp_path, contents)
-    source = LareqaSource(source.collection, source.revision, source.files, source.candidates, {"de": 2, "en": 3})
-    found = load_lareqa(source, tmp_path)
-    english = found.queries["en"]
-    languages_of = {
-        question: [
-            found.languages[language]
-            for query, language in zip(english.judgments.query, english.judgments.language, strict=True)
-            if english.question_ids[query] == question
-        ]
-        for question in english.question_ids
-    }
-    assert languages_of == {"q1": ["de", "en"], "q2": ["de", "en"], "q3": ["en"]}
-    assert len(found.queries["de"].judgments) == 4
-    assert dict(found.paragraph_cluster) == {"q1": 0, "q2": 0, "q3": 1}  # q1 and q2 share one in English
-
-
-def broken(change: Callable[[Any], object]) -> bytes:
-    """The tiny file after a change to its data."""
-    document = copy.deepcopy(TINY)
-    change(document)
-    return as_bytes(document)
-
-
-def paragraph(document: Any, number: int = 0) -> Any:
-    return document["data"][0]["paragraphs"][number]
-
-
-def answer(document: Any) -> Any:
-    return paragraph(document)["qas"][1]["answers"][0]
-
-
-BREAKS = "data[0].paragraphs[0]: sentence break {} is not a [start, end) within 28 characters"
-ANSWER = "data[0].paragraphs[0].qas[1]: the answer starts at {}, which {} of the {} sentences hold (paragraph of 28"
-#: The file's content, and what the message must say of it.
-BAD: dict[str, tuple[bytes, str]] = {
-    "truncated": (
-        as_bytes(TINY)[:200],
-        "not a JSON file (Unterminated string starting at: line 1 column 193 (char 192)); it may be truncated",
-    ),
-    "not JSON": (b"<html>404</html>", "not a JSON file (Expecting value: line 1 column 1"),
-    "not UTF-8": (b'{"data": "\xff"}', "not a JSON file ('utf-8' codec can't decode byte 0xff in position 10"),
-    "nested without end": (b"[" * 200_000, "not a JSON file ("),
-    "a list on top": (b"[1, 2]", "should be an object with 'data', found [1, 2]"),
-    "a string on top": (b'"' + b"x" * 500 + b'"', "should be an object with 'data', found \"" + "x" * 39 + "..."),
-    "another object on top": (b'{"date": []}', "'data' is missing, found only 'date'"),
-    "data not a list": (b'{"data": {"a": 1}}', "'data' should be a list, found {\"a\": 1}"),
-    "data null": (b'{"data": null}', "'data' should be a list, found null"),
-    "an article not an object": (b'{"data": ["Sea"]}', "data[0]: should be an object with 'paragraphs', found \"Sea\""),
-    "no paragraphs": (b'{"data": [{}]}', "data[0]: 'paragraphs' is missing, found only an empty object"),
-    "no context": (
-        broken(lambda d: paragraph(d, 1).pop("context")),
-        "data[0].paragraphs[1]: 'context' is missing, found only 'sentence_breaks', 'qas'",
-    ),
-    "no breaks": (
-        broken(lambda d: paragraph(d).pop("sentence_breaks")),
-        "data[0].paragraphs[0]: 'sentence_breaks' is missing",
-    ),
-    "no qas": (broken(lambda d: paragraph(d).pop("qas")), "data[0].paragraphs[0]: 'qas' is missing"),
-    "no id": (broken(lambda d: paragraph(d)["qas"][1].pop("id")), "data[0].paragraphs[0].qas[1]: 'id' is missing"),
-    "id not a text": (
-        broken(lambda d: paragraph(d)["qas"][1].update(id=7)),
-        "data[0].paragraphs[0].qas[1]: 'id' should be a string, found 7",
-    ),
-    "no question": (
-        broken(lambda d: paragraph(d)["qas"][1].pop("question")),
-        "data[0].paragraphs[0].qas[1]: 'question' is missing",
-    ),
-    "no answers": (
-        broken(lambda d: paragraph(d)["qas"][1].pop("answers")),
-        "data[0].paragraphs[0].qas[1]: 'answers' is missing",
-    ),
-    "empty answers": (
-        broken(lambda d: paragraph(d)["qas"][1].update(answers=[])),
-        "data[0].paragraphs[0].qas[1]: 'answers' is empty",
-    ),
-    "no answer_start": (
-        broken(lambda d: answer(d).pop("answer_start")),
-        "data[0].paragraphs[0].qas[1].answers[0]: 'answer_start' is missing, found only 'text'",
-    ),
-    "answer_start not a number": (
-        broken(lambda d: answer(d).update(answer_start="23")),
-        "data[0].paragraphs[0].qas[1].answers[0]: 'answer_start' should be an integer, found \"23\"",
-    ),
-    "break beyond the paragraph": (
-        broken(lambda d: paragraph(d)["sentence_breaks"].append([20, 29])),
-        BREAKS.format("[20, 29]"),
-    ),
-    "break before the paragraph": (
-        broken(lambda d: paragraph(d)["sentence_breaks"].append([-3, 5])),
-        BREAKS.format("[-3, 5]"),
-    ),
-    "break backwards": (
-        broken(lambda d: paragraph(d)["sentence_breaks"].append([9, 9])),
-        BREAKS.format("[9, 9]"),
-    ),
-    "break of one number": (
-        broken(lambda d: paragraph(d)["sentence_breaks"].append([9])),
-        BREAKS.format("[9]"),
-    ),
-    "break of texts": (
-        broken(lambda d: paragraph(d)["sentence_breaks"].append("ab")),
-        BREAKS.format('"ab"'),
-    ),
-    "answer outside the paragraph": (
-        broken(lambda d: answer(d).update(answer_start=28)),
-        ANSWER.format(28, 0, 2),
-    ),
-    "answer before the paragraph": (
-        broken(lambda d: answer(d).update(answer_start=-5)),
-        ANSWER.format(-5, 0, 2),
-    ),
-    "answer between two sentences": (
-        broken(lambda d: answer(d).update(answer_start=16)),
-        ANSWER.format(16, 0, 2),
-    ),
-    "answer in two sentences": (
-        broken(lambda d: paragraph(d)["sentence_breaks"].append([20, 28])),
-        ANSWER.format(23, 2, 3),
-    ),
-    "answer that runs out of the paragraph": (
-        broken(lambda d: answer(d).update(text="salt. And more")),
-        'data[0].paragraphs[0].qas[1]: the answer "salt. And more" is not what stands at 23: "salt."',
-    ),
-    "answer that stands elsewhere": (
-        broken(lambda d: answer(d).update(answer_start=24)),
-        'data[0].paragraphs[0].qas[1]: the answer "salt" is not what stands at 24: "alt."',
-    ),
-    "question twice": (
-        broken(lambda d: paragraph(d, 1)["qas"][0].update(id="q1")),
-        "data[0].paragraphs[1].qas[0]: question id 'q1' occurs twice",
-    ),
-    "a sentence too few": (
-        broken(lambda d: paragraph(d, 1)["sentence_breaks"].pop(0)),
-        "4 candidate sentences, but Tiny has 5 in 'en'",
-    ),
-    "a question too few": (
-        broken(lambda d: paragraph(d, 1)["qas"].pop()),
-        "2 questions, but Tiny has 3 in 'en'",
-    ),
-    "no article": (b'{"data": []}', "0 candidate sentences, but Tiny has 5 in 'en'"),
-    "empty file": (b"", "is empty (0 bytes)"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_file(name: str, tmp_path: Path) -> None:
-    content, expected = BAD[name]
-    source = source_of(tmp_path, {"de": as_bytes(TINY), "en": content})
-    with pytest.raises(DataError) as caught:
-        load_lareqa(source, tmp_path)
-    message = str(caught.value)
-    assert message.startswith(str(tmp_path / "en.json"))
-    assert expected in message
-    assert "\n" not in message
-
-
-def test_missing_language_file(tmp_path: Path) -> None:
-    source = source_of(tmp_path, {"de": as_bytes(TINY), "en": as_bytes(TINY)})
-    (tmp_path / "en.json").unlink()
-    with pytest.raises(
-        DataError, match=rf"^--data-dir {re.escape(str(tmp_path))} lacks 1 of 2 files: en\.json; [^\n]+$"
-    ):
-        load_lareqa(source, tmp_path)
-
-
-def test_changed_file(tmp_path: Path) -> None:
-    source = source_of(tmp_path, {"de": as_bytes(TINY), "en": as_bytes(TINY)})
-    changed = as_bytes({**TINY, "version": "2"})
-    (tmp_path / "en.json").write_bytes(changed)
-    expected, found = (hashlib.sha256(content).hexdigest()[:12] for content in (as_bytes(TINY), changed))
-    with pytest.raises(DataError) as caught:
-        load_lareqa(source, tmp_path)
-    assert str(caught.value).startswith(
-        f"{tmp_path / 'en.json'} is not the pinned file (expected sha256 {expected}, found {found}): fetch it again"
-    )
-
-
-@pytest.mark.parametrize("harm", ["changed", "missing"])
-def test_harmed_file_of_the_package(harm: str, tmp_path: Path) -> None:
-    source = source_of(tmp_path, {"en": as_bytes(TINY)}, root=tmp_path)
-    path = tmp_path / "en.json"
-    if harm == "missing":
-        path.unlink()
-    else:
-        path.write_bytes(as_bytes({**TINY, "version": "2"}))
-    with pytest.raises(DataError, match=rf"^{re.escape(str(path))}: missing or changed, .*: reinstall the package$"):
-        load_lareqa(source, None)
-
-
-def test_files_of_the_package_need_no_data_folder(tmp_path: Path) -> None:
-    source = source_of(tmp_path, {"en": as_bytes(TINY)}, root=tmp_path)
-    assert len(load_lareqa(source, tmp_path / "nothing here").passages["en"]) == 5
-
-
-def test_what_was_loaded_is_not_taken_for_another_source(tmp_path: Path) -> None:
-    contents = {"de": as_bytes(TINY), "en": as_bytes(TINY)}
-    source = source_of(tmp_path, contents)
-    loaded = load_lareqa(source, tmp_path)
-    swapped = LareqaSource(
-        source.collection,
-        source.revision,
-        {"el": source.files["de"], "en": source.files["en"]},
-        {"el": 5, "en": 5},
-        {"el": 3, "en": 3},
-    )
-    assert loaded.languages == ("de", "en")
-    assert load_lareqa(swapped, tmp_path).languages == ("el", "en")
-    with pytest.raises(DataError, match="5 candidate sentences, but Tiny has 6 in 'de'"):
-        load_lareqa(source_of(tmp_path, contents, candidates=6), tmp_path)
-
-
-@given(
-    st.lists(
-        st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=8), min_size=1, max_size=4),
-        min_size=1,
-        max_size=4,
-    )
-)
-def test_any_text_comes_through_as_it_stands(paragraphs: list[list[str]]) -> None:
-    """Sentences of any characters, glued without anything between: sliced back exactly, each question to its own."""
-    entries = []
-    for number, sentences in enumerate(paragraphs):
-        ends = np.cumsum([len(sentence) for sentence in sentences]).tolist()
-        breaks = [[end - len(sentence), end] for sentence, end in zip(sentences, ends, strict=True)]
-        qas = [
-            {"id": f"{number}/{place}", "question": "?", "answers": [{"answer_start": breaks[place][0], "text": text}]}
-            for place, text in enumerate(sentences)
-        ]
-        entries.append({"context": "".join(sentences), "sentence_breaks": breaks, "qas": qas})
-    n = sum(len(sentences) for sentences in paragraphs)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        source = source_of(folder, {"en": as_bytes({"data": [{"paragraphs": entries}]})}, n, n)
-        found = load_lareqa(source, folder)
-    queries = found.queries["en"]
-    texts = [found.passages["en"].texts[place] for place in queries.judgments.passage]
-    assert texts == [sentence for sentences in paragraphs for sentence in sentences]
-    assert len(set(found.paragraph_cluster.values())) == len(paragraphs)
-    assert set(found.article_cluster.values()) == {0}

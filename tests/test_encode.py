@@ -28,6 +28,7 @@ from hybrid_bench.encode import (
     PreparedPassages,
     Role,
     Similarity,
+    Text,
     prompt_of,
     similarity_of,
 )
@@ -114,9 +115,9 @@ class Counts(AbsEncoder):
         return self.change(np.array(vectors, dtype=np.float32), self.calls)
 
 
-def embeddings_of(model: Any, *, by_language: bool = False, **options: Any) -> Embeddings:
+def embeddings_of(model: Any, *, by_subset: bool = False, **options: Any) -> Embeddings:
     encode_kwargs = options.pop("encode_kwargs", {})
-    return Embeddings(model, METADATA, encode_kwargs, lambda code: f"{code}-{code}", by_language, **options)
+    return Embeddings(model, METADATA, encode_kwargs, lambda code: f"{code}-{code}", by_subset, **options)
 
 
 class TestEmbeddings:
@@ -129,7 +130,7 @@ class TestEmbeddings:
 
     def test_where_the_prompt_may_depend_on_the_language_once_in_each(self) -> None:
         model = Static(ALL_TEXTS)
-        embeddings_of(model, by_language=True).encode(Role.PASSAGE, TEXTS)
+        embeddings_of(model, by_subset=True).encode(Role.PASSAGE, TEXTS)
         assert sorted(model.encoded) == sorted(text for texts in TEXTS.values() for text in set(map(str.strip, texts)))
         assert {call.subset for call in model.calls} == {"en-en", "de-de", "es-es"}
 
@@ -151,11 +152,11 @@ class TestEmbeddings:
         assert sorted(model.calls[0].texts) == sorted(set(TEXTS["en"]))
         assert sorted(model.calls[1].texts) == sorted({text.strip() for text in TEXTS["en"]})
 
-    @pytest.mark.parametrize("by_language", [False, True])
+    @pytest.mark.parametrize("by_subset", [False, True])
     @pytest.mark.parametrize("role", Role)
-    def test_rows_are_the_embeddings_of_the_texts(self, role: Role, by_language: bool) -> None:
+    def test_rows_are_the_embeddings_of_the_texts(self, role: Role, by_subset: bool) -> None:
         model = Static(ALL_TEXTS)
-        embeddings = embeddings_of(model, by_language=by_language)
+        embeddings = embeddings_of(model, by_subset=by_subset)
         embeddings.encode(role, TEXTS)
         for code, texts in TEXTS.items():
             matrix, row = embeddings.rows(role, code, texts)
@@ -208,8 +209,8 @@ class TestEmbeddings:
         assert matrix.dtype == np.float32
         assert matrix[row].tolist() == [[3, 2, 1], [1, 0, 0]]
 
-    @pytest.mark.parametrize(("by_language", "expected"), [(False, 26_021), (True, 26_029)])
-    def test_real_collection(self, data_dir: Path, by_language: bool, expected: int) -> None:
+    @pytest.mark.parametrize(("by_subset", "expected"), [(False, 26_021), (True, 26_029)])
+    def test_real_collection(self, data_dir: Path, by_subset: bool, expected: int) -> None:
         """Of 26,104 questions and sentences; mteb would encode 443,388 in the 132 settings."""
         given = 0
 
@@ -219,21 +220,80 @@ class TestEmbeddings:
             return vectors
 
         collection = task_of("XQuAD-R-Pairs", data_dir=data_dir).read_collection()
-        embeddings = embeddings_of(Counts(count), by_language=by_language)
+        embeddings = embeddings_of(Counts(count), by_subset=by_subset)
         embeddings.encode(Role.QUERY, {code: queries.texts for code, queries in collection.queries.items()})
         embeddings.encode(Role.PASSAGE, {code: passages.texts for code, passages in collection.passages.items()})
         assert len(texts_of(collection)) == 26_104
         assert given == expected
         # the same, without our reading of the files
         distinct: set[tuple[str, str, str]] = set()
-        for code in collection.languages:
-            language = code if by_language else ""
+        for code in collection.parts:
+            language = code if by_subset else ""
             data = json.loads((data_dir / "xquad-r" / f"{code}.json").read_text(encoding="utf-8"))["data"]
             for paragraph in (paragraph for article in data for paragraph in article["paragraphs"]):
                 distinct |= {("question", language, question["question"]) for question in paragraph["qas"]}
                 sentences = (paragraph["context"][start:end] for start, end in paragraph["sentence_breaks"])
                 distinct |= {("sentence", language, sentence.strip()) for sentence in sentences}
         assert len(distinct) == expected
+
+    def test_a_title_stands_before_the_text_as_mteb_puts_it(self) -> None:
+        """Apart and joined, for passages with a title, and as ever for those without, in one batch of both."""
+        texts: list[Text] = [("Rome", " a city "), ("", " a city "), "a dog", ("Bern", "a city"), ("Rome", " a city ")]
+        model = Static(["Rome Bern a city dog"])
+        embeddings = embeddings_of(model)
+        embeddings.encode(Role.PASSAGE, {"en": texts})
+        assert sorted(model.encoded) == ["Bern a city", "Rome  a city", "a city", "a dog"]
+        matrix, row = embeddings.rows(Role.PASSAGE, "en", texts)
+        assert len(matrix) == 4
+        joined = ["Rome  a city", "a city", "a dog", "Bern a city", "Rome  a city"]
+        np.testing.assert_allclose(matrix[row], model.model.encode(joined), rtol=1e-6)
+
+    def test_title_and_text_are_told_apart(self) -> None:
+        """A model of mteb's may treat them differently, so that they are not the same where they only read alike."""
+        given: list[dict[str, Any]] = []
+
+        class Apart(Counts):
+            def encode(self, inputs: Any, **kwargs: Any) -> Any:
+                batches = list(inputs)
+                for batch in batches:
+                    assert len(batch["title"]) == len(batch["body"]) == len(batch["text"])
+                    given.extend(dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True))
+                return super().encode(batches, **kwargs)
+
+        embeddings_of(Apart()).encode(Role.PASSAGE, {"en": [("a", "b c"), ("a b", "c")]})
+        assert sorted((row["title"], row["body"], row["text"]) for row in given) == [
+            ("a", "b c", "a b c"),
+            ("a b", "c", "a b c"),
+        ]
+
+    def test_what_is_encoded_once_is_not_kept(self) -> None:
+        model = Static(ALL_TEXTS)
+        embeddings = embeddings_of(model)
+        done: list[int] = []
+        for times in (1, 2):
+            matrix = embeddings.once(Role.PASSAGE, "en", ["the cat", "Berlin"], done.append)
+            np.testing.assert_allclose(matrix, model.model.encode(["the cat", "Berlin"]), rtol=1e-6)
+            assert matrix.dtype == np.float32
+            assert sum(done) == 2 * times
+            assert len(model.encoded) == 2 * times
+        assert {call.subset for call in model.calls} == {"en-en"}
+        assert {call.role for call in model.calls} == {"document"}
+
+    def test_what_is_forgotten_is_encoded_again_and_the_other_role_is_kept(self) -> None:
+        model = Static(ALL_TEXTS)
+        embeddings = embeddings_of(model)
+        for role in Role:
+            embeddings.encode(role, TEXTS)
+        before = len(model.encoded)
+        embeddings.forget(Role.PASSAGE)
+        for role in Role:
+            embeddings.encode(role, TEXTS)
+        assert len(model.encoded) - before == len({text.strip() for text in ALL_TEXTS})
+        for code, texts in TEXTS.items():
+            matrix, row = embeddings.rows(Role.PASSAGE, code, texts)
+            np.testing.assert_allclose(matrix[row], model.model.encode(texts), rtol=1e-6)
+            matrix, row = embeddings.rows(Role.QUERY, code, texts)
+            np.testing.assert_allclose(matrix[row], model.model.encode(texts), rtol=1e-6)
 
 
 class TestWhatTheModelReturns:
@@ -394,6 +454,14 @@ class TestDenseScores:
         np.testing.assert_array_equal(scores[:, others], apart[:, others])
         np.testing.assert_array_equal(scores[:, 3], apart[:, 3])
 
+    def test_of_the_same_queries_over_other_passages(self) -> None:
+        scores = DenseScores(QUERIES, PreparedPassages(PASSAGES[:40], ALONE[:40], Similarity.COSINE))
+        before = all_scores(scores, n_passages=40)
+        other = PreparedPassages(PASSAGES, ALONE, Similarity.COSINE)
+        over = all_scores(scores.over(other))
+        np.testing.assert_array_equal(over, all_scores(DenseScores(QUERIES, other)))
+        np.testing.assert_array_equal(all_scores(scores, n_passages=40), before)
+
     def test_threads_do_not_write_over_each_others_blocks(self) -> None:
         scores = DenseScores(QUERIES, PreparedPassages(PASSAGES, ALONE, Similarity.DOT))
         everything = all_scores(scores)
@@ -415,7 +483,7 @@ class TestRanksOfRealScores:
         """The number of threads changes no rank; the size of a block may move scores in the last bit."""
         xquad = xquad_r(data_dir)
         collection, embeddings = xquad.collection, xquad.embeddings
-        languages = [collection.language_index(code) for code in xquad.LANGUAGES]
+        parts = [collection.part_index(code) for code in xquad.LANGUAGES]
         texts = {code: collection.passages[code].texts for code in xquad.LANGUAGES}
         matrices = [embeddings.rows(Role.PASSAGE, code, texts[code]) for code in texts]
         vectors = np.concatenate([matrix[row] for matrix, row in matrices])
@@ -425,10 +493,10 @@ class TestRanksOfRealScores:
         matrix, row = embeddings.rows(Role.QUERY, "en", collection.queries["en"].texts)
         ends = np.cumsum([len(texts[code]) for code in texts])
         judgments = collection.queries["en"].judgments
-        kept = np.isin(judgments.language, languages)
-        start = np.zeros(len(collection.languages), dtype=np.int64)
-        start[languages[1:]] = ends[:-1]
-        targets = Targets(judgments.query[kept], start[judgments.language[kept]] + judgments.passage[kept])
+        kept = np.isin(judgments.part, parts)
+        start = np.zeros(len(collection.parts), dtype=np.int64)
+        start[parts[1:]] = ends[:-1]
+        targets = Targets(judgments.query[kept], start[judgments.part[kept]] + judgments.passage[kept])
 
         def above(block_rows: int, threads: int) -> NDArray[np.int32]:
             return count_above(
@@ -436,7 +504,7 @@ class TestRanksOfRealScores:
                 len(row),
                 targets,
                 ends.tolist(),
-                np.concatenate([collection.id_ranks[code] for code in texts]),
+                collection.id_ranks(tuple(texts)),
                 block_rows=block_rows,
                 threads=threads,
             ).above
@@ -447,7 +515,7 @@ class TestRanksOfRealScores:
             targets.row,
             1 + reference.sum(axis=1, dtype=np.int32),
             judgments.gain[kept],
-            judgments.language[kept],
+            judgments.part[kept],
         )
         np.testing.assert_array_equal(ranks.rank, xquad.rank(xquad.LANGUAGES).ranks.rank)
         np.testing.assert_array_equal(above(BLOCK_ROWS, 2), reference)
@@ -492,7 +560,7 @@ class TestEmbeddingCache:
         assert sorted(path.suffix for path in tmp_path.rglob("*") if path.is_file()) == [".lock", ".npy"]
 
     @pytest.mark.parametrize(
-        "change", ["text", "order", "prompt", "name", "revision", "options", "encode_kwargs", "role", "by_language"]
+        "change", ["text", "order", "prompt", "name", "revision", "options", "encode_kwargs", "role", "by_subset"]
     )
     def test_what_changes_a_vector_gets_another_file(self, tmp_path: Path, change: str) -> None:
         texts = ["the cat", "a dog", "Berlin"]
@@ -509,7 +577,7 @@ class TestEmbeddingCache:
         new_texts = {"text": ["the cat", "a dog", "Bern"], "order": ["a dog", "the cat", "Berlin"]}.get(change, texts)
         embeddings = embeddings_of(
             other,
-            by_language=change == "by_language",
+            by_subset=change == "by_subset",
             cache=EmbeddingCache(tmp_path),
             encode_kwargs={"normalize_embeddings": True} if change == "encode_kwargs" else {},
         )
@@ -521,6 +589,25 @@ class TestEmbeddingCache:
         prompted = [prompts[role.value] + text for text in new_texts]
         expected = other.model.encode(prompted, normalize_embeddings=change == "encode_kwargs")
         np.testing.assert_allclose(matrix[row], expected, rtol=1e-5, atol=1e-6)
+
+    def test_a_title_changes_the_file(self, tmp_path: Path) -> None:
+        model = Static(["a b c"])
+        lists: list[list[Text]] = [["a b c"], [("a", "b c")], [("a b", "c")]]
+        for number, texts in enumerate(lists, start=1):
+            embeddings = embeddings_of(model, cache=EmbeddingCache(tmp_path))
+            embeddings.encode(Role.PASSAGE, {"en": texts})
+            assert len(list(tmp_path.rglob("*.npy"))) == number
+
+    def test_what_is_encoded_once_has_a_file_too(self, tmp_path: Path) -> None:
+        model = Static(ALL_TEXTS)
+        done: list[int] = []
+        found = [
+            embeddings_of(model, cache=EmbeddingCache(tmp_path)).once(Role.PASSAGE, "en", texts, done.append)
+            for texts in (["the cat", "Berlin"], ["the cat", "Berlin"], ["Berlin"])
+        ]
+        assert model.encoded == ["the cat", "Berlin", "Berlin"]
+        np.testing.assert_array_equal(found[0], found[1], strict=True)
+        np.testing.assert_array_equal(found[0][1:], found[2])
 
     def test_what_changes_no_vector_gets_the_same_file(self, tmp_path: Path) -> None:
         self.fill(tmp_path, Static(TEXTS["en"]))
@@ -546,14 +633,14 @@ class TestEmbeddingCache:
     @pytest.mark.parametrize("stop", range(5))
     def test_a_stop_at_any_step_costs_only_that_step(self, tmp_path: Path, stop: int) -> None:
         cache, texts = EmbeddingCache(tmp_path), [f"text {number}" for number in range(9)]
-        given: list[str] = []
+        given: list[Text] = []
 
-        def encode(wanted: Sequence[str], stop: int | None = None) -> Iterator[Matrix]:
+        def encode(wanted: Sequence[Text], stop: int | None = None) -> Iterator[Matrix]:
             for step, start in enumerate(range(0, len(wanted), 2)):
                 if step == stop:
                     raise KeyboardInterrupt
                 given.extend(wanted[start : start + 2])
-                yield np.array([[int(text[5:]), step] for text in wanted[start : start + 2]], dtype=np.float32)
+                yield np.array([[int(str(text)[5:]), step] for text in wanted[start : start + 2]], dtype=np.float32)
 
         with pytest.raises(KeyboardInterrupt):
             cache.get({}, texts, lambda wanted: encode(wanted, stop))
@@ -566,7 +653,7 @@ class TestEmbeddingCache:
         """A machine that stops between writing rows and noting them leaves rows that nobody vouches for."""
         cache, texts = EmbeddingCache(tmp_path), ["a", "b", "c", "d"]
 
-        def stop_after_two(wanted: Sequence[str]) -> Iterator[Matrix]:
+        def stop_after_two(wanted: Sequence[Text]) -> Iterator[Matrix]:
             yield np.ones((2, 1), dtype=np.float32)
             raise KeyboardInterrupt
 

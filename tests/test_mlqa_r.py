@@ -7,20 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybrid_bench.corpora import Collection, load_lareqa
+from hybrid_bench.corpora import Collection, DataOptions
 from hybrid_bench.tasks import collections
 
 
 @pytest.fixture(scope="module")
 def mlqa_r(data_dir: Path) -> Collection:
-    return load_lareqa(collections()["MLQA-R"][0].source, data_dir)
+    return collections()["MLQA-R"][0].source.load(DataOptions(data_dir=data_dir))
 
 
 def test_query_cells_are_those_published(mlqa_r: Collection) -> None:
     """A query counts in a pair only if its id has a relevant sentence in the corpus language."""
     monolingual = cross_lingual = 0
-    for index, code in enumerate(mlqa_r.languages):
-        own = mlqa_r.queries[code].judgments.language == index
+    for index, code in enumerate(mlqa_r.parts):
+        own = mlqa_r.queries[code].judgments.part == index
         monolingual += int(own.sum())
         cross_lingual += int((~own).sum())
     assert (monolingual, cross_lingual) == (4199, 11548)
@@ -43,7 +43,7 @@ def test_clusters_are_joined_over_languages(mlqa_r: Collection) -> None:
 def test_56_settings_need_at_most_24733_texts(mlqa_r: Collection) -> None:
     within = over = 0
     everything: dict[str, set[str]] = {"query": set(), "passage": set()}
-    for code in mlqa_r.languages:
+    for code in mlqa_r.parts:
         questions = set(mlqa_r.queries[code].texts)
         passages = {text.strip() for text in mlqa_r.passages[code].texts}
         within += len(questions) + len(passages)

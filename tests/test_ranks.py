@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from functools import cache
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from hybrid_bench import ranks
 from hybrid_bench.corpora import Collection, Passages
 from hybrid_bench.errors import ModelError
-from hybrid_bench.ranks import BLOCK_ROWS, RankCounts, Targets, count_above, top_columns
-from reference import SCORES, above_by_definition, order_by_definition, random_ids
+from hybrid_bench.ranks import BLOCK_ROWS, PieceCounter, RankCounts, Targets, count_above, top_columns
+from reference import IDS_BY_BYTES, SCORES, above_by_definition, order_by_definition, random_ids
 
 Scores = NDArray[np.float32]
 
@@ -27,6 +27,10 @@ LAYOUTS: dict[str, Sequence[int]] = {
     "with an empty one": [0, 50, 50, 130],
     "many": list(range(5, 131, 5)),
 }
+
+
+#: Scores that are no numbers.
+BAD = [pytest.param(float(bad), id=bad) for bad in ("nan", "-nan", "inf", "-inf")]
 
 
 class Blocks:
@@ -212,8 +216,16 @@ class TestCountAbove:
         )
         assert done == [32, 32, 26]
 
+    def test_progress_in_pieces_adds_up_to_the_queries(self) -> None:
+        case = Case("continuous")
+        done: list[int] = []
+        blocks = Blocks(case.matrix, 26)
+        id_ranks = id_ranks_of(case.ids)
+        count_above(blocks, 90, case.targets, [130], id_ranks, piece_columns=26, progress=done.append)
+        assert done == [18] * 5
+
     # A machine makes NaN of both signs: inf - inf has the sign bit set on x86.
-    @pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf], ids=["nan", "-nan", "inf", "-inf"])
+    @pytest.mark.parametrize("bad", BAD)
     @pytest.mark.parametrize("piece_columns", [130, 26])
     @pytest.mark.parametrize("scores", ["continuous", "four values"])
     @pytest.mark.parametrize(("row", "column"), [(0, 0), (1, 70), (89, 129)])
@@ -246,7 +258,7 @@ class TestCountAbove:
             assert counts.above[number].tolist() == [before[:100].sum(), before[100:].sum()]
         top = np.lexsort((-np.broadcast_to(order, matrix.shape), -matrix), axis=1)[:, :10]
         np.testing.assert_array_equal(counts.top, top >= 100)
-        np.testing.assert_array_equal(top_columns(Blocks(matrix, ranks.PIECE_COLUMNS), 40, order, 10), top)
+        np.testing.assert_array_equal(top_columns(Blocks(matrix, ranks.PIECE_COLUMNS), 40, order, 10)[0], top)
 
 
 class TestTopColumns:
@@ -254,17 +266,18 @@ class TestTopColumns:
     @pytest.mark.parametrize("scores", SCORES)
     def test_equals_the_definition(self, scores: str, k: int) -> None:
         case = Case(scores)
-        top = top_columns(Blocks(case.matrix), 90, id_ranks_of(case.ids), k)
+        top, scores_of_top = top_columns(Blocks(case.matrix), 90, id_ranks_of(case.ids), k)
+        np.testing.assert_array_equal(scores_of_top, np.take_along_axis(case.matrix, top, axis=1))
         assert top.tolist() == [order_by_definition(line, case.ids)[:k] for line in case.matrix.tolist()]
 
     def test_in_several_blocks_and_pieces(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ranks, "BLOCK_ROWS", 32)
         monkeypatch.setattr(ranks, "PIECE_COLUMNS", 26)
         case = Case("two decimals")
-        top = top_columns(Blocks(case.matrix, 26), 90, id_ranks_of(case.ids), 40)
+        top, _ = top_columns(Blocks(case.matrix, 26), 90, id_ranks_of(case.ids), 40)
         assert top.tolist() == [order_by_definition(line, case.ids)[:40] for line in case.matrix.tolist()]
 
-    @pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf], ids=["nan", "-nan", "inf", "-inf"])
+    @pytest.mark.parametrize("bad", BAD)
     def test_a_score_that_is_not_a_number_is_refused(self, bad: float) -> None:
         case = Case("continuous")
         case.matrix[40, 70] = bad
@@ -272,37 +285,200 @@ class TestTopColumns:
             top_columns(Blocks(case.matrix), 90, id_ranks_of(case.ids), 3)
 
 
-class TestTieRule:
-    #: In ascending order of their UTF-8 bytes. UTF-16 would put the last before the one in front of it, a locale "a"
-    #: before "B" and "é" before "z", and a comparison of numbers "10" behind "9".
-    IDS = ("", "1", "10", "9", "B", "B ", "a", "z", "ß中", "é", "中", "\uffee", "\U00010348")
+def random_pieces(rng: np.random.Generator, segments: Sequence[int], sizes: Sequence[int]) -> list[NDArray[np.int64]]:
+    """All columns in pieces of these sizes, which take from anywhere: those of a segment side by side, in any order."""
+    order = rng.permutation(segments[-1])
+    segment = np.searchsorted(segments, order, side="right")
+    pieces = []
+    for chosen in np.split(np.arange(len(order)), np.cumsum(sizes)[:-1]):
+        place = rng.permutation(len(segments))[segment[chosen]]
+        pieces.append(order[chosen][np.argsort(place, kind="stable")])
+    return pieces
 
+
+class TestPieceCounter:
+    """130 passages in pieces, against the counts of the pool as a whole."""
+
+    def counter(self, case: Case, segments: Sequence[int], **options: Any) -> PieceCounter:
+        options = {"top_k": 20, "block_rows": 32, **options}
+        return PieceCounter(len(case.matrix), case.targets, segments, id_ranks_of(case.ids), **options)
+
+    def fill(self, counter: PieceCounter, case: Case, pieces: Sequence[NDArray[np.int64]]) -> None:
+        """Read all pieces, then add them in the opposite order."""
+        for columns in pieces:
+            counter.read_targets(Blocks(case.matrix[:, columns]), columns)
+        for columns in pieces[::-1]:
+            counter.add(Blocks(case.matrix[:, columns]), columns)
+
+    @pytest.mark.parametrize(
+        "sizes",
+        [[130], [65, 65], [1, 128, 1], [13] * 10, [2] * 65, [1] * 130],
+        ids=lambda sizes: f"{len(sizes)} pieces",
+    )
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    @pytest.mark.parametrize("scores", SCORES)
+    def test_equals_the_count_of_the_whole(self, scores: str, layout: str, sizes: Sequence[int]) -> None:
+        case, segments = Case(scores), LAYOUTS[layout]
+        counter = self.counter(case, segments)
+        self.fill(counter, case, random_pieces(np.random.default_rng(len(sizes)), segments, sizes))
+        counts, expected = counter.counts(), case.count(segments)
+        np.testing.assert_array_equal(counts.above, expected.above, strict=True)
+        np.testing.assert_array_equal(counts.top, expected.top, strict=True)
+
+    @pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0, 4, 1, 3]], ids=str)
+    def test_pieces_come_in_any_order(self, order: Sequence[int]) -> None:
+        case, segments = Case("two decimals"), LAYOUTS["uneven"]
+        pieces = np.split(np.arange(130), 5)
+        counter = self.counter(case, segments)
+        self.fill(counter, case, [pieces[number] for number in order])
+        np.testing.assert_array_equal(counter.counts().above, case.count(segments).above)
+        np.testing.assert_array_equal(counter.counts().top, case.count(segments).top)
+
+    @pytest.mark.parametrize(("block_rows", "threads"), [(1, 1), (7, 3), (90, 1), (1000, 2)])
+    @pytest.mark.parametrize("scores", ["continuous", "four values"])
+    def test_block_rows_and_threads_change_nothing(self, scores: str, block_rows: int, threads: int) -> None:
+        case, segments = Case(scores), LAYOUTS["uneven"]
+        counter = self.counter(case, segments, block_rows=block_rows, threads=threads)
+        self.fill(counter, case, random_pieces(np.random.default_rng(5), segments, [40, 50, 40]))
+        np.testing.assert_array_equal(counter.counts().above, case.count(segments).above)
+        np.testing.assert_array_equal(counter.counts().top, case.count(segments).top)
+        columns, values = self.counter(case, segments).best()
+        assert columns.shape == values.shape == (90, 0)  # nothing was added yet
+
+    @pytest.mark.parametrize("k", [0, 1, 20, 130, 500])
+    @pytest.mark.parametrize("scores", SCORES)
+    def test_best(self, scores: str, k: int) -> None:
+        """Their places in the pool, not in the piece, with the scores that they were given."""
+        case, segments = Case(scores), LAYOUTS["uneven"]
+        counter = self.counter(case, segments, top_k=k)
+        self.fill(counter, case, random_pieces(np.random.default_rng(2), segments, [50, 30, 50]))
+        columns, values = counter.best()
+        assert columns.tolist() == [order_by_definition(line, case.ids)[:k] for line in case.matrix.tolist()]
+        assert values.dtype == np.float32
+        np.testing.assert_array_equal(values, np.take_along_axis(case.matrix, columns, axis=1))
+
+    @pytest.mark.parametrize("top_of", [[0], [1, 3], [2]])
+    def test_best_of_some_segments(self, top_of: Sequence[int]) -> None:
+        case, segments = Case("two decimals"), LAYOUTS["uneven"]
+        counter = self.counter(case, segments, top_of=top_of, top_k=10)
+        self.fill(counter, case, random_pieces(np.random.default_rng(3), segments, [50, 30, 50]))
+        columns, _ = counter.best()
+        listed = np.isin(np.searchsorted(segments, np.arange(130), side="right"), top_of)
+        assert columns.tolist() == [
+            [column for column in order_by_definition(line, case.ids) if listed[column]][:10]
+            for line in case.matrix.tolist()
+        ]
+        np.testing.assert_array_equal(counter.counts().above, case.count(segments).above)
+
+    def test_without_targets_there_is_still_a_best(self) -> None:
+        case, segments = Case("two decimals"), LAYOUTS["uneven"]
+        case.targets = Targets(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64))
+        counter = self.counter(case, segments)
+        for columns in np.split(np.arange(130), 5):  # and nothing has to be read
+            counter.add(Blocks(case.matrix[:, columns]), columns)
+        assert counter.counts().above.shape == (0, 4)
+        expected = [order_by_definition(line, case.ids)[:20] for line in case.matrix.tolist()]
+        assert counter.best()[0].tolist() == expected
+
+    def test_without_queries(self) -> None:
+        case = Case("continuous")
+        case.matrix = case.matrix[:0]
+        case.targets = Targets(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64))
+        counter = self.counter(case, [130])
+        self.fill(counter, case, np.split(np.arange(130), 5))
+        assert counter.counts().above.shape == (0, 1)
+        assert counter.counts().top.shape == counter.best()[0].shape == (0, 20)
+
+    def test_only_pieces_with_targets_have_to_be_read(self) -> None:
+        case, segments = Case("two decimals"), LAYOUTS["uneven"]
+        pieces = np.split(np.arange(130), 13)
+        kept = np.isin(case.targets.column, np.concatenate(pieces[::2]))
+        assert 0 < kept.sum() < len(kept)
+        case.targets = Targets(case.targets.row[kept], case.targets.column[kept])
+        counter = self.counter(case, segments)
+        for columns in pieces[::2]:
+            counter.read_targets(Blocks(case.matrix[:, columns]), columns)
+        for columns in pieces:
+            counter.add(Blocks(case.matrix[:, columns]), columns)
+        np.testing.assert_array_equal(counter.counts().above, case.count(segments).above)
+
+    def test_nothing_is_counted_before_every_target_was_read(self) -> None:
+        case, segments = Case("two decimals"), LAYOUTS["uneven"]
+        counter = self.counter(case, segments)
+        first, second = np.split(np.arange(130), 2)
+        counter.read_targets(Blocks(case.matrix[:, first]), first)
+        with pytest.raises(AssertionError, match="all targets are read before anything is counted"):
+            counter.add(Blocks(case.matrix[:, first]), first)
+        counter.read_targets(Blocks(case.matrix[:, second]), second)
+        for columns in (first, second):
+            counter.add(Blocks(case.matrix[:, columns]), columns)
+        np.testing.assert_array_equal(counter.counts().above, case.count(segments).above)
+
+    def test_what_was_read_but_not_added_is_not_counted(self) -> None:
+        """Counts are sums over the pieces: of a pool without this one, in which its passages still have a place."""
+        case, segments = Case("two decimals"), LAYOUTS["uneven"]
+        counter = self.counter(case, segments)
+        pieces = random_pieces(np.random.default_rng(4), segments, [50, 30, 50])
+        for columns in pieces:
+            counter.read_targets(Blocks(case.matrix[:, columns]), columns)
+        sums = np.zeros_like(counter.counts().above)
+        lines = case.matrix.tolist()
+        for number, columns in enumerate(pieces, start=1):
+            counter.add(Blocks(case.matrix[:, columns]), columns)
+            added = np.sort(np.concatenate(pieces[:number]))
+            for target, (row, column) in enumerate(zip(case.targets.row, case.targets.column, strict=True)):
+                pool = sorted({*added.tolist(), int(column)})
+                ends = np.searchsorted(pool, segments).tolist()
+                sums[target] = above_by_definition(
+                    [lines[row][x] for x in pool], [case.ids[x] for x in pool], pool.index(column), ends
+                )
+            np.testing.assert_array_equal(counter.counts().above, sums)
+            best, _ = counter.best()
+            for found, line in zip(best.tolist(), lines, strict=True):
+                order = [x for x in order_by_definition(line, case.ids) if x in set(added.tolist())]
+                assert found == order[:20]
+
+    @pytest.mark.parametrize("bad", BAD)
+    @pytest.mark.parametrize("at", ["a target", "another passage"])
+    def test_a_score_that_is_not_a_number_is_refused(self, at: str, bad: float) -> None:
+        case, segments = Case("two decimals"), LAYOUTS["uneven"]
+        row, column = case.targets.row[0], case.targets.column[0]
+        if at == "another passage":
+            column = next(x for x in range(130) if x not in case.targets.column[case.targets.row == row])
+        case.matrix[row, column] = bad
+        counter = self.counter(case, segments)
+        with pytest.raises(ModelError, match=r"a score is -?(nan|inf): the model's"):
+            self.fill(counter, case, random_pieces(np.random.default_rng(6), segments, [50, 30, 50]))
+
+
+class TestTieRule:
     def test_at_equal_score_the_greater_id_in_utf8_comes_first(self) -> None:
         rng = np.random.default_rng(0)
-        columns = rng.permutation(len(self.IDS))
+        columns = rng.permutation(len(IDS_BY_BYTES))
         # one passage of each language in turn, so that ids have to be compared across languages
         by_language = {code: sorted(columns[start::2]) for start, code in enumerate(("ar", "de"))}
         collection = Collection(
             name="ids",
-            languages=("ar", "de"),
             passages={
-                code: Passages(code, tuple(self.IDS[c] for c in chosen), ("same text",) * len(chosen))
+                code: Passages(code, tuple(IDS_BY_BYTES[c] for c in chosen), ("same text",) * len(chosen))
                 for code, chosen in by_language.items()
             },
             queries={},
             paragraph_cluster={},
             article_cluster={},
             revision="1",
-            sha256="",
+            sha256={},
         )
-        id_ranks = np.concatenate([collection.id_ranks[code] for code in collection.languages])
-        ids = [passage for code in collection.languages for passage in collection.passages[code].ids]
+        id_ranks = collection.id_ranks(collection.parts)
+        ids = [passage for code in collection.parts for passage in collection.passages[code].ids]
         matrix = np.zeros((1, len(ids)), dtype=np.float32)
         targets = Targets(np.zeros(len(ids), dtype=np.int32), np.arange(len(ids), dtype=np.int64))
         counts = count_above(Blocks(matrix), 1, targets, [len(ids)], id_ranks)
         place = dict(zip(ids, counts.above[:, 0].tolist(), strict=True))
-        assert sorted(ids, key=place.__getitem__, reverse=True) == list(self.IDS)
-        assert [ids[column] for column in top_columns(Blocks(matrix), 1, id_ranks, 100)[0]] == list(self.IDS[::-1])
+        assert sorted(ids, key=place.__getitem__, reverse=True) == list(IDS_BY_BYTES)
+        assert [ids[column] for column in top_columns(Blocks(matrix), 1, id_ranks, 100)[0][0]] == list(
+            IDS_BY_BYTES[::-1]
+        )
 
     def test_a_passage_never_stands_before_itself(self) -> None:
         matrix = np.full((1, 1), 0.5, dtype=np.float32)
