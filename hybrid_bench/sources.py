@@ -4,12 +4,16 @@ A file is known by its sha256, so nothing that is read further down can differ f
 the files already names their folder (an argument, or HYBRID_BENCH_DATA); that folder is only read. Otherwise the files
 are downloaded into `cache_dir`, by one process at a time, each written beside as ``<name>.part``, continued from there
 after a break, and renamed once its sha256 is right.
+
+Here is also what the readers of local files share: hashes, and lines with their numbers.
 """
 
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
+import json
 import os
 import random
 import re
@@ -17,22 +21,34 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from hybrid_bench.errors import DataError, RequestError
+from hybrid_bench.errors import DataError, RequestError, causes, shown
 
 if TYPE_CHECKING:
     from requests import Response
 
 # requests, tqdm and filelock are imported where a download needs them: the command line answers `--help` without.
 
-__all__ = ["RemoteFile", "cache_dir", "resolve", "sha256_of"]
+__all__ = [
+    "RemoteFile",
+    "cache_dir",
+    "data_folder",
+    "json_objects",
+    "lines",
+    "offline_variable",
+    "resolve",
+    "sha256_of",
+    "sha256_of_lines",
+    "sha256_once",
+]
 
 TRIES = 5
 """How often a download is tried before it is given up."""
@@ -54,8 +70,8 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _NO_WAY_THERE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL}
 _JITTER = random.SystemRandom()  # not the global generator, whose state belongs to the user
 
-# (path, size, mtime_ns, sha256) of files whose content was checked by this process
-_verified: set[tuple[str, int, int, str]] = set()
+# path, size and mtime_ns of files that this process has read -> sha256
+_hashes: dict[tuple[Path, int, int], str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +126,27 @@ def resolve(files: Sequence[RemoteFile], data_dir: Path | None = None) -> dict[s
     for remote in files:
         if wanted.setdefault(remote.path, remote) != remote:
             raise RequestError(f"path '{remote.path}' is asked for with two different contents: give each its own path")
+    given = data_folder(data_dir)
+    return _from_data_folder(list(wanted.values()), *given) if given else _from_cache(list(wanted.values()))
+
+
+def data_folder(data_dir: Path | None = None) -> tuple[Path, str, str] | None:
+    """The user's data folder; None if there is none.
+
+    Args:
+        data_dir: What ``--data-dir`` gives.
+
+    Returns:
+        Its absolute path, how it was given, and what to do to go without it: two clauses for a message.
+
+    Raises:
+        DataError: If it is in the home folder of a user who has none.
+    """
     if data_dir is not None:
-        return _from_data_folder(list(wanted.values()), _absolute(data_dir), "--data-dir", "leave out --data-dir")
+        return _absolute(data_dir), "--data-dir", "leave out --data-dir"
     if folder := os.environ.get("HYBRID_BENCH_DATA"):
-        origin, without = "HYBRID_BENCH_DATA", "unset HYBRID_BENCH_DATA"
-        return _from_data_folder(list(wanted.values()), _absolute(Path(folder)), origin, without)
-    return _from_cache(list(wanted.values()))
+        return _absolute(Path(folder)), "HYBRID_BENCH_DATA", "unset HYBRID_BENCH_DATA"
+    return None
 
 
 def cache_dir() -> Path:
@@ -144,6 +175,68 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_once(path: Path) -> str:
+    """`sha256_of`, read again only when the file's size or time has changed; for large files that are not ours.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    try:
+        return _sha256_of_state(path, path.stat())
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {_reason(error)}") from error
+
+
+def sha256_of_lines(parts: Iterable[str]) -> str:
+    """The sha256 of several strings, each on a line of its own."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a text file that are not blank, with their numbers from 1 and with their ends.
+
+    The file is UTF-8, with a byte order mark or without, and packed with gzip if its name ends in ``.gz``. Only a line
+    feed ends a line: texts may hold what Python's `splitlines` and universal newlines take for line breaks.
+
+    Raises:
+        DataError: If the file cannot be read, breaks off, or is not UTF-8; names the line.
+    """
+    number = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                if line and not line.isspace():
+                    yield number, line
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start} of the line)") from error
+    except (EOFError, zlib.error) as error:
+        raise DataError(
+            f"{path}:{number + 1}: the file breaks off or is damaged ({error}): fetch it, or pack it, again"
+        ) from error
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {_reason(error)}") from error
+
+
+def json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a file with one JSON object on each line, with the numbers of their lines; see `lines`.
+
+    Raises:
+        DataError: As `lines`, and if a line is not a JSON object.
+    """
+    for number, line in lines(path):
+        try:
+            row = json.loads(line.rstrip("\r\n"))
+        except (ValueError, RecursionError) as error:
+            array = ", not one array" if number == 1 and line.startswith("[") else ""
+            raise DataError(
+                f"{path}:{number}: not JSON ({error}); one JSON object per line is needed{array}"
+            ) from error
+        if not isinstance(row, dict):
+            raise DataError(f"{path}:{number}: should be a JSON object, found {shown(row)}")
+        yield number, row
+
+
 def _absolute(path: Path) -> Path:
     try:
         return path.expanduser().absolute()
@@ -169,15 +262,12 @@ def _size(path: Path) -> int:
     return status.st_size if status else 0
 
 
-def _found_sha256(path: Path, status: os.stat_result, expected: str) -> str:
-    """The file's sha256, from memory where this very state of it was found to be as expected before."""
-    key = (str(path), status.st_size, status.st_mtime_ns, expected)
-    if key in _verified:
-        return expected
-    found = sha256_of(path)
-    if found == expected:
-        _verified.add(key)  # the status was taken before reading: a later change has another key
-    return found
+def _sha256_of_state(path: Path, status: os.stat_result) -> str:
+    """The file's sha256, from memory where this process has read it in this very state."""
+    key = (path.absolute(), status.st_size, status.st_mtime_ns)
+    if key not in _hashes:
+        _hashes[key] = sha256_of(path)  # the status was taken before reading: a later change has another key
+    return _hashes[key]
 
 
 def _holds(path: Path, remote: RemoteFile) -> bool:
@@ -185,7 +275,7 @@ def _holds(path: Path, remote: RemoteFile) -> bool:
     status = _status(path)
     if status is None or (remote.size is not None and status.st_size != remote.size):
         return False
-    return _found_sha256(path, status, remote.sha256) == remote.sha256
+    return _sha256_of_state(path, status) == remote.sha256
 
 
 def _named(files: Sequence[RemoteFile]) -> str:
@@ -228,7 +318,7 @@ def _check(remote: RemoteFile, path: Path, status: os.stat_result, fix: str) -> 
         raise DataError(f"{path} is empty (0 bytes): {fix} to download")
     if remote.size is not None and status.st_size < remote.size:
         raise DataError(f"{path} is truncated ({status.st_size:,} of {remote.size:,} bytes): {fix} to download")
-    found = _found_sha256(path, status, remote.sha256)
+    found = _sha256_of_state(path, status)
     if found != remote.sha256:
         raise DataError(
             f"{path} is not the pinned file (expected sha256 {remote.sha256[:12]}, found {found[:12]}): "
@@ -241,7 +331,7 @@ def _from_cache(files: Sequence[RemoteFile]) -> dict[str, Path]:
     paths = {remote.path: cache / "data" / remote.path for remote in files}
     try:
         missing = [remote for remote in files if not _holds(paths[remote.path], remote)]
-        if missing and (offline := _offline_variable()):
+        if missing and (offline := offline_variable()):
             raise DataError(_cannot_get(missing, f"offline is set ({offline})", cache))
         for position, remote in enumerate(missing):
             try:
@@ -260,7 +350,7 @@ def _from_cache(files: Sequence[RemoteFile]) -> dict[str, Path]:
     return paths
 
 
-def _offline_variable() -> str | None:
+def offline_variable() -> str | None:
     """The setting that forbids connections, or None; read as huggingface_hub reads its own."""
     for name in ("HYBRID_BENCH_OFFLINE", "HF_HUB_OFFLINE"):
         value = os.environ.get(name, "")
@@ -315,7 +405,7 @@ def _download(remote: RemoteFile, target: Path) -> None:
                     os.fsync(file.fileno())  # a name must never stand for less than the whole file, even after a crash
                 part.replace(target)
                 if status := _status(target):
-                    _verified.add((str(target), status.st_size, status.st_mtime_ns, found))
+                    _hashes[target, status.st_size, status.st_mtime_ns] = found
                 return
             size = _size(part)
             part.unlink()
@@ -403,27 +493,16 @@ def _try(remote: RemoteFile, part: Path) -> None:
         _receive(response, start if response.status_code == HTTPStatus.PARTIAL_CONTENT else 0, end, remote, part)
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what caused it, innermost last.
-
-    `requests` hands on urllib3's errors as arguments; `__context__` would lead to errors of our caller too.
-    """
-    step: BaseException | None = error
-    while step is not None:
-        yield step
-        step = step.__cause__ or next((inner for inner in step.args if isinstance(inner, BaseException)), None)
-
-
 def _no_answer(url: str, error: Exception) -> _TryFailedError:
     import requests
 
-    causes = list(_causes(error))
+    chain = causes(error)
     unreachable = any(
         isinstance(cause, (requests.ConnectTimeout, socket.gaierror, ConnectionRefusedError))
         or (isinstance(cause, OSError) and cause.errno in _NO_WAY_THERE)
-        for cause in causes
+        for cause in chain
     )
-    innermost = causes[-1]
+    innermost = chain[-1]
     detail = _reason(innermost) if isinstance(innermost, OSError) else str(innermost)
     if unreachable:
         return _TryFailedError(
@@ -492,7 +571,7 @@ def _receive(response: Response, start: int, end: int | None, remote: RemoteFile
                 if remote.size is not None and have > remote.size:
                     return  # not our file: no need to see how much longer it is
         except requests.RequestException as error:
-            broken = f" ({list(_causes(error))[-1]})"
+            broken = f" ({causes(error)[-1]})"
     if not broken if end is None else have >= end:
         return
     total = "" if end is None else f" of {end:,}"

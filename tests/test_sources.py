@@ -21,16 +21,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import pytest
 
 from hybrid_bench import sources
 from hybrid_bench.errors import DataError, RequestError
-from hybrid_bench.sources import RemoteFile, cache_dir, resolve, sha256_of
+from hybrid_bench.sources import (
+    RemoteFile,
+    cache_dir,
+    json_objects,
+    lines,
+    resolve,
+    sha256_of,
+    sha256_of_lines,
+    sha256_once,
+)
 
 CONTENT = random.Random(7).randbytes(300_000)
 OTHER = random.Random(8).randbytes(300_000)
+PACKED = gzip.compress(b"".join(b"%d\n" % number for number in range(400)))
 NOBODY = 65534
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -179,8 +189,21 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(sources, "BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(sources, "TIMEOUT_SECONDS", (5.0, 5.0))
-    monkeypatch.setattr(sources, "_verified", set())
+    monkeypatch.setattr(sources, "_hashes", {})
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are hashed from here on."""
+    names: list[str] = []
+
+    def noted(path: Path) -> str:
+        names.append(path.name)
+        return sha256_of(path)
+
+    monkeypatch.setattr(sources, "sha256_of", noted)
+    return names
 
 
 @contextmanager
@@ -264,6 +287,104 @@ def test_sha256_of_equals_the_published_test_vector(tmp_path: Path) -> None:
     (tmp_path / "million").write_bytes(b"a" * 1_000_000)
     assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_of(tmp_path / "million") == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"
+
+
+def test_a_file_is_read_once_until_its_size_or_time_changes(
+    tmp_path: Path, hashed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    os.utime(path, ns=(1, 1))
+    first = sha256_once(path)
+    assert first == hashlib.sha256(b"abc").hexdigest()
+    path.write_bytes(b"abcd")
+    os.utime(path, ns=(1, 1))
+    second = sha256_once(path)
+    assert second == hashlib.sha256(b"abcd").hexdigest()
+    path.write_bytes(b"ABCD")
+    os.utime(path, ns=(2, 2))
+    assert sha256_once(path) == hashlib.sha256(b"ABCD").hexdigest()
+    monkeypatch.chdir(tmp_path)
+    assert sha256_once(Path("a")) == sha256_once(path)
+    assert hashed == ["a", "a", "a"]
+    (tmp_path / "b").write_bytes(b"ABCD")
+    assert sha256_once(tmp_path / "b") == sha256_once(path)
+    assert hashed[3:] == ["b"]
+
+
+def test_a_file_that_cannot_be_hashed(tmp_path: Path) -> None:
+    for path, message in ((tmp_path / "none", "No such file or directory"), (tmp_path, "Is a directory")):
+        with pytest.raises(DataError) as caught:
+            sha256_once(path)
+        assert str(caught.value) == f"cannot read {path}: {message}"
+
+
+def test_sha256_of_lines_is_that_of_the_text() -> None:
+    assert sha256_of_lines(iter(["ä", "b"])) == hashlib.sha256("ä\nb".encode()).hexdigest()
+    assert sha256_of_lines([]) == hashlib.sha256(b"").hexdigest()
+
+
+class TestLines:
+    """Lines, and the objects that they hold, with their numbers."""
+
+    TEXT = "\ufeffone\r\n\n \u3000\t\ntwo\x85\u2028two \n\ufeffend"
+    FOUND: ClassVar = [(1, "one\r\n"), (4, "two\x85\u2028two \n"), (5, "\ufeffend")]
+
+    @pytest.mark.parametrize("name", ["a.tsv", "a.tsv.gz"])
+    def test_only_line_feeds_end_lines_and_blank_ones_count(self, tmp_path: Path, name: str) -> None:
+        content = self.TEXT.encode()
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        assert list(lines(tmp_path / name)) == self.FOUND
+
+    @pytest.mark.parametrize("content", [b"", b"\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n"])
+    def test_nothing_in_a_file(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "a").write_bytes(content)
+        assert list(lines(tmp_path / "a")) == list(json_objects(tmp_path / "a")) == []
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"1\n\n12\xff4\n", "{}:3: not UTF-8 (invalid start byte at byte 2 of the line)"),
+            (PACKED[:-9], "{}:401: the file breaks off or is damaged (Compressed file ended before"),
+            (PACKED[:20], "{}:1: the file breaks off or is damaged (Compressed file ended before"),
+            (PACKED[:40] + bytes(9) + PACKED[49:], "{}:1: the file breaks off or is damaged (Error -3 while"),
+            (PACKED[:-8] + bytes(8), "cannot read {}: CRC check failed"),
+            (b"\x1f\x8c", "cannot read {}: Not a gzipped file"),
+            (None, "cannot read {}: No such file or directory"),
+        ],
+    )
+    def test_a_file_that_cannot_be_read(self, tmp_path: Path, content: bytes | None, message: str) -> None:
+        packed = content is not None and content.startswith(b"\x1f")
+        path = tmp_path / ("a.gz" if packed else "a")
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(DataError) as caught:
+            list(lines(path))
+        assert str(caught.value).startswith(message.format(path))
+
+    def test_objects(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\n{"b": "\xe2\x80\xa8"}')
+        assert list(json_objects(tmp_path / "a")) == [(1, {"a": 1}), (3, {"b": "\u2028"})]
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ('{"a":', "not JSON (Expecting value: line 1 column 6 (char 5)); one JSON object per line is needed"),
+            ("[" * 100_000, "not JSON (maximum recursion depth exceeded"),
+            ('["a"]', 'should be a JSON object, found ["a"]'),
+            ("7", "should be a JSON object, found 7"),
+        ],
+    )
+    def test_a_line_that_is_no_object(self, tmp_path: Path, line: str, message: str) -> None:
+        (tmp_path / "a").write_text(f'{{"a": 1}}\n{line}\n')
+        with pytest.raises(DataError) as caught:
+            list(json_objects(tmp_path / "a"))
+        assert str(caught.value).startswith(f"{tmp_path / 'a'}:2: {message}")
+
+    def test_an_array_instead_of_lines_is_explained(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_text('[\n{"a": 1}\n]\n')
+        with pytest.raises(DataError, match="; one JSON object per line is needed, not one array$"):
+            list(json_objects(tmp_path / "a"))
 
 
 class TestCacheDir:
@@ -380,16 +501,7 @@ class TestDataFolder:
         files = lay_out(tmp_path, "a.json")
         assert resolve(files * 2, tmp_path) == {"a.json": tmp_path / "a.json"}
 
-    def test_a_verified_file_is_not_hashed_again_until_it_changes(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        hashed: list[str] = []
-
-        def noted(path: Path) -> str:
-            hashed.append(path.name)
-            return sha256_of(path)
-
-        monkeypatch.setattr(sources, "sha256_of", noted)
+    def test_a_file_is_not_hashed_again_until_it_changes(self, tmp_path: Path, hashed: list[str]) -> None:
         files = lay_out(tmp_path, "a.json", "b.json")
         resolve(files, tmp_path)
         resolve(files, tmp_path)
@@ -399,7 +511,7 @@ class TestDataFolder:
         os.utime(tmp_path / "b.json", ns=(later, later))
         assert "b.json is not the pinned file" in refused(files, tmp_path)
         assert "b.json is not the pinned file" in refused(files, tmp_path)
-        assert hashed == ["a.json", "b.json", "b.json", "b.json"]
+        assert hashed == ["a.json", "b.json", "b.json"]
 
 
 class TestDownload:
@@ -411,20 +523,11 @@ class TestDownload:
         assert paths == {remote.path: cache / "data" / remote.path for remote in files}
         assert [path.read_bytes() for path in paths.values()] == [CONTENT, CONTENT]
         assert not list(cache.rglob("*.part"))
-        sources._verified.clear()  # as in another process
+        sources._hashes.clear()  # as in another process
         assert resolve(files) == paths
         assert [request.path for request in server.seen] == ["/xquad-r/ar.json", "/top.tsv"]
 
-    def test_a_fresh_download_is_not_hashed_twice(
-        self, server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        hashed: list[str] = []
-
-        def noted(path: Path) -> str:
-            hashed.append(path.name)
-            return sha256_of(path)
-
-        monkeypatch.setattr(sources, "sha256_of", noted)
+    def test_a_fresh_download_is_not_hashed_twice(self, server: Server, hashed: list[str]) -> None:
         resolve([server.file()])
         resolve([server.file()])
         assert hashed == ["ar.json.part"]
@@ -694,7 +797,7 @@ class TestOffline:
         monkeypatch.setenv("HYBRID_BENCH_OFFLINE", "0")
         paths = resolve([server.file()])
         monkeypatch.setenv("HYBRID_BENCH_OFFLINE", "1")
-        sources._verified.clear()
+        sources._hashes.clear()
         assert resolve([server.file()]) == paths
 
 

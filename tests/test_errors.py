@@ -1,0 +1,79 @@
+"""Values and other libraries' errors as parts of a message of one line."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from typing import Any
+
+import pytest
+import requests
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid_bench.errors import causes, first_line, shown
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("two words", '"two words"'),
+        ("", '""'),
+        (1.5, "1.5"),
+        (True, "true"),
+        (None, "null"),
+        ({"a": ["b", 1]}, '{"a": ["b", 1]}'),
+        ("Türkiye 中文 हिन्दी", '"Türkiye 中文 हिन्दी"'),
+        ("a\tb\nc", r'"a\tb\nc"'),
+        ("a\u2028b\u202ec\x85", r'"a\u2028b\u202ec\x85"'),
+        ("half \ud83d", r'"half \ud83d"'),
+        ("x" * 58, f'"{"x" * 58}"'),
+        ("x" * 59, f'"{"x" * 59}...'),
+        (date(2024, 2, 29), '"2024-02-29"'),
+        ({date(2024, 2, 29): 1, "b": 2}, '{"b": 2}'),
+    ],
+)
+def test_a_value_is_shown_as_json_has_it_and_cut(value: Any, expected: str) -> None:
+    assert shown(value) == expected
+
+
+@given(
+    st.recursive(
+        st.text() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_what_is_shown_is_one_line_that_can_be_printed(value: Any) -> None:
+    text = shown(value)
+    assert text.isprintable()
+    assert len(text.splitlines()) == 1
+    text.encode()
+    whole = json.dumps(value, ensure_ascii=False)
+    if len(whole) <= 60 and whole.isprintable():
+        assert text == whole
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ValueError("first.\nsecond"), "first"),
+        (ValueError("\n  first: \r\nsecond"), "first"),
+        (ValueError(), "ValueError"),
+        (KeyError(), "KeyError"),
+        (ValueError(" . "), "ValueError"),
+        (FileNotFoundError(2, "No such file", "a.json"), "[Errno 2] No such file: 'a.json'"),
+        (ValueError("x" * 300), "x" * 300),
+        (ValueError("x" * 301), "x" * 300 + "..."),
+    ],
+)
+def test_the_first_line_of_an_error(error: Exception, expected: str) -> None:
+    assert first_line(error) == expected
+
+
+def test_causes_are_those_that_an_error_names_as_such() -> None:
+    inner = OSError("inner")
+    middle = requests.ConnectionError(inner)  # which hands on what it wraps as an argument
+    outer = RuntimeError("outer")
+    outer.__cause__ = middle
+    inner.__context__ = ValueError("what was handled meanwhile")
+    assert causes(outer) == [outer, middle, inner]
+    assert causes(inner) == [inner]
