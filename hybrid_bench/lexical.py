@@ -298,7 +298,7 @@ class BM25:
         joined = {i: f"{title or ''} {text}".strip() for i, title, text in zip(ids, titles, texts, strict=True)}
         # From the greatest id to the smallest: the order of trec_eval among equal scores, which a stable sort keeps.
         ordered = sorted(joined, key=lambda i: i.encode(), reverse=True)
-        _, language = _subset_languages(task_metadata, hf_subset)
+        _, language = subset_languages(task_metadata, hf_subset)
         self._indexed = ordered, language, self.scorer({language: [joined[i] for i in ordered]})
 
     def search(
@@ -324,7 +324,7 @@ class BM25:
         if self._indexed is None:
             raise ModelError("BM25 was asked to search before a corpus was indexed: call index() first")
         ids, pool_language, scorer = self._indexed
-        query_language, _ = _subset_languages(task_metadata, hf_subset)
+        query_language, _ = subset_languages(task_metadata, hf_subset)
         place = {passage_id: position for position, passage_id in enumerate(ids)}
         query_ids, texts = list(queries["id"]), _query_texts(queries)
         block = max(1, 2**22 // max(1, len(ids)))  # about 100 MB of scores at a time
@@ -351,14 +351,19 @@ _ISO_639_3 = {language.tag.partition("-")[0]: code for code, language in LANGUAG
 }
 
 
-def _subset_languages(task_metadata: TaskMetadata, hf_subset: str) -> tuple[str, str]:
+#: Tasks of mteb whose subsets tell the language of the documents first.
+_CORPUS_FIRST = {"BelebeleRetrieval", "MLQARetrieval", "XPQARetrieval"}
+
+
+def subset_languages(task_metadata: TaskMetadata, hf_subset: str) -> tuple[str, str]:
     """The two-letter codes of a subset's queries and corpus; ``und`` (undetermined) for a language not ours."""
     query, _, corpus = hf_subset.partition("-")
     if query in LANGUAGES and corpus in LANGUAGES:
         return query, corpus
-    tags = task_metadata.hf_subsets_to_langscripts.get(hf_subset) or ["und"]
-    code = _ISO_639_3.get(tags[0].partition("-")[0], "und")
-    return code, code
+    tags = task_metadata.hf_subsets_to_langscripts.get(hf_subset) or []
+    codes = [_ISO_639_3.get(tag.partition("-")[0], "und") for tag in tags if not tag.endswith("-Code")] or ["und"]
+    first, second = codes if len(codes) == 2 else (codes[0], codes[0])
+    return (second, first) if task_metadata.name in _CORPUS_FIRST else (first, second)
 
 
 def _query_texts(queries: QueryDatasetType) -> list[str]:

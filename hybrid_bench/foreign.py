@@ -1,0 +1,328 @@
+"""Any retrieval task of mteb, scored by our engine.
+
+`exact` takes a task as mteb defines it and gives back one that loads the same data, has the same name, subsets and
+keys, and is evaluated with exact ranks from one encoding of each text. Judgments may be graded, passages may have
+titles, and the documents that a task leaves out (those with the query's own id) are left out.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from mteb.abstasks.aggregated_task import AbsTaskAggregate
+from mteb.abstasks.retrieval import AbsTaskRetrieval
+from mteb.benchmarks.benchmark import Benchmark
+
+from hybrid_bench.corpora import Collection, Column, DataOptions, Judgments, Passages, Queries
+from hybrid_bench.errors import DataError, RequestError
+from hybrid_bench.hub import arrow_cache
+from hybrid_bench.languages import Setting
+from hybrid_bench.lexical import subset_languages
+from hybrid_bench.metrics import K_VALUES
+from hybrid_bench.retrieval import ExactRetrieval, TaskOptions
+from hybrid_bench.sources import sha256_of_lines, sha256_once
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from mteb.abstasks.abstask import AbsTask
+    from mteb.timing import TimingStack
+
+__all__ = ["exact", "mteb_names", "mteb_tasks", "why_not"]
+
+#: What a task may not do in its own way, if ours is to give the same numbers.
+_OURS = ("_evaluate_subset", "evaluate", "task_specific_scores")
+_MAIN_SCORES = {
+    f"{name}_at_{k}" for name in ("ndcg", "map", "recall", "precision", "mrr", "hit_rate") for k in K_VALUES
+}
+
+
+def why_not(task: AbsTask) -> str | None:
+    """Why our engine cannot score a task, as far as can be told before its data are loaded; None if it can."""
+    if not isinstance(task, AbsTaskRetrieval):
+        return "it is not a retrieval task"
+    if task.metadata.type != "Retrieval" or list(task.metadata.modalities) != ["text"]:
+        return f"it is a task of type {task.metadata.type} over {', '.join(task.metadata.modalities)}"
+    own = [name for name in _OURS if getattr(type(task), name) is not getattr(AbsTaskRetrieval, name)]
+    if own or task.skip_first_result:
+        return f"it has its own way to evaluate ({', '.join(own) or 'skip_first_result'})"
+    if task.metadata.main_score not in _MAIN_SCORES:
+        return f"its main score is {task.metadata.main_score}"
+    return None
+
+
+def exact(task: AbsTaskRetrieval, data_dir: Path | None = None) -> ExactRetrieval:
+    """The same task, scored by our engine.
+
+    Args:
+        task: As mteb gives it, with the subsets and splits that are wanted.
+        data_dir: Where the task's data set lies in the layout of the Hub, at the path that it has there, e.g.
+            ``<data_dir>/mteb/nfcorpus``; what is not there is loaded as mteb does.
+
+    Raises:
+        RequestError: If the engine cannot score it; `why_not` tells before.
+    """
+    if isinstance(task, ExactRetrieval):
+        return task
+    if reason := why_not(task):
+        raise RequestError(f"{task.metadata.name} is left to mteb: {reason}; `hybrid-bench mteb run` evaluates it")
+    made = copy(task)  # with its subsets and splits, and whatever its class keeps in it
+    made.__class__ = _class_of(type(task))
+    assert isinstance(made, _Foreign)
+    made.begin()
+    made.options = TaskOptions(data=DataOptions(data_dir=data_dir))
+    return made
+
+
+def mteb_tasks(name: str) -> list[AbsTask] | None:
+    """The tasks of mteb that a name stands for: a task's, or a benchmark's; None if there is none of that name.
+
+    The tasks that an aggregate is made of come before it, so that it finds their results.
+    """
+    import mteb
+
+    benchmark = next((each for each in _benchmarks() if name.casefold() in _names_of(each)), None)
+    if benchmark is not None:
+        listed = list(benchmark.tasks)
+    else:
+        known = {task.casefold(): task for task in _task_names()}
+        if name.casefold() not in known:
+            return None
+        listed = [mteb.get_task(known[name.casefold()])]
+    tasks: dict[str, AbsTask] = {}
+    for task in listed:
+        for each in (*(task.metadata.tasks if isinstance(task, AbsTaskAggregate) else ()), task):
+            tasks.setdefault(each.metadata.name, each)
+    return list(tasks.values())
+
+
+def mteb_names() -> list[str]:
+    """The names that `mteb_tasks` knows: retrieval tasks, and benchmarks."""
+    return [*_task_names(), *(each.name for each in _benchmarks())]
+
+
+def _task_names() -> list[str]:
+    registry = importlib.import_module("mteb.get_tasks")._TASKS_REGISTRY
+    return [name for name, task in registry.items() if task.metadata.type == "Retrieval"]
+
+
+def _benchmarks() -> list[Benchmark]:
+    """All benchmarks that mteb defines, with those that it defines but does not list."""
+    modules = ("mteb.benchmarks.benchmarks", "mteb.benchmarks.benchmarks.benchmarks")
+    found = {
+        value.name: value
+        for module in modules
+        for value in vars(importlib.import_module(module)).values()
+        if isinstance(value, Benchmark)
+    }
+    return list(found.values())
+
+
+def _names_of(benchmark: Benchmark) -> set[str]:
+    return {name.casefold() for name in (benchmark.name, *benchmark.aliases)}
+
+
+@cache
+def _class_of(kind: type[AbsTaskRetrieval]) -> type[_Foreign]:
+    return type(kind.__name__, (_Foreign, kind), {"__doc__": kind.__doc__})
+
+
+class _Foreign(ExactRetrieval):
+    """Mixed into a task's own class by `exact`."""
+
+    _part_of: Mapping[tuple[str, str], str]
+
+    @property
+    def collection_name(self) -> str:
+        """See `ExactRetrieval`."""
+        return self.metadata.name
+
+    @property
+    def local_folder(self) -> Path | None:
+        """Where the task's data set lies in the user's data folder, if it does."""
+        data_dir = self.options.data.data_dir
+        folder = None if data_dir is None else data_dir / self.metadata.dataset["path"]
+        return folder if folder is not None and folder.is_dir() else None
+
+    def load_data(self, num_proc: int | None = None, *, timer: TimingStack | None = None, **kwargs: Any) -> None:
+        """Load as the task does, and take what it loaded as a collection."""
+        if self.data_loaded:
+            return
+        declared = self.metadata
+        if self.local_folder is None:
+            try:
+                super().load_data(num_proc=num_proc, timer=timer, **kwargs)
+            except OSError as error:  # not on the Hub, or no network
+                raise DataError(
+                    f"{declared.name} cannot load its data set {declared.dataset['path']} ({error}): "
+                    f"give a folder that holds {declared.dataset['path']} with --data-dir"
+                ) from error
+        else:
+            here = {**declared.dataset, "path": str(self.local_folder)}
+            self.metadata = declared.model_copy(update={"dataset": here})
+            try:
+                with _own_cache(self.data_sha256()["data"]):
+                    super().load_data(num_proc=num_proc, timer=timer, **kwargs)
+            finally:
+                self.metadata = declared
+        self.convert_v1_dataset_format_to_v2(num_proc=num_proc)
+        self.collection, self._part_of = _collection_of(self)
+
+    def unload_data(self) -> None:
+        """Free the memory."""
+        super().unload_data()
+        self.collection = None
+
+    def data_sha256(self) -> Mapping[str, str]:
+        """The pinned revision of the data set, or what lies in the user's folder."""
+        given = getattr(self, "beir_sha256", None)
+        if given is not None:
+            return {"data": str(given)}
+        dataset = self.metadata.dataset
+        parts = [str(dataset["path"]), str(dataset["revision"])]
+        if self.local_folder is not None:
+            parts += [f"{p.name} {sha256_once(p)}" for p in sorted(self.local_folder.rglob("*")) if p.is_file()]
+        return {"data": sha256_of_lines(parts)}
+
+    def pool_of(self, subset: str, split: str) -> tuple[str, tuple[str, ...]]:
+        """See `ExactRetrieval`."""
+        return f"{split}/{subset}", (self._part_of[split, subset],)
+
+    def setting_of(self, subset: str) -> Setting:
+        """Monolingual, or cross-lingual where the subset is of two languages; scripts and code do not count."""
+        tags = [tag.split("-") for tag in self.metadata.hf_subsets_to_langscripts.get(subset, [])]
+        languages = {language for language, script in tags if script != "Code"}
+        return Setting.CROSS_LINGUAL if len(languages) == 2 else Setting.MONOLINGUAL
+
+    def subset_about(self, name: str) -> str:
+        """Query sets and parts are named ``<split>/<subset>``."""
+        return name.partition("/")[2]
+
+
+def _collection_of(task: ExactRetrieval) -> tuple[Collection, dict[tuple[str, str], str]]:
+    """The data that a task of mteb's has loaded, and the part that each split and subset is asked against."""
+    passages: dict[str, Passages] = {}
+    queries: dict[str, Queries] = {}
+    part_of: dict[tuple[str, str], str] = {}
+    same: dict[str, str] = {}  # fingerprint of a corpus -> its part: several subsets may share one
+    settings = [(split, subset) for subset in task.hf_subsets for split in task.eval_splits]
+    notes = []
+    for split, subset in settings:
+        name = f"{split}/{subset}"
+        data: Any = task.dataset[subset][split]
+        reason = _unfit(data)
+        if reason is not None:
+            raise RequestError(
+                f"{task.metadata.name}, subset {subset}, is left to mteb: {reason}; "
+                "`hybrid-bench mteb run` evaluates it"
+            )
+        query_language, language = subset_languages(task.metadata, subset)
+        corpus = data["corpus"] if data["corpus"]._indices is None else data["corpus"].flatten_indices()
+        fingerprint = f"{language} {data['corpus']._fingerprint}"
+        part = part_of[split, subset] = same.setdefault(fingerprint, name)
+        if part not in passages:
+            titles = _column(corpus, "title") if "title" in corpus.column_names else None
+            passages[part] = Passages(language, _column(corpus, "id"), _column(corpus, "text"), titles)
+        queries[name], absent = _queries_of(
+            data, passages[part], list(passages).index(part), query_language, task.ignore_identical_ids
+        )
+        if absent and not hasattr(task, "beir_notes"):  # those tell it, and more
+            notes.append(f"{name}: {absent} relevant documents are not in the corpus, and count as not retrieved")
+    many = len(task.metadata.hf_subsets) * len(task.eval_splits) > 1
+    for name, each in queries.items():
+        # Ids of two subsets need not be about the same question.
+        if many:
+            queries[name] = replace(each, question_ids=tuple(f"{name}/{i}" for i in each.ids))
+    numbers = {i: number for number, i in enumerate(i for each in queries.values() for i in each.question_ids)}
+    return Collection(
+        name=task.metadata.name,
+        passages=passages,
+        queries=queries,
+        paragraph_cluster=numbers,
+        article_cluster=numbers,
+        revision=str(task.metadata.dataset["revision"]),
+        sha256=task.data_sha256(),
+        notes=(*getattr(task, "beir_notes", ()), *notes),
+    ), part_of
+
+
+@contextmanager
+def _own_cache(digest: str) -> Iterator[None]:
+    """The `arrow_cache` of one content for a loader of mteb's, which cannot be told a place."""
+    from datasets import config
+
+    before = config.HF_DATASETS_CACHE
+    config.HF_DATASETS_CACHE = arrow_cache(digest)
+    try:
+        yield
+    finally:
+        config.HF_DATASETS_CACHE = before
+
+
+def _unfit(data: Any) -> str | None:
+    """Why our engine cannot score what was loaded."""
+    for what in ("corpus", "queries"):
+        seen = pc.value_counts(_ids(data[what]))
+        twice = seen.filter(pc.greater(seen.field("counts"), 1))
+        if len(twice):
+            return f"the id '{twice[0]['values'].as_py()}' stands twice in its {what}"
+    if data.get("top_ranked"):
+        return "it gives candidates to rerank"
+    queries = data["queries"]
+    if "instruction" in queries.column_names:
+        return "its queries have instructions"
+    if len(queries) and not isinstance(queries[0]["text"], str):
+        return "its queries are conversations"
+    return None
+
+
+def _ids(table: Dataset) -> pa.ChunkedArray:
+    return (table if table._indices is None else table.flatten_indices()).data.column("id")
+
+
+def _column(corpus: Dataset, name: str) -> Column:
+    column = corpus.data.column(name)
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        column = column.cast(pa.large_string())
+    return Column(column)
+
+
+def _queries_of(
+    data: Any, passages: Passages, part: int, language: str, ignore_identical_ids: bool
+) -> tuple[Queries, int]:
+    """The queries that have a judgment, and how many relevant documents the corpus lacks."""
+    assert isinstance(passages.ids, Column)
+    relevant: Mapping[str, Mapping[str, int]] = data["relevant_docs"]
+    table = data["queries"]
+    asked = [(str(i), text) for i, text in zip(table["id"], table["text"], strict=True) if relevant.get(str(i))]
+    if not asked:
+        raise DataError("no query has a judgment: the ids of queries and judgments do not match")
+    judged = {passage for i, _ in asked for passage, gain in relevant[i].items() if gain >= 1}
+    row_of = passages.ids.find(judged)
+    rows = []
+    for number, (i, _) in enumerate(asked):
+        gains = {
+            row_of.get(passage, -1 - n): gain for n, (passage, gain) in enumerate(relevant[i].items()) if gain >= 1
+        }
+        # trec_eval gives a query without any relevant document 0 throughout, as to one whose document is not there.
+        rows += [(number, part, max(row, -1), gain) for row, gain in gains.items()] or [(number, part, -1, 1)]
+    excluded = None
+    if ignore_identical_ids:
+        own = passages.ids.find(i for i, _ in asked)
+        excluded = Judgments.of((number, part, own[i], 1) for number, (i, _) in enumerate(asked) if i in own)
+    return Queries(
+        language=language,
+        ids=tuple(i for i, _ in asked),
+        question_ids=tuple(i for i, _ in asked),
+        texts=tuple(text for _, text in asked),
+        judgments=Judgments.of(rows),
+        excluded=excluded,
+    ), len(judged - row_of.keys())
