@@ -113,7 +113,8 @@ def build(session: nox.Session) -> None:
     expected = {f"hybrid_bench-{PROJECT['project']['version']}.dist-info/licenses/LICENSE"}
     package = (path.relative_to(ROOT) for path in (ROOT / "hybrid_bench").rglob("*") if path.is_file())
     expected |= {path.as_posix() for path in package if "__pycache__" not in path.parts}
-    expected |= {f"hybrid_bench/tasks/{path.name}" for path in (ROOT / "tasks").glob("*.py")}
+    tasks = (path.relative_to(ROOT) for kind in ("*.py", "*.json") for path in (ROOT / "tasks").rglob(kind))
+    expected |= {f"hybrid_bench/{path.as_posix()}" for path in tasks}
     require(session, expected - set(files), "not in the wheel")
     allowed = re.compile(r"hybrid_bench(-[\w.]+\.dist-info)?/(?!.*__pycache__)")
     require(session, (name for name in files if not allowed.match(name)), "does not belong in the wheel")

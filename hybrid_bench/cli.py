@@ -12,153 +12,15 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any
 
+from hybrid_bench.arguments import parser
 from hybrid_bench.errors import DataError, HybridBenchError, RequestError
-from hybrid_bench.version import VERSION
+
+if TYPE_CHECKING:
+    from hybrid_bench.run import RunRequest
 
 __all__ = ["main"]
-
-_EXAMPLES = """\
-examples:
-  hybrid-bench run
-      the demo collection with the two embedded models; nothing is downloaded
-  hybrid-bench run --models intfloat/multilingual-e5-small my-checkpoint/ --tasks XQuAD-R
-      two models on all 132 settings of XQuAD-R
-  hybrid-bench report runs --format latex
-      the table again, for a paper
-  hybrid-bench mteb run -m intfloat/multilingual-e5-small -t XQuAD-R-Pairs
-      mteb's own command line, with the tasks known to it
-"""
-
-
-class _Parser(argparse.ArgumentParser):
-    """Errors in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    common = _Parser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser = _Parser(
-        prog="hybrid-bench",
-        description="Multilingual retrieval measured within, across and over many languages, as mteb tasks.",
-        epilog=_EXAMPLES,
-        formatter_class=raw,
-    )
-    parser.add_argument("--version", action="version", version=f"hybrid-bench {VERSION}")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser, metavar="COMMAND")
-
-    run = commands.add_parser(
-        "run",
-        parents=[common],
-        formatter_class=raw,
-        help="evaluate models on tasks, and show the table",
-        description="Evaluate models on tasks, as far as results are not there already, and show the table.",
-        epilog="example:\n  hybrid-bench run --models hybrid_bench/bm25 my-checkpoint/ --tasks XQuAD-R --data-dir data",
-    )
-    run.add_argument(
-        "--models",
-        nargs="+",
-        metavar="M",
-        help="mteb or hub names, folders of saved models, embedded models (default: the embedded two, on the demo)",
-    )
-    run.add_argument(
-        "--tasks",
-        nargs="+",
-        metavar="T",
-        help="collections or single tasks (default: XQuAD-R; without --models: HybridDemo)",
-    )
-    run.add_argument("--settings", nargs="+", default=[], metavar="S", help="of mono, cross, multi (default: all)")
-    run.add_argument(
-        "--languages", nargs="+", default=[], metavar="L", help="codes of query languages and of pairs (default: all)"
-    )
-    run.add_argument(
-        "--pool-languages", nargs="+", default=[], metavar="L", help="languages of the multilingual pool (default: all)"
-    )
-    run.add_argument(
-        "--output", type=Path, default=Path("runs"), metavar="DIR", help="where results are kept (default: runs)"
-    )
-    run.add_argument(
-        "--data-dir",
-        type=Path,
-        metavar="DIR",
-        help="folder with the data sets (default: HYBRID_BENCH_DATA, else download)",
-    )
-    run.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps (default: the best there is)")
-    run.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="texts per batch (default: 32)")
-    run.add_argument(
-        "--passage",
-        choices=["sentence", "sentence+context"],
-        default="sentence",
-        help="what stands for a candidate (default: sentence)",
-    )
-    run.add_argument(
-        "--rerank",
-        type=Path,
-        metavar="RUN",
-        help="for cross-encoders: folder of the run whose model gives the candidates",
-    )
-    run.add_argument("--top-k", type=_positive, metavar="K", help="how many candidates to rerank")
-    run.add_argument(
-        "--overwrite-strategy",
-        choices=["only-missing", "always", "never", "only-cache"],
-        default="only-missing",
-        metavar="S",
-        help="mteb's: only-missing, always, never or only-cache (default: only-missing)",
-    )
-    run.add_argument("--embedding-cache", type=Path, metavar="DIR", help="keep embeddings on disk here")
-    run.add_argument(
-        "--format", choices=["markdown", "latex"], default="markdown", help="of the table (default: markdown)"
-    )
-
-    report = commands.add_parser(
-        "report",
-        parents=[common],
-        formatter_class=raw,
-        help="show the table of saved runs",
-        description="Show the table of saved runs.",
-        epilog="example:\n  hybrid-bench report runs --format latex > table.tex",
-    )
-    report.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="output folders, or folders of single runs")
-    report.add_argument("--format", choices=["markdown", "latex"], default="markdown", help="(default: markdown)")
-    report.add_argument("--out", type=Path, metavar="FILE", help="write it here instead of stdout")
-
-    commands.add_parser(
-        "tasks",
-        parents=[common],
-        formatter_class=raw,
-        help="list collections and tasks",
-        description="List the collections and their tasks.",
-        epilog="example:\n  hybrid-bench tasks",
-    )
-    models = commands.add_parser(
-        "models",
-        parents=[common],
-        formatter_class=raw,
-        help="list the models known by name",
-        description="List the models known by name: the embedded ones and mteb's.",
-        epilog="example:\n  hybrid-bench models e5",
-    )
-    models.add_argument("contains", nargs="?", default="", metavar="TEXT", help="only names with this in them")
-
-    passed_on = commands.add_parser(
-        "mteb",
-        add_help=False,
-        prefix_chars="\0",  # every argument is mteb's, those that begin with a dash too
-        help="mteb's own command line, with the tasks registered",
-    )
-    passed_on.add_argument("arguments", nargs="*")
-    return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
-    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -168,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] == ["mteb"]:
             return _mteb(arguments[1:])
-        options = _parser().parse_args(arguments)
+        options = parser().parse_args(arguments)
         debug = options.debug
         code = int(_COMMANDS[options.command](options))
         sys.stdout.flush()  # here, so that a reader who has gone is met here
@@ -191,30 +53,22 @@ def _run(options: argparse.Namespace) -> int:
         raise RequestError("--rerank RUN and --top-k K go together")
     _quiet()
     from hybrid_bench.report import report
-    from hybrid_bench.run import DEMO, RunRequest, run, to_stderr
+    from hybrid_bench.run import DEMO, run, to_stderr
 
     default_tasks, default_models = ["XQuAD-R"], options.models
     if options.models is None:
         default_tasks, default_models = [DEMO[0]], list(DEMO[1])
-    outcome = run(
-        RunRequest(
-            models=default_models,
-            tasks=options.tasks or default_tasks,
-            settings=options.settings,
-            languages=options.languages,
-            pool_languages=options.pool_languages,
-            output=options.output,
-            data_dir=options.data_dir,
-            device=options.device,
-            batch_size=options.batch_size,
-            passage=options.passage,
-            rerank=options.rerank,
-            top_k=options.top_k,
-            overwrite_strategy=options.overwrite_strategy,
-            embedding_cache=options.embedding_cache,
-        ),
-        tell=to_stderr,
+    request = _request(
+        options,
+        models=default_models,
+        tasks=options.tasks or default_tasks,
+        output=options.output,
+        rerank=options.rerank,
+        top_k=options.top_k,
+        overwrite_strategy=options.overwrite_strategy,
+        **_of_model(options),
     )
+    outcome = run(request, tell=to_stderr)
     for failure in outcome.failures:
         if options.debug:
             print(failure.trace, file=sys.stderr)
@@ -226,6 +80,104 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     only_requests = all(isinstance(failure.error, RequestError) for failure in outcome.failures)
     return 2 if only_requests and not outcome.folders else 1
+
+
+def _request(options: argparse.Namespace, **others: Any) -> RunRequest:
+    """What the options that choose tasks ask for, with what else a command has to say."""
+    from hybrid_bench.run import RunRequest
+
+    return RunRequest(
+        settings=options.settings,
+        languages=options.languages,
+        pool_languages=options.pool_languages,
+        data_dir=options.data_dir,
+        passage=options.passage,
+        pool=options.pool,
+        translations=options.translations,
+        translation_source=options.translation_source,
+        **others,
+    )
+
+
+def _of_model(options: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in ("device", "batch_size", "embedding_cache")}
+
+
+def _export(options: argparse.Namespace) -> int:
+    _quiet()
+    from mteb.abstasks.retrieval import AbsTaskRetrieval
+
+    from hybrid_bench import models
+    from hybrid_bench.exchange import export_beir, export_trec, ranked_by
+    from hybrid_bench.run import select_tasks, to_stderr
+
+    of_model = _of_model(options) if options.to == "trec" else {}
+    request = _request(options, models=(), tasks=options.tasks or ["XQuAD-R"], **of_model)
+    selected = select_tasks(request)
+    tasks = [task for task in selected if isinstance(task, AbsTaskRetrieval)]
+    for task in selected:
+        if task not in tasks:
+            raise RequestError(f"{task.metadata.name} is no retrieval task: there is nothing to export")
+    if options.to == "beir":
+        export_beir(tasks, options.out, to_stderr, overwrite=options.overwrite)
+        return 0
+    model = models.load(models.model_meta(options.model), options.device)
+    top = ranked_by(model, {"batch_size": options.batch_size})
+    name = str(model.mteb_model_meta.name)
+    export_trec(top, tasks, options.out, to_stderr, k=options.top_k, run=name, overwrite=options.overwrite)
+    return 0
+
+
+def _translate(options: argparse.Namespace) -> int:
+    from dataclasses import fields
+
+    from hybrid_bench.translate import TranslateRequest, translate
+
+    given = {field.name: getattr(options, field.name) for field in fields(TranslateRequest)}
+    request = TranslateRequest(**{name: value for name, value in given.items() if value is not None})
+    _quiet()
+    from hybrid_bench.corpora import DataOptions
+    from hybrid_bench.run import to_stderr
+    from hybrid_bench.tasks import collections
+
+    miracl: Any = collections()["MIRACL"][0].source
+    data = DataOptions(data_dir=options.data_dir)
+    outcome = translate(request, lambda language: miracl.topics(data, language), to_stderr)
+    done = f"{outcome.translated} queries translated by {outcome.source}, {outcome.kept} were there already"
+    print(f"{outcome.out}: {done}", file=sys.stderr)
+    for count, what in (
+        (outcome.cut, f"queries were cut to {request.max_length} tokens before they were translated"),
+        (outcome.unfinished, f"translations ended at {request.max_length} tokens: see --max-length"),
+        (len(outcome.empty), "queries got no translation; the same command tries them again"),
+    ):
+        if count:
+            print(f"{count} {what}", file=sys.stderr)
+    return 1 if outcome.empty else 0
+
+
+def _submit(options: argparse.Namespace) -> int:
+    _quiet()
+    from hybrid_bench.submit import check, write_submission, write_task_pr
+    from hybrid_bench.tasks import register
+
+    register()
+    if options.task_pr is not None:
+        for path in write_task_pr(options.names, options.task_pr, runs=options.runs, data_dir=options.data_dir):
+            print(path)
+        return 0
+    failed = False
+    for run in map(Path, options.names):
+        if options.out is not None:
+            for path in write_submission(run, options.out, options.tasks):
+                print(path)
+            continue
+        problems = check(run, options.tasks)
+        for problem in problems:
+            print(problem)
+        blocking = sum(problem.blocking for problem in problems)
+        failed |= blocking > 0
+        print(f"{run}: {f'faults: {blocking}' if blocking else 'can be offered'}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -248,7 +200,13 @@ def _tasks(_: argparse.Namespace) -> int:
     from hybrid_bench.tasks import collections
 
     rows = [
-        [name, task.metadata.name, len(task.metadata.hf_subsets), " ".join(task.source.files), task.metadata.license]
+        [
+            name,
+            task.metadata.name,
+            len(task.metadata.hf_subsets),
+            " ".join(task.source.languages),
+            task.metadata.license,
+        ]
         for name, tasks in collections().items()
         for task in tasks
     ]
@@ -285,12 +243,23 @@ def _mteb(arguments: list[str]) -> int:
 def _quiet() -> None:
     """Let through what concerns the person at the terminal: not other packages' notes to programmers."""
     import bm25s  # noqa: F401 # it sets its own level when it is imported: first that, then ours
+    import datasets
 
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     logging.getLogger("mteb").setLevel(logging.ERROR)
-    for talkative in ("bm25s", "huggingface_hub", "transformers", "sentence_transformers"):
+    for talkative in ("bm25s", "datasets", "huggingface_hub", "transformers", "sentence_transformers"):
         logging.getLogger(talkative).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(mteb|sentence_transformers|transformers|torch|datasets)\b.*")
 
 
-_COMMANDS = {"run": _run, "report": _report, "tasks": _tasks, "models": _models}
+_COMMANDS = {
+    "run": _run,
+    "report": _report,
+    "export": _export,
+    "translate": _translate,
+    "submit": _submit,
+    "tasks": _tasks,
+    "models": _models,
+}

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from hybrid_bench.errors import HybridBenchError, ModelError, RequestError
+from hybrid_bench.errors import HybridBenchError, ModelError, RequestError, first_line
 from hybrid_bench.languages import did_you_mean
 from hybrid_bench.lexical import EMBEDDED
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mteb.models.model_meta import ModelMeta
     from mteb.models.models_protocols import MTEBModels
 
-__all__ = ["folder_hash", "load", "model_meta", "with_options"]
+__all__ = ["folder_hash", "load", "model_meta", "offline_if_unreachable", "with_options"]
 
 #: What a folder holds besides the model: changing it does not change an embedding.
 _NOT_THE_MODEL = {"README.md", ".gitattributes", ".gitignore", "optimizer.pt", "scheduler.pt", "trainer_state.json"}
@@ -104,14 +104,13 @@ def load(meta: ModelMeta, device: str | None = None) -> MTEBModels:
         ModelError: If it cannot be loaded: not on disk and no network, a package missing, or a broken file.
     """
     try:
-        with _offline_if_unreachable():
+        with offline_if_unreachable():
             model = meta.load_model(device=device)
     except HybridBenchError:
         raise
     except Exception as error:  # whatever a loader of mteb's or of the model's own code may raise
-        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
         raise ModelError(
-            f"cannot load {meta.name}: {first_line} (without network, give the folder of a saved model instead)"
+            f"cannot load {meta.name}: {first_line(error)} (without network, give the folder of a saved model instead)"
         ) from error
     return model
 
@@ -129,7 +128,7 @@ def with_options(model: Any, options: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _offline_if_unreachable() -> Iterator[None]:
+def offline_if_unreachable() -> Iterator[None]:
     """Where the hub's name does not resolve, look in the local cache only, rather than try again for a minute."""
     from huggingface_hub import constants
 
@@ -225,11 +224,10 @@ def _hub_meta(name: str) -> ModelMeta:
     import mteb
 
     try:
-        with _offline_if_unreachable():
+        with offline_if_unreachable():
             meta = mteb.get_model_meta(name, fetch_from_hf=True)
     except Exception as error:  # hub, network and parsing errors are of many kinds
-        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
-        raise ModelError(f"cannot look up '{name}' on the model hub: {first_line}; {_hint(name)}") from error
+        raise ModelError(f"cannot look up '{name}' on the model hub: {first_line(error)}; {_hint(name)}") from error
     if meta.loader is None or meta.revision is None:
         raise ModelError(f"no model '{name}' in mteb, on the model hub, or on disk; {_hint(name)}")
     return meta

@@ -6,22 +6,34 @@ import contextlib
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
+from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mteb
+import numpy as np
+from mteb.abstasks.aggregated_task import AbsTaskAggregate
+from mteb.abstasks.retrieval import AbsTaskRetrieval
 
 from hybrid_bench import models as model_names
-from hybrid_bench.corpora import PassageText
-from hybrid_bench.errors import HybridBenchError, ModelError, RequestError
+from hybrid_bench.beir_format import beir_task, parse_beir
+from hybrid_bench.corpora import DataOptions, PassagePool, PassageText
+from hybrid_bench.custom import parallel_tasks
+from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError
+from hybrid_bench.foreign import exact, mteb_names, mteb_tasks, why_not
 from hybrid_bench.languages import Setting, did_you_mean, language
+from hybrid_bench.lexical import subset_languages
+from hybrid_bench.parallel import ParallelSource
 from hybrid_bench.results import RunCache, read_signatures
-from hybrid_bench.retrieval import ParallelRetrieval, TaskOptions
+from hybrid_bench.retrieval import ExactRetrieval, ParallelRetrieval, TaskOptions
 from hybrid_bench.tasks import collections, register, task_classes
+from hybrid_bench.translations import Translations, read_translations
 
 if TYPE_CHECKING:
+    from mteb.abstasks.abstask import AbsTask
     from mteb.models.model_meta import ModelMeta
 
 __all__ = ["DEMO", "Failure", "Outcome", "RunRequest", "mteb_saving_tables", "run", "select_tasks", "to_stderr"]
@@ -50,6 +62,9 @@ class RunRequest:
         device: Where models run.
         batch_size: Texts per batch.
         passage: What text stands for a candidate.
+        pool: Which passages MIRACL's queries are asked against: ``full`` or ``hard-negatives``.
+        translations: Files with MIRACL's queries in other languages.
+        translation_source: Whose translations, where the files hold those of several.
         rerank: A run's folder, whose model gives a cross-encoder its candidates.
         top_k: How many candidates.
         overwrite_strategy: mteb's: ``only-missing``, ``always``, ``never`` or ``only-cache``.
@@ -66,6 +81,9 @@ class RunRequest:
     device: str | None = None
     batch_size: int = 32
     passage: str = PassageText.SENTENCE.value
+    pool: str = PassagePool.FULL.value
+    translations: Sequence[Path] = ()
+    translation_source: str | None = None
     rerank: Path | None = None
     top_k: int | None = None
     overwrite_strategy: str = "only-missing"
@@ -106,11 +124,15 @@ class Outcome:
     subsets: dict[str, list[str]] = field(default_factory=dict)
 
 
-def select_tasks(request: RunRequest) -> list[ParallelRetrieval]:
+def select_tasks(request: RunRequest) -> list[AbsTask]:
     """The tasks of a request, narrowed to its settings and languages; those left with no subset are left out.
+
+    Returns:
+        Tasks that our engine scores (`ExactRetrieval`), and those that are left to mteb.
 
     Raises:
         RequestError: If a name is unknown, or nothing is left.
+        DataError: If a folder or file that a task is made of cannot be read.
     """
     register()
     for name in request.settings:
@@ -119,44 +141,142 @@ def select_tasks(request: RunRequest) -> list[ParallelRetrieval]:
     settings = {_SETTINGS[name] for name in request.settings} or set(Setting)
     for code in (*request.languages, *request.pool_languages):
         language(code)
-    chosen: dict[str, ParallelRetrieval] = {}
+    data = DataOptions(
+        data_dir=request.data_dir,
+        passage=PassageText(request.passage),
+        pool=PassagePool(request.pool),
+        translations=_translations(request),
+    )
+    options = TaskOptions(
+        data=data, pool_languages=tuple(request.pool_languages) or None, embedding_cache=request.embedding_cache
+    )
+    chosen: dict[str, AbsTask] = {}
+    left_out: dict[str, str] = {}
     for name in request.tasks:
-        for task_class in _named(name):
-            task = task_class()
-            known = tuple(task.source.files)
-            for code in (*request.languages, *request.pool_languages):
-                if code not in known:
-                    raise RequestError(f"{task.source.collection} has no language '{code}': it has {', '.join(known)}")
-            task.options = TaskOptions(
-                data_dir=request.data_dir,
-                passage=PassageText(request.passage),
-                pool_languages=tuple(request.pool_languages) or None,
-                embedding_cache=request.embedding_cache,
-            )
-            wanted = set(request.languages) or set(known)
-            task.hf_subsets = [
-                subset
-                for subset in task.hf_subsets
-                if task.setting_of(subset) in settings and set(subset.split("-")) <= wanted
-            ]
-            if task.hf_subsets:
-                chosen[task.metadata.name] = task
+        for task in map(partial(_in_languages, request.languages), named_tasks(name, request.data_dir)):
+            if isinstance(task, ExactRetrieval):
+                task.options = options
+                left_out |= _narrow(task, request, settings)
+            if not task.hf_subsets:
+                continue
+            if chosen.setdefault(task.metadata.name, task) is not task and type(chosen[task.metadata.name]) is not type(
+                task
+            ):
+                raise RequestError(
+                    f"two different tasks are named '{task.metadata.name}': run them one after the other"
+                )
+    for name, task in list(chosen.items()):
+        if isinstance(task, AbsTaskAggregate) and any(
+            set(part.hf_subsets) != set(chosen[part.metadata.name].hf_subsets if part.metadata.name in chosen else ())
+            for part in task.tasks
+        ):
+            del chosen[name]
     if not chosen:
         raise RequestError(
             f"nothing to run: no subset of {', '.join(request.tasks)} is in settings "
             f"{', '.join(request.settings) or 'all'} and languages {', '.join(request.languages) or 'all'}"
+            + "".join(f"; {subset} is not, because {reason}" for subset, reason in list(left_out.items())[:1])
         )
     return list(chosen.values())
 
 
-def _named(name: str) -> tuple[type[ParallelRetrieval], ...]:
-    """The tasks that a collection's or a task's name stands for."""
+def _in_languages(codes: Sequence[str], task: AbsTask) -> AbsTask:
+    """A task that is left to mteb, narrowed to these languages, if any; others as they are."""
+    if not codes or isinstance(task, ExactRetrieval | AbsTaskAggregate):
+        return task
+    wanted = {language(code).tag.partition("-")[0] for code in codes}
+    narrowed = copy(task)  # it may be a benchmark's own
+    narrowed.hf_subsets = [
+        subset
+        for subset in task.hf_subsets
+        if {tag.partition("-")[0] for tag in task.metadata.hf_subsets_to_langscripts[subset]} <= wanted
+    ]
+    return narrowed
+
+
+def _narrow(task: ExactRetrieval, request: RunRequest, settings: Set[Setting]) -> dict[str, str]:
+    """Narrow a task to the settings and languages of a request; why subsets that it asks for cannot be run."""
+    left_out: dict[str, str] = {}
+    if isinstance(task, ParallelRetrieval):
+        known = task.source.languages
+        for code in (*request.languages, *request.pool_languages):
+            if code not in known:
+                raise RequestError(f"{task.source.collection} has no language '{code}': it has {', '.join(known)}")
+        languages = {subset: set(subset.split("-")) for subset in task.hf_subsets}
+    else:
+        languages = {subset: set(subset_languages(task.metadata, subset)) for subset in task.hf_subsets}
+    wanted = set(request.languages)
+    task.hf_subsets = [
+        subset
+        for subset in task.hf_subsets
+        if task.setting_of(subset) in settings and (not wanted or languages[subset] <= wanted)
+    ]
+    if isinstance(task, ParallelRetrieval):
+        reasons = {subset: task.source.missing(task.options.data, subset) for subset in task.hf_subsets}
+        left_out = {subset: reason for subset, reason in reasons.items() if reason}
+        task.hf_subsets = [subset for subset in task.hf_subsets if subset not in left_out]
+    return left_out
+
+
+def _translations(request: RunRequest) -> Translations | None:
+    """The one source's translations that a request asks for."""
+    if not request.translations:
+        if request.translation_source is not None:
+            raise RequestError("--translation-source NAME goes with --translations FILE")
+        return None
+    sources = read_translations(request.translations)
+    if request.translation_source is not None:
+        if request.translation_source not in sources:
+            hint = did_you_mean(request.translation_source, sources)
+            raise RequestError(f"no translations by '{request.translation_source}' in the files: {hint}")
+        return sources[request.translation_source]
+    if len(sources) > 1:
+        raise RequestError(
+            f"the translations are by {len(sources)} sources ({', '.join(sources)}): choose one with "
+            "--translation-source, and run again for the next; `report` shows them side by side"
+        )
+    return next(iter(sources.values()))
+
+
+def named_tasks(name: str, data_dir: Path | None = None) -> list[AbsTask]:
+    """The tasks that a name stands for.
+
+    Args:
+        name: One of our collections or tasks; a task or benchmark of mteb's; ``beir:`` and a folder (see
+            `beir_format.parse_beir`); ``jsonl:`` or ``hf:`` and the place of a user's own parallel data (see
+            `parallel.ParallelSource.parse`).
+        data_dir: Where the data sets of mteb's tasks may lie.
+
+    Raises:
+        RequestError: If there is none.
+        DataError: If what the name stands for cannot be read.
+    """
+    if name.startswith("beir:"):
+        return [exact(beir_task(*parse_beir(name)))]
+    if ParallelSource.is_spec(name):
+        return [task() for task in parallel_tasks(ParallelSource.parse(name))]
     groups = {group.casefold(): tasks for group, tasks in collections().items()}
     single = {task.casefold(): (task_class,) for task, task_class in task_classes().items()}
-    found = groups.get(name.casefold()) or single.get(name.casefold())
-    if found is None:
-        raise RequestError(f"unknown task '{name}': {did_you_mean(name, [*collections(), *task_classes()])}")
-    return found
+    ours = groups.get(name.casefold()) or single.get(name.casefold())
+    if ours is not None:
+        return [task() for task in ours]
+    tasks = mteb_tasks(name)
+    if tasks is None:
+        known = [*collections(), *task_classes(), *mteb_names()]
+        raise RequestError(f"unknown task '{name}': {_near_task(name, known)}")
+    return [
+        exact(task, data_dir) if isinstance(task, AbsTaskRetrieval) and why_not(task) is None else task
+        for task in tasks
+    ]
+
+
+def _near_task(name: str, known: Sequence[str]) -> str:
+    clause = did_you_mean(name, known)
+    return (
+        clause
+        if clause.startswith("did")
+        else "`hybrid-bench tasks` lists ours, `hybrid-bench mteb available-tasks` mteb's"
+    )
 
 
 def run(request: RunRequest, tell: Callable[[str], None] = lambda message: None) -> Outcome:
@@ -177,12 +297,13 @@ def run(request: RunRequest, tell: Callable[[str], None] = lambda message: None)
     """
     tasks = select_tasks(request)
     metas = {name: _meta_or_error(name) for name in request.models}
-    for task in tasks:
+    scored = [task for task in tasks if isinstance(task, ExactRetrieval)]
+    for task in scored:
         task.data_sha256()  # reads and checks the data, before a model is loaded in vain
-    first = _first_stage(request)
-    for task in tasks:
+    first = _first_stage(request, scored)
+    for task in scored:
         task.options = replace(task.options, first_stage=first, top_k=request.top_k)
-    for notice in dict.fromkeys(task.source.notice for task in tasks if task.source.notice):
+    for notice in dict.fromkeys(task.notice for task in scored if task.notice):
         tell(notice)
     runner = _Runner(request, tasks, RunCache(request.output, tasks), tell)
     for name, meta in metas.items():
@@ -199,7 +320,7 @@ class _Runner:
     def __init__(
         self,
         request: RunRequest,
-        tasks: Sequence[ParallelRetrieval],
+        tasks: Sequence[AbsTask],
         cache: RunCache,
         tell: Callable[[str], None],
     ) -> None:
@@ -207,26 +328,32 @@ class _Runner:
         self.tasks = tasks
         self.cache = cache
         self.tell = tell
-        self.outcome = Outcome(subsets={task.metadata.name: task.hf_subsets for task in tasks})
+        self.outcome = Outcome(subsets={task.metadata.name: list(task.hf_subsets) for task in tasks})
 
     def run_model(self, name: str, meta: ModelMeta) -> None:
         """Evaluate a model where results are missing; it is loaded when the first one is."""
-        options = _options(self.request, meta, self.tasks[0].options.first_stage)
-        place = meta.model_copy(update={"experiment_kwargs": {**(meta.experiment_kwargs or {}), **options} or None})
         model: Any = None
+        own = meta.experiment_kwargs or {}
         for task in self.tasks:
             task_name = task.metadata.name
+            options = _options(task, meta)
+            place = meta.model_copy(update={"experiment_kwargs": {**own, **options} or None})
             everything = task.hf_subsets
             try:
+                if isinstance(task, AbsTaskAggregate):
+                    self._combine(name, task, place)
                 # Only what is missing: the task encodes and ranks all its subsets together.
-                task.hf_subsets = self._missing(name, task, place)
-                if not task.hf_subsets:
-                    continue
-                if model is None and self.request.overwrite_strategy != "only-cache":
-                    model = model_names.load(meta, self.request.device)
-                    model_names.with_options(model, options)
-                self.tell(f"{name} on {task_name}: {len(task.hf_subsets)} subsets")
-                self._evaluate(place if model is None else model, task)
+                elif missing := self._missing(name, task, place):
+                    if model is None and self.request.overwrite_strategy != "only-cache":
+                        model = model_names.load(meta, self.request.device)
+                        own = model.mteb_model_meta.experiment_kwargs or {}
+                    if model is not None:
+                        model.mteb_model_meta = model.mteb_model_meta.model_copy(
+                            update={"experiment_kwargs": {**own, **options} or None}
+                        )
+                    task.hf_subsets = missing
+                    self.tell(f"{name} on {task_name}: {_plural(len(missing), 'subset')}{_by_mteb(task)}")
+                    self._evaluate(place if model is None else model, task)
             except Exception as error:  # one failure must not lose the others' results
                 logger.debug("%s on %s failed", name, task_name, exc_info=True)
                 trace = "".join(traceback.format_exception(error))
@@ -238,11 +365,30 @@ class _Runner:
                 task.hf_subsets = everything
                 if task.data_loaded:
                     task.unload_data()
-        folder = self.cache.get_task_result_path("any", place).parent
-        if any((folder / f"{task.metadata.name}.json").is_file() for task in self.tasks):
-            self.outcome.folders.append(folder)
+        for task in self.tasks:  # those that are there, whatever failed above
+            kwargs = {**(meta.experiment_kwargs or {}), **_options(task, meta)} or None
+            place = meta.model_copy(update={"experiment_kwargs": kwargs})
+            path = self.cache.get_task_result_path(task.metadata.name, place)
+            if path.is_file() and path.parent not in self.outcome.folders:
+                self.outcome.folders.append(path.parent)
 
-    def _missing(self, name: str, task: ParallelRetrieval, place: ModelMeta) -> list[str]:
+    def _combine(self, name: str, task: AbsTaskAggregate, place: ModelMeta) -> None:
+        """Save the result of an aggregate from those of its parts."""
+        task_name = task.metadata.name
+        parts = {part.metadata.name: self.cache.load_task_result(part.metadata.name, place) for part in task.tasks}
+        found = [result for result in parts.values() if result is not None]
+        if len(found) < len(parts):
+            absent = ", ".join(part for part, result in parts.items() if result is None)
+            raise DataError(f"it is combined from its parts, and there is no result of {absent}")
+        combined = task.combine_task_results(found)
+        saved = self.cache.load_task_result(task_name, place)
+        if saved is not None and np.isclose(saved.get_score(), combined.get_score(), atol=1e-6):
+            self.tell(f"{name} on {task_name}: already there")
+            return
+        self.tell(f"{name} on {task_name}: combined from {_plural(len(parts), 'task')}")
+        self.cache.save_to_cache(combined, place)
+
+    def _missing(self, name: str, task: AbsTask, place: ModelMeta) -> list[str]:
         """The subsets of a task that there is no result for that can be used."""
         if self.request.overwrite_strategy == "always":
             return task.hf_subsets
@@ -253,11 +399,11 @@ class _Runner:
             if not missing:
                 self.tell(f"{name} on {task_name}: already there")
             return [subset for subset in task.hf_subsets if subset in missing]
-        if reason := self.cache.why_not(task_name, place):
+        if isinstance(task, ExactRetrieval) and (reason := self.cache.why_not(task_name, place)):
             self.tell(f"{name} on {task_name}: the saved result is not used, because {reason}")
         return task.hf_subsets
 
-    def _evaluate(self, model: Any, task: ParallelRetrieval) -> None:
+    def _evaluate(self, model: Any, task: AbsTask) -> None:
         mteb.evaluate(
             model,
             task,
@@ -267,6 +413,15 @@ class _Runner:
             co2_tracker=False,
             show_progress_bar=False,
         )
+
+
+def _plural(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _by_mteb(task: AbsTask) -> str:
+    """A remark on a task that our engine does not score."""
+    return "" if isinstance(task, ExactRetrieval) else f", left to mteb, because {why_not(task)}"
 
 
 def _meta_or_error(name: str) -> ModelMeta | Exception:
@@ -283,20 +438,19 @@ def _forget_frames(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _options(request: RunRequest, meta: ModelMeta, first: Any) -> dict[str, str]:
-    """The options that change texts, pool or judgments, as they are saved with a model's results."""
-    options = {}
-    if PassageText(request.passage) is not PassageText.SENTENCE:
-        options["passage"] = request.passage
-    if request.pool_languages:
-        options["pool_languages"] = "-".join(sorted(request.pool_languages))
+def _options(task: AbsTask, meta: ModelMeta) -> dict[str, str]:
+    """The options that change texts, pool, judgments or candidates, as they are saved with a model's results."""
+    if not isinstance(task, ExactRetrieval):
+        return {}
+    options = task.told()
+    first = task.options.first_stage
     if first is not None and "cross-encoder" in meta.model_type:
         options["rerank"] = f"{first.mteb_model_meta.name}-{first.mteb_model_meta.revision}"
-        options["top_k"] = str(request.top_k)
+        options["top_k"] = str(task.options.top_k)
     return options
 
 
-def _first_stage(request: RunRequest) -> Any:
+def _first_stage(request: RunRequest, tasks: Sequence[ExactRetrieval]) -> Any:
     """The model of the run that ``--rerank`` names, loaded."""
     if request.rerank is None and request.top_k is None:
         return None
@@ -308,14 +462,19 @@ def _first_stage(request: RunRequest) -> Any:
             f"{request.rerank} is not the folder of one model's run: no signatures.jsonl in it; "
             "give <output>/results/<org__model>/<revision>"
         )
+    for task in tasks:
+        made = signatures.get(task.metadata.name)
+        if made is None:
+            continue
+        wanted = task.told()
+        for option in sorted(wanted.keys() | made["options"].keys()):
+            if wanted.get(option) != made["options"].get(option):
+                raise RequestError(
+                    f"{request.rerank} was made with --{option.replace('_', '-')} "
+                    f"{made['options'].get(option, 'as it is by default')}, not {wanted.get(option, 'the default')}: "
+                    "give the same options"
+                )
     signature = next(iter(signatures.values()))
-    pool = "-".join(sorted(request.pool_languages)) or None
-    for what, wanted, found in (
-        ("--passage", request.passage, signature["passage"]),
-        ("--pool-languages", pool, signature["options"].get("pool_languages")),
-    ):
-        if wanted != found:
-            raise RequestError(f"{request.rerank} was made with {what} {found}, not {wanted}: give the same options")
     source = signature.get("model_source") or signature["model"]
     meta = model_names.model_meta(source)
     if meta.revision != signature["revision"]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,16 +19,27 @@ import pyarrow.parquet as pq
 from pyarrow import ArrowException
 from tabulate import tabulate
 
+from hybrid_bench.bias import bias_measures, inputs_of
 from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.languages import Setting
 from hybrid_bench.metrics import NOT_RETRIEVED
-from hybrid_bench.results import metadata_of, read_signatures
+from hybrid_bench.results import FORMAT, metadata_of, read_signatures
 
-__all__ = ["FORMATS", "Column", "Run", "TaskTable", "find_runs", "main_frame", "render"]
+__all__ = ["FORMATS", "Column", "Run", "TaskTable", "find_runs", "main_frame", "render", "task_frame"]
 
 FORMATS = ("markdown", "latex")
-#: The columns of the per-query table that the tables here are made from; the others are large.
-_COLUMNS = ["subset", "setting", "pool_size", "n_relevant", "ranks", "ap"]
+#: The columns of the per-query table that the main table is made from; the others are large.
+_COLUMNS = ["split", "subset", "setting", "pool_size", "n_relevant", "ranks", "ap"]
+#: Those that other tasks' tables need besides.
+_MORE_COLUMNS = [
+    "query_language",
+    "pool_languages",
+    "rank_languages",
+    "gains",
+    "top_languages",
+    "ndcg_at_10",
+    "recall_at_100",
+]
 
 
 @dataclass(frozen=True)
@@ -37,10 +49,17 @@ class TaskTable:
     Attributes:
         collection: Name of the collection.
         frame: One row per query and subset, with the columns that the tables need (see `results.query_table`).
+        metadata: What is kept with the table.
     """
 
     collection: str
     frame: pd.DataFrame
+    metadata: Mapping[str, Any]
+
+    @property
+    def parallel(self) -> bool:
+        """Whether it belongs into the main table: measured by average precision, as parallel collections are."""
+        return str(self.metadata.get("main_score", "map")) == "map"
 
     @property
     def subsets(self) -> Mapping[str, int]:
@@ -50,9 +69,10 @@ class TaskTable:
     @property
     def covered(self) -> Mapping[str, frozenset[tuple[str, int]]]:
         """The subsets of each setting, each with its pool's size: only means over the same ones can be compared."""
-        pools = self.frame[["setting", "subset", "pool_size"]].drop_duplicates()
+        pools = self.frame[["setting", "split", "subset", "pool_size"]].drop_duplicates()
+        names = pools["split"].astype(str) + "/" + pools["subset"].astype(str)
         return {
-            str(setting): frozenset(zip(group["subset"].astype(str), group["pool_size"].astype(int), strict=True))
+            str(setting): frozenset(zip(names[group.index], group["pool_size"].astype(int), strict=True))
             for setting, group in pools.groupby("setting", observed=True)
         }
 
@@ -79,7 +99,7 @@ class Run:
         for name, table in self.tasks.items():
             frame = table.frame[table.frame["subset"].isin(list(subsets.get(name, ())))]
             if len(frame):
-                tasks[name] = TaskTable(table.collection, frame)
+                tasks[name] = replace(table, frame=frame)
         return replace(self, tasks=tasks)
 
     @property
@@ -136,13 +156,16 @@ def _read(folder: Path) -> Run:
         name = file.name.removesuffix(".queries.parquet")
         if name not in signatures or not (folder / f"{name}.json").is_file():
             continue  # interrupted before its result was written
+        if signatures[name].get("format") != FORMAT:
+            raise DataError(f"{file} was made by another version of hybrid_bench: run the task again")
         try:
-            table = pq.read_table(file, columns=_COLUMNS)
+            main = signatures[name].get("main_score", "map") == "map"
+            table = pq.read_table(file, columns=_COLUMNS if main else [*_COLUMNS, *_MORE_COLUMNS])
         except (ArrowException, OSError) as error:
             raise DataError(f"{file} is damaged ({error}): run the task again") from error
         metadata = metadata_of(table)
         model, options = metadata["model"], metadata["options"]
-        tasks[name] = TaskTable(metadata["collection"], table.to_pandas())
+        tasks[name] = TaskTable(metadata["collection"], table.to_pandas(), metadata)
     return Run(folder, model, options, tasks)
 
 
@@ -172,8 +195,18 @@ MAIN = (
 )
 
 
+#: The table of other tasks: MIRACL, and those of mteb. The last two apply to pools of several languages.
+TASKS = (
+    Column("ndcg_at_10", "nDCG@10", "", 3, True),
+    Column("recall_at_100", "R@100", "", 3, True),
+    Column("ap", "mAP", "", 3, True),
+    Column("bias_js_at_10_prior_excess", "JS@10 excess", "Shares", 3, False),
+    Column("bias_awrf_prior", "AWRF", "Shares", 3, True),
+)
+
+
 def main_frame(runs: Sequence[Run]) -> pd.DataFrame:
-    """Rows of the main table: for each collection and run, mAP by setting and rank distance.
+    """Rows of the main table: for each parallel collection and run, mAP by setting and rank distance.
 
     Returns:
         Frame with columns ``collection``, ``model``, ``subsets`` (how many of each setting), ``covered`` (which) and
@@ -181,14 +214,13 @@ def main_frame(runs: Sequence[Run]) -> pd.DataFrame:
         same name are told apart by their revisions.
     """
     rows: list[dict[str, Any]] = []
-    alike = Counter(run.label for run in runs)
-    collections = dict.fromkeys(table.collection for run in runs for table in run.tasks.values())
-    for collection in collections:
-        for run in runs:
-            tables = [table for table in run.tasks.values() if table.collection == collection]
+    names = _names(runs)
+    everything = [table for run in runs for table in run.tasks.values() if table.parallel]
+    for collection in dict.fromkeys(table.collection for table in everything):
+        for run, name in zip(runs, names, strict=True):
+            tables = [table for table in run.tasks.values() if table.collection == collection and table.parallel]
             if not tables:
                 continue
-            name = run.label if alike[run.label] == 1 else f"{run.label} @{run.revision[:7]}"
             row: dict[str, Any] = {"collection": collection, "model": name, "subsets": {}, "covered": {}}
             for table in tables:
                 row["subsets"] |= table.subsets
@@ -198,15 +230,54 @@ def main_frame(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["collection", "model", "subsets", "covered", *(column.key for column in MAIN)])
 
 
+def _names(runs: Sequence[Run]) -> list[str]:
+    """A name for each run; those that would have the same are told apart by their revisions."""
+    alike = Counter(run.label for run in runs)
+    return [run.label if alike[run.label] == 1 else f"{run.label} @{run.revision[:7]}" for run in runs]
+
+
+def task_frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """Rows of the table of other tasks: for each task, setting and run, the keys of `TASKS`.
+
+    Returns:
+        Frame as `main_frame` makes it, with the task and its setting in ``collection``.
+    """
+    rows: list[dict[str, Any]] = []
+    names = _names(runs)
+    tasks = dict.fromkeys(name for run in runs for name, table in run.tasks.items() if not table.parallel)
+    for task, setting in product(tasks, Setting):
+        for run, name in zip(runs, names, strict=True):
+            table = run.tasks.get(task)
+            if table is None or setting.value not in table.covered:
+                continue
+            frame = table.frame[table.frame["setting"] == setting.value]
+            by_subset = frame.groupby(["split", "subset"], observed=True)
+            means = by_subset[["ndcg_at_10", "recall_at_100", "ap"]].mean().mean()
+            row: dict[str, Any] = {"collection": f"{task}, {setting.value}", "model": name}
+            row |= {str(key): float(value) for key, value in means.items()}
+            if setting is Setting.MULTILINGUAL:
+                shares = pd.DataFrame(
+                    [bias_measures(*inputs_of(rows_of, table.metadata)) for _, rows_of in by_subset]
+                ).mean()
+                row |= {column.key: shares[column.key] for column in TASKS if column.key in shares}
+            row["subsets"] = {setting.value: table.subsets[setting.value]}
+            row["covered"] = {column.key: table.covered[setting.value] for column in TASKS}
+            row["notes"] = tuple(table.metadata.get("notes", ()))
+            rows.append(row)
+    return pd.DataFrame(
+        rows, columns=["collection", "model", "subsets", "covered", "notes", *(column.key for column in TASKS)]
+    )
+
+
 def _means(frame: pd.DataFrame) -> dict[str, float]:
-    by_subset = frame.groupby(["setting", "subset"], observed=True)["ap"].mean()
+    by_subset = frame.groupby(["setting", "split", "subset"], observed=True)["ap"].mean()
     by_setting = by_subset.groupby("setting", observed=True).mean()
     means = {str(setting): float(mean) for setting, mean in by_setting.items()}
     pooled = frame[frame["setting"] == Setting.MULTILINGUAL.value]
     if len(pooled):
         distance = _rank_distance(pooled)
         if distance is not None:
-            grouped = distance.groupby(pooled["subset"].astype(str))
+            grouped = distance.groupby([pooled["split"].astype(str), pooled["subset"].astype(str)])
             means["bias_rank_distance"] = float(grouped.mean().mean())
             means["bias_rank_distance_median"] = float(grouped.median().mean())
     return means
@@ -221,7 +292,7 @@ def _rank_distance(pooled: pd.DataFrame) -> pd.Series[Any] | None:
     return pd.Series(worst - best, index=pooled.index)
 
 
-def render(frame: pd.DataFrame, columns: Sequence[Column], fmt: str) -> str:
+def render(frame: pd.DataFrame, columns: Sequence[Column], fmt: str, first: str = "Collection") -> str:
     """A table with the best value of each collection in bold and the second underlined, ties included.
 
     Best and second are decided on the values as printed, so that two equal numbers are marked alike. A value that is
@@ -231,16 +302,18 @@ def render(frame: pd.DataFrame, columns: Sequence[Column], fmt: str) -> str:
         frame: From `main_frame`.
         columns: What to print.
         fmt: ``markdown`` or ``latex``.
+        first: What stands above the first column.
     """
     if fmt not in FORMATS:
         raise RequestError(f"unknown format '{fmt}': {', '.join(FORMATS)}")
+    columns = [column for column in columns if frame[column.key].notna().any()] if first != "Collection" else columns
     marks = _MARKS[fmt]
     texts = []
     for _, group in frame.groupby("collection", sort=False):
         cells = {column.key: _cells(group[column.key], column, marks, _comparable(group, column)) for column in columns}
         for position, (_, row) in enumerate(group.iterrows()):
             texts.append([row["collection"], row["model"], *(cells[column.key][position] for column in columns)])
-    return _latex(texts, columns) if fmt == "latex" else _markdown(texts, columns)
+    return _latex(texts, columns, first) if fmt == "latex" else _markdown(texts, columns, first)
 
 
 class _Marks(NamedTuple):
@@ -259,9 +332,10 @@ def _comparable(group: pd.DataFrame, column: Column) -> bool:
     """Whether all values of a column are means over the same subsets of the same pools."""
     if "covered" not in group:
         return True
-    setting = column.key if column.key in list(Setting) else Setting.MULTILINGUAL.value
     present = group[group[column.key].notna()]
-    return len({covered.get(setting) for covered in present["covered"]}) <= 1
+    return (
+        len({covered.get(column.key, covered.get(Setting.MULTILINGUAL.value)) for covered in present["covered"]}) <= 1
+    )
 
 
 def _cells(values: pd.Series, column: Column, marks: _Marks, comparable: bool) -> list[str]:
@@ -286,14 +360,14 @@ def _arrow(column: Column, up: str, down: str) -> str:
     return up if column.higher_is_better else down
 
 
-def _markdown(rows: Sequence[Sequence[str]], columns: Sequence[Column]) -> str:
-    header = ["Collection", "Model", *(f"{c.group} {c.title} {_arrow(c, '↑', '↓')}" for c in columns)]
+def _markdown(rows: Sequence[Sequence[str]], columns: Sequence[Column], first: str) -> str:
+    header = [first, "Model", *(f"{c.group} {c.title} {_arrow(c, '↑', '↓')}".strip() for c in columns)]
     escaped = [[cell.replace("|", r"\|") if place < 2 else cell for place, cell in enumerate(row)] for row in rows]
     align = ("left", "left", *["right"] * len(columns))
     return str(tabulate(escaped, headers=header, tablefmt="pipe", colalign=align, disable_numparse=True))
 
 
-def _latex(rows: Sequence[Sequence[str]], columns: Sequence[Column]) -> str:
+def _latex(rows: Sequence[Sequence[str]], columns: Sequence[Column], first_title: str) -> str:
     groups: list[tuple[str, int, int]] = []
     for place, column in enumerate(columns, start=3):
         if groups and groups[-1][0] == column.group:
@@ -301,14 +375,14 @@ def _latex(rows: Sequence[Sequence[str]], columns: Sequence[Column]) -> str:
         else:
             groups.append((column.group, place, place))
     over = " & ".join(rf"\multicolumn{{{last - first + 1}}}{{c}}{{{name}}}" for name, first, last in groups)
-    rules = " ".join(rf"\cmidrule(lr){{{first}-{last}}}" for _, first, last in groups)
+    rules = " ".join(rf"\cmidrule(lr){{{first}-{last}}}" for name, first, last in groups if name)
     titles = " & ".join(f"{c.title} " + _arrow(c, r"$\uparrow$", r"$\downarrow$") for c in columns)
     lines = [
         r"\begin{tabular}{ll" + "r" * len(columns) + "}",
         r"\toprule",
         rf" & & {over} \\",
         rules,
-        rf"Collection & Model & {titles} \\",
+        rf"{first_title} & Model & {titles} \\",
     ]
     previous = None
     for collection, model, *cells in rows:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SCORES", "above_by_definition", "order_by_definition", "random_ids"]
+__all__ = ["IDS_BY_BYTES", "SCORES", "above_by_definition", "order_by_definition", "random_ids"]
 
 Scores = NDArray[np.float32]
 
@@ -38,6 +38,10 @@ def random_ids(rng: np.random.Generator, n: int) -> list[str]:
 def _choice(*values: float) -> Callable[[np.random.Generator, tuple[int, int]], Scores]:
     return lambda rng, shape: rng.choice(np.array(values, dtype=np.float32), size=shape)
 
+
+#: Ids in ascending order of their UTF-8 bytes. UTF-16 would put the last before the one in front of it, a locale "a"
+#: before "B" and "é" before "z", and a comparison of numbers "10" behind "9".
+IDS_BY_BYTES = ("", "1", "10", "9", "B", "B ", "a", "z", "ß中", "é", "中", "\uffee", "\U00010348")
 
 _SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
 _LARGEST = float(np.finfo(np.float32).max)

@@ -31,6 +31,7 @@ from hybrid_bench.bias import (
     random_ranking,
     rank_distance,
 )
+from hybrid_bench.languages import Setting
 from hybrid_bench.metrics import NOT_RETRIEVED, RelevantRanks
 
 if TYPE_CHECKING:
@@ -678,7 +679,9 @@ class TestRuns:
         ranked = real.rank(real.LANGUAGES)
         counts = {code: len(collection.passages[code]) for code in collection.languages}
         metadata = {"languages": list(collection.languages), "passages": counts, "depth": "full"}
-        rows = query_table(collection, "en", ranked, metadata)
+        rows = query_table(
+            collection, ranked, split="test", subset="en", setting=Setting.MULTILINGUAL, metadata=metadata
+        )
         inputs = inputs_of(rows, metadata)
         found = bias_measures(*inputs)
         assert absent(*inputs) == {}

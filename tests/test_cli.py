@@ -115,6 +115,13 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
         (["run", "--modles", "x"], 2),
         (["run", "--format", "html"], 2),
         (["run", "--top-k", "3"], 2),
+        (["export", "--help"], 0),
+        (["export", "beir", "--help"], 0),
+        (["export", "trec", "--out", "x"], 2),
+        (["translate", "--help"], 0),
+        (["translate", "--from", "sw"], 2),
+        (["submit", "--help"], 0),
+        (["submit", "x"], 2),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -130,15 +137,17 @@ def test_usage_needs_no_heavy_import(arguments: list[str], code: int) -> None:
 def test_help() -> None:
     done = command("--help")
     assert (done.code, done.err) == (0, "")
-    for name in ("run", "report", "tasks", "models", "mteb"):
-        assert re.search(rf"^  hybrid-bench {name}\b|^    {name} ", done.out, re.MULTILINE), name
+    for name in ("run", "report", "export", "translate", "submit", "tasks", "models", "mteb"):
+        assert re.search(rf"^  hybrid-bench {name}\b|^    {name}( |$)", done.out, re.MULTILINE), name
     assert "examples:\n  hybrid-bench run\n" in done.out
     assert command("--version") == Done(0, f"hybrid-bench {__version__}\n", "")
 
 
-@pytest.mark.parametrize("name", ["run", "report", "tasks", "models"])
+@pytest.mark.parametrize(
+    "name", ["run", "report", "export beir", "export trec", "translate", "submit", "tasks", "models"]
+)
 def test_help_of_a_command_has_an_example(name: str) -> None:
-    done = command(name, "--help")
+    done = command(*name.split(), "--help")
     assert (done.code, done.err) == (0, "")
     assert re.search(rf"^example:\n  hybrid-bench {name}\b", done.out, re.MULTILINE)
 
@@ -171,6 +180,19 @@ def test_help_of_a_command_has_an_example(name: str) -> None:
         (["run", "--format", "html"], "argument --format: invalid choice: 'html' (choose from "),
         (["run", "--passage", "paragraph"], "argument --passage: invalid choice: 'paragraph' (choose from "),
         (["run", "--overwrite-strategy", "some"], "argument --overwrite-strategy: invalid choice: 'some'"),
+        (["run", "--pool", "half"], "argument --pool: invalid choice: 'half' (choose from "),
+        (["run", "--translation-source", "x"], "--translation-source NAME goes with --translations FILE"),
+        (["export"], "the following arguments are required: FORMAT (see hybrid-bench export --help)"),
+        (["export", "csv"], "argument FORMAT: invalid choice: 'csv' (choose from "),
+        (["export", "beir"], "the following arguments are required: --out (see hybrid-bench export beir --help)"),
+        (["export", "beir", "--out", "x", "--tasks", "XQuAD"], "unknown task 'XQuAD': did you mean 'XQuAD-R'?"),
+        (["export", "beir", "--out", "x", "--languages", "xx"], "unknown language 'xx'"),
+        (["export", "trec", "--out", "x"], "the following arguments are required: --model (see hybrid-bench"),
+        (["export", "trec", "--out", "x", "--model", "hybrid_bench/bm52", *ONE_SUBSET], "did you mean '" + BM25),
+        (["export", "trec", "--out", "x", "--model", BM25, "--top-k", "0"], "argument --top-k: '0' is not a whole"),
+        (["translate", "--to", "de", "--out", "x.tsv"], "the following arguments are required: --from (see hybrid"),
+        (["submit", "x"], "one of the arguments --check --out --task-pr is required (see hybrid-bench submit --help)"),
+        (["submit", "--check", "--out", "x", "y"], "argument --out: not allowed with argument --check"),
         (["run", "--modles", "x"], "unrecognized arguments: --modles x (see hybrid-bench"),
         (["report"], "the following arguments are required: PATH (see hybrid-bench report --help)"),
         (["report", "x", "--format", "html"], "argument --format: invalid choice: 'html' (choose from "),
@@ -394,14 +416,60 @@ def test_a_pool_of_one_language_is_still_that_of_the_multilingual_task(tmp_path:
     assert command("run", *wanted, "--settings", "mono", "cross").code == 0
     done = command("report", tmp_path)
     pairs, narrowed = (line.split("|")[3:6] for line in done.out.splitlines()[2:4])
-    values = [re.findall(r"\d\.\d+", cell) for cell in narrowed]
-    assert [len(found) for found in values] == [1, 1, 1]
-    assert values[:2] == [re.findall(r"\d\.\d+", cell) for cell in pairs[:2]]
-    assert pairs[2].strip() == "-"
+    # The pairs know nothing of the pool: they stand with the model's other results, and were not run twice.
+    assert [re.fullmatch(r"\d\.\d+|-", cell.strip()) is not None for cell in (*pairs, *narrowed)] == [True] * 6
+    assert [cell.strip() == "-" for cell in pairs] == [False, False, True]
+    assert [cell.strip() == "-" for cell in narrowed] == [True, True, False]
+    assert [line.split("|")[2].strip() for line in done.out.splitlines()[2:4]] == [BM25, f"{BM25} (pool_languages=de)"]
     assert done.out.endswith(
-        "HybridDemo: 2 monolingual, 2 cross-lingual, 0/2 multilingual subsets "
+        "HybridDemo: 0/2 monolingual, 0/2 cross-lingual, 0/2 multilingual subsets "
         "(the runs do not cover the same subsets and pools: such means cannot be compared, and are not marked).\n"
     )
+
+
+# -- what other programs read -------------------------------------------------------------------------------------
+
+
+def test_what_is_exported_in_beirs_format_is_run_again_with_the_same_ranks(tmp_path: Path) -> None:
+    chosen = ["--tasks", "HybridDemo", "--settings", "multi", "--languages", "de", "--pool-languages", "de", "en"]
+    done = command("export", "beir", *chosen, "--out", tmp_path / "beir")
+    assert (done.code, done.out) == (0, ""), done.err
+    (folder,) = (path.parent for path in (tmp_path / "beir").rglob("corpus.jsonl"))
+    of_beir = command("run", "--models", BM25, CHAR_NGRAM, "--tasks", f"beir:{folder}", "--output", tmp_path / "runs")
+    assert of_beir.code == 0, of_beir.err
+    ours = command("run", "--models", CHAR_NGRAM, *chosen, "--output", tmp_path / "runs")
+    assert ours.code == 0, ours.err
+    tables = [
+        pq.read_table(path)
+        for path in sorted((tmp_path / "runs" / "results" / "hybrid_bench__char-ngram").rglob("*.parquet"))
+    ]
+    # The file knows a query by its id, our table by that of the question, which stands at its end.
+    first, second = (
+        {row["question_id"].rpartition(".")[2]: row["ranks"] for row in table.to_pylist()} for table in tables
+    )
+    assert len(first) == 84
+    assert first == second
+    # A table of its own for what is no parallel collection, with mteb's own measure first.
+    assert "nDCG@10" in of_beir.out
+    assert "nDCG@10" not in ours.out
+    both = command("report", tmp_path / "runs").out
+    assert both.count("nDCG@10") == both.count("Rank distance mean") == 1
+
+
+def test_what_is_exported_as_trec_files_has_the_scores_of_the_run(tmp_path: Path) -> None:
+    done = command("export", "trec", *ONE_SUBSET, "--model", BM25, "--top-k", "20", "--out", tmp_path / "trec")
+    assert (done.code, done.out) == (0, ""), done.err
+    run, qrels = sorted((tmp_path / "trec").iterdir(), key=lambda path: path.suffix, reverse=True)
+    lines = [line.split() for line in run.read_text(encoding="utf-8").splitlines()]
+    assert len(lines) == 84 * 20
+    relevant = {(line.split()[0], line.split()[2]) for line in qrels.read_text(encoding="utf-8").splitlines()}
+    assert command("run", *ONE_SUBSET, "--models", BM25, "--output", tmp_path / "runs").code == 0
+    (table,) = (tmp_path / "runs").rglob("*.parquet")
+    ranks = sorted(rank for row in pq.read_table(table).to_pylist() for rank in row["ranks"] if rank <= 20)
+    assert sorted(int(rank) for query, _, passage, rank, _, _ in lines if (query, passage) in relevant) == ranks != []
+    again = command("export", "trec", *ONE_SUBSET, "--model", CHAR_NGRAM, "--top-k", "20", "--out", tmp_path / "trec")
+    assert again.code == 0
+    assert len(list((tmp_path / "trec").iterdir())) == 3  # the judgments are the same
 
 
 def test_a_reader_who_has_gone_is_no_error() -> None:
@@ -448,6 +516,8 @@ def test_tasks() -> None:
     assert sorted(row[:3] + row[4:] for row in rows[2:]) == [
         ["HybridDemo", "HybridDemo-Multilingual", "11", "apache-2.0"],
         ["HybridDemo", "HybridDemo-Pairs", "121", "apache-2.0"],
+        ["MIRACL", "MIRACL-Multilingual", "18", "cc-by-sa-4.0"],
+        ["MIRACL", "MIRACL-Pairs", "324", "cc-by-sa-4.0"],
         ["MLQA-R", "MLQA-R-Multilingual", "7", "cc-by-nc-4.0"],
         ["MLQA-R", "MLQA-R-Pairs", "49", "cc-by-nc-4.0"],
         ["XQuAD-R", "XQuAD-R-Multilingual", "11", "cc-by-sa-4.0"],
@@ -455,6 +525,7 @@ def test_tasks() -> None:
     ]
     assert {(row[0], row[3]) for row in rows[2:]} == {
         ("HybridDemo", "ar de el en es hi ru th tr vi zh"),
+        ("MIRACL", "ar bn de en es fa fi fr hi id ja ko ru sw te th yo zh"),
         ("MLQA-R", "ar de en es hi vi zh"),
         ("XQuAD-R", "ar de el en es hi ru th tr vi zh"),
     }

@@ -224,7 +224,7 @@ class TestKinds:
 def exact_ranks(scores: NDArray[np.float64], collection: Collection) -> list[int]:
     """Ranks of the one relevant passage of each German query in the English pool; no two scores are equal."""
     judgments = collection.queries["de"].judgments
-    english = judgments.language == collection.language_index("en")
+    english = judgments.part == collection.part_index("en")
     target = scores[judgments.query[english], judgments.passage[english]]
     above = (scores[judgments.query[english]] > target[:, None]).sum(axis=1)
     return [1 + int(count) for count in above]
@@ -247,7 +247,7 @@ def test_the_similarity_that_a_folder_was_saved_with(
         "euclidean": -np.sqrt((difference**2).sum(axis=2)),
         "manhattan": -np.abs(difference).sum(axis=2),
     }[name]
-    assert task.tables["de-en"]["ranks"].combine_chunks().flatten().to_pylist() == exact_ranks(scores, demo)
+    assert task.tables["test", "de-en"]["ranks"].combine_chunks().flatten().to_pylist() == exact_ranks(scores, demo)
     assert task.signature["similarity"] == (name if name in {"cosine", "dot"} else "model")
 
 
@@ -268,7 +268,7 @@ class TestPrompts:
         queries = plain.encode([prompts["query"] + text for text in demo.queries["de"].texts])
         passages = plain.encode([prompts["document"] + text.strip() for text in demo.passages["en"].texts])
         scores = plain.similarity(queries, passages).numpy().astype(np.float64)
-        assert task.tables["de-en"]["ranks"].combine_chunks().flatten().to_pylist() == exact_ranks(scores, demo)
+        assert task.tables["test", "de-en"]["ranks"].combine_chunks().flatten().to_pylist() == exact_ranks(scores, demo)
 
     def test_of_a_multi_vector_model(self, tmp_path: Path, texts: list[str]) -> None:
         folder = save_tiny("MultiVectorEncoder", tmp_path / "model", texts)

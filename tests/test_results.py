@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,13 @@ from mteb.results import TaskResult
 from helpers import WordCounts, meta_of, relevant_ranks, task_of, tell_options
 from hybrid_bench import results
 from hybrid_bench.bias import rank_distance
+from hybrid_bench.corpora import Judgments
 from hybrid_bench.errors import DataError
-from hybrid_bench.metrics import K_VALUES, measures
-from hybrid_bench.results import QUERY_COLUMNS, RunCache, metadata_of, read_signatures, table_path
+from hybrid_bench.languages import Setting
+from hybrid_bench.lexical import BM25
+from hybrid_bench.metrics import K_VALUES, NOT_RETRIEVED, measures
+from hybrid_bench.ranking import Ranker
+from hybrid_bench.results import QUERY_COLUMNS, RunCache, metadata_of, query_table, read_signatures, table_path
 from hybrid_bench.retrieval import ParallelRetrieval
 from hybrid_bench.sources import sha256_of
 
@@ -145,6 +150,7 @@ class TestLayout:
 
 class TestTables:
     SCHEMA: Mapping[str, pa.DataType] = {
+        "split": pa.string(),
         "subset": pa.string(),
         "setting": pa.string(),
         "query_language": pa.string(),
@@ -184,11 +190,13 @@ class TestTables:
         for name, subsets in SUBSETS.items():
             table = pq.read_table(table_path(saved, name)).to_pandas()
             assert list(dict.fromkeys(table["subset"])) == subsets
+            assert set(table["split"]) == {"test"}
             for subset, rows in table.groupby("subset", observed=True):
-                query, pool = task_of(name).pool_of(str(subset))
+                query, pool = task_of(name).pool_of(str(subset), "test")
                 assert list(rows["question_id"]) == list(collection.queries[query].question_ids)
                 assert {tuple(languages) for languages in rows["pool_languages"]} == {pool}
                 assert set(rows["pool_size"]) == {sum(len(collection.passages[code]) for code in pool)}
+                assert set(rows["query_language"]) == {query}
                 assert set(rows["setting"]) == {str(task_of(name).setting_of(str(subset)))}
                 assert set(rows["n_relevant"]) == {len(pool)}
                 for question, paragraph, article in zip(
@@ -229,13 +237,52 @@ class TestTables:
         collection = task_of(PAIRS).read_collection()
         metadata = metadata_of(pq.read_table(table_path(saved, MULTI)))
         assert (metadata["similarity"], metadata["dtype"], metadata["depth"]) == ("dot", "float32", "full")
-        assert metadata["languages"] == list(collection.languages)
-        assert metadata["passages"] == {code: len(collection.passages[code]) for code in collection.languages}
+        assert metadata["languages"] == list(collection.languages) == list(collection.parts)
+        assert metadata["passages"] == {code: len(collection.passages[code]) for code in collection.parts}
 
     def test_a_multilingual_pool_narrowed_to_one_language(self, tmp_path: Path) -> None:
         task = task_of(MULTI, ["de"], pool_languages=("de",))
         evaluate(task, None)
-        assert set(task.tables["de"]["setting"].cast(pa.string()).to_pylist()) == {"multilingual"}
+        assert set(task.tables["test", "de"]["setting"].cast(pa.string()).to_pylist()) == {"multilingual"}
+
+    def test_parts_that_are_not_named_after_their_language(self) -> None:
+        """As those of an mteb task; and what its corpus lacks has no place on top."""
+        demo = task_of(PAIRS).read_collection()
+        given = demo.queries["de"]
+        lacking = given.judgments.query % 7 == 0
+        judgments = replace(given.judgments, passage=np.where(lacking, np.int32(-1), given.judgments.passage))
+        collection = replace(
+            demo,
+            passages={f"dev/{number}": passages for number, passages in enumerate(demo.passages.values())},
+            queries={"dev/ask": replace(given, judgments=judgments)},
+            _id_ranks={},
+        )
+        pool = Ranker.bm25(collection, BM25()).rank("dev/ask", ("dev/1", "dev/3"))
+        table = query_table(
+            collection, pool, split="dev", subset="default", setting=Setting.MONOLINGUAL, metadata={"depth": "full"}
+        )
+        rows = table.to_pylist()
+        assert [row["question_id"] for row in rows] == list(given.question_ids)
+        for number, row in enumerate(rows):
+            assert (row["split"], row["subset"], row["setting"]) == ("dev", "default", "monolingual")
+            assert (row["query_language"], row["pool_languages"]) == ("de", ["de", "en"])
+            assert sorted(row["rank_languages"]) == ["de", "en"]
+            assert set(row["top_languages"]) <= {1, 3}
+            assert row["top1_relevant"] == (1 in row["ranks"])
+            if number % 7 == 0:
+                assert row["ranks"] == [NOT_RETRIEVED] * 2
+                assert row["ap"] == row["rr"] == row["recall_at_100"] == 0
+            else:
+                assert max(row["ranks"]) <= row["pool_size"] == 256
+        assert metadata_of(table) == {"depth": "full"}
+
+    def test_a_pool_that_nothing_is_relevant_in(self) -> None:
+        demo = task_of(PAIRS).read_collection()
+        nothing = replace(demo.queries["de"], judgments=Judgments.of([]))
+        pool = Ranker.bm25(replace(demo, queries={"de": nothing}), BM25()).rank("de", ("de", "en"))
+        table = query_table(demo, pool, split="test", subset="de", setting=Setting.MULTILINGUAL, metadata={})
+        assert len(table) == 0
+        assert table.column_names == list(self.SCHEMA)
 
     def test_a_table_of_somebody_elses(self) -> None:
         assert metadata_of(pa.table({"subset": ["de-en"]})) == {}
@@ -248,7 +295,8 @@ class TestSignatures:
         assert list(signatures) == list(SUBSETS)
         for name, signature in signatures.items():
             assert signature["task"] == name
-            assert signature["data_sha256"] == collection.sha256
+            parts = ("de", "en") if name == PAIRS else collection.parts  # those that its pools are made of
+            assert signature["data_sha256"] == {part: collection.sha256[part] for part in parts}
             assert signature["table_sha256"] == sha256_of(table_path(saved, name))
             assert set(signature["versions"]) == {"hybrid_bench", "mteb", "torch", "numpy"}
             assert signature["tie_rule"] == "score descending, then id descending as UTF-8 bytes"
@@ -285,7 +333,10 @@ def damage_table(folder: Path) -> None:
 STALE: Mapping[str, tuple[str, Callable[[Path], object]]] = {
     "no signatures": ("it has no signature", lambda folder: (folder / "signatures.jsonl").unlink()),
     "other rules": ("it was made by another version's rules", lambda folder: edit_signature(folder, format=0)),
-    "other data": ("it was made from other data", lambda folder: edit_signature(folder, data_sha256="0" * 64)),
+    "other data": (
+        "it was made from other data",
+        lambda folder: edit_signature(folder, data_sha256=dict.fromkeys(["de", "en"], "0" * 64)),
+    ),
     "no table": ("its per-query table is missing", lambda folder: table_path(folder, PAIRS).unlink()),
     "damaged table": ("its per-query table is damaged", damage_table),
 }
@@ -325,6 +376,26 @@ class TestStale:
         loaded = mteb.ResultCache(output_of(run_folder)).load_results(models=["tests/word-counts"])
         assert len(loaded.model_results[0].task_results) == 2
 
+    def test_only_by_the_data_of_its_own_pool(self, run_folder: Path) -> None:
+        """Another language's passages may have changed since."""
+        hashes = task_of(PAIRS).data_sha256()
+        edit_signature(run_folder, data_sha256={"de": "0" * 64, "en": hashes["en"]})
+        expected = {"de-en": None, "th-en": None, "de-de": "it was made from other data", "de-th": None}
+        for subset, reason in expected.items():
+            task = task_of(PAIRS, [subset])
+            assert RunCache(output_of(run_folder), [task]).why_not(PAIRS, META) == reason
+        # What is added vouches for its own data, and not for those of the earlier rows.
+        task = task_of(PAIRS, ["de-en", "th-th"])
+        evaluate(task, RunCache(output_of(run_folder), [task]))
+        assert read_signatures(run_folder)[PAIRS]["data_sha256"] == {
+            "de": "0" * 64,
+            "en": hashes["en"],
+            "th": hashes["th"],
+        }
+        assert set(scores_of(run_folder, PAIRS)) == {*SUBSETS[PAIRS], "th-th"}
+        task = task_of(PAIRS, ["de-de", "de-en"])
+        assert RunCache(output_of(run_folder), [task]).why_not(PAIRS, META) == "it was made from other data"
+
     def test_a_result_that_was_cut_off(self, run_folder: Path) -> None:
         path = run_folder / f"{PAIRS}.json"
         whole = path.read_bytes()
@@ -350,7 +421,7 @@ class TestGoingOn:
         before, table_before = scores_of(run_folder, PAIRS), pq.read_table(table_path(run_folder, PAIRS))
         task = task_of(PAIRS, ["de-en", "en-en"])
         result = evaluate(task, RunCache(output_of(run_folder), [task]))
-        assert set(task.tables) == {"en-en"}
+        assert set(task.tables) == {("test", "en-en")}
         assert {entry["hf_subset"] for entry in result.scores["test"]} == {*SUBSETS[PAIRS], "en-en"}
         after = scores_of(run_folder, PAIRS)
         assert {subset: after[subset] for subset in before} == before

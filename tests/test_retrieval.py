@@ -8,6 +8,7 @@ import re
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -78,8 +79,8 @@ class CountingModel(SentenceTransformer):
 
 def distinct_texts(collection: Collection) -> tuple[int, int]:
     """Distinct texts in each role as a model reads them: within each language, and over all."""
-    queries = [set(collection.queries[code].texts) for code in collection.languages]
-    passages = [{text.strip() for text in collection.passages[code].texts} for code in collection.languages]
+    queries = [set(collection.queries[code].texts) for code in collection.parts]
+    passages = [{text.strip() for text in collection.passages[code].texts} for code in collection.parts]
     within = sum(len(texts) for texts in (*queries, *passages))
     return within, len(set().union(*queries)) + len(set().union(*passages))
 
@@ -168,6 +169,20 @@ class TestSharing:
         second = [evaluate(other, task_of(name, names[name])) for name in reversed(names)]
         assert first == second[::-1]
 
+    def test_what_mteb_would_read_is_not_made(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Corpora of millions would take their time and space; our engine needs none."""
+        task = task_of(MULTI, ["de"])
+        made: dict[str, list[str]] = {}
+        unload = task.unload_data
+
+        def look_and_unload() -> None:
+            made.update({subset: list(splits["test"]) for subset, splits in task.dataset.items()})
+            unload()
+
+        monkeypatch.setattr(task, "unload_data", look_and_unload)
+        evaluate(WordCounts(), task)
+        assert made == {"de": ["top_ranked"]}
+
     def test_only_what_the_subsets_need_is_encoded(self, demo: Collection) -> None:
         evaluate(WordCounts(), task_of(PAIRS, ["de-en", "de-th"]))
         assert sorted((role, subset) for role, subset, _ in WordCounts.asked) == [
@@ -183,7 +198,7 @@ class TestSharing:
             role: [subset for asked, subset, _ in WordCounts.asked if asked == role] for role in ("query", "document")
         }
         assert asked["query"] == ["de"]
-        assert sorted(asked["document"]) == sorted(task_of(MULTI).source.files)
+        assert sorted(asked["document"]) == sorted(task_of(MULTI).source.languages)
 
     def test_embeddings_on_disk_serve_another_model_object(self, tmp_path: Path) -> None:
         first = evaluate(WordCounts(), task_of(PAIRS, ["de-en"], embedding_cache=tmp_path))
@@ -225,7 +240,7 @@ class TestScores:
     def test_scores_are_the_means_of_the_table(self, demo: Collection) -> None:
         task = task_of(MULTI, ["de", "zh"])
         for subset, scores in evaluate(WordCounts(), task).items():
-            ranks = relevant_ranks(task.tables[subset])
+            ranks = relevant_ranks(task.tables["test", subset])
             for name, values in per_query(ranks).items():
                 assert scores[name] == pytest.approx(values.mean(), abs=1e-12)
             distance = rank_distance(ranks)
@@ -236,12 +251,14 @@ class TestScores:
     def test_narrowed_pool(self, demo: Collection) -> None:
         task = task_of(MULTI, ["de"], pool_languages=("th", "de"))
         evaluate(WordCounts(), task)
-        table = task.tables["de"]
+        table = task.tables["test", "de"]
         assert set(map(tuple, table["pool_languages"].to_pylist())) == {("de", "th")}
         assert set(table["n_relevant"].to_pylist()) == {2}
         assert set(table["setting"].cast(pa.string()).to_pylist()) == {"multilingual"}
         whole = task_of(MULTI, ["de"])
-        assert task.data_sha256() != whole.data_sha256() == task_of(PAIRS).data_sha256() == demo.sha256
+        assert whole.data_sha256() == task_of(PAIRS).data_sha256() == demo.sha256
+        assert task.data_sha256() == {code: demo.sha256[code] for code in ("de", "th")}
+        assert task.told() == {"pool_languages": "de-th"}
 
     def test_signature(self, demo: Collection) -> None:
         task = task_of(PAIRS, ["de-en"])
@@ -258,24 +275,67 @@ class TestScores:
             "similarity": "dot",
             "dtype": "float32",
             "depth": "full",
+            "notes": [],
+            "main_score": "map",
         }
         assert json.loads(json.dumps(task.signature)) == task.signature
-        assert task.signature.items() <= metadata_of(task.tables["de-en"]).items()
+        assert task.signature.items() <= metadata_of(task.tables["test", "de-en"]).items()
 
     def test_tables_of_another_model_are_not_kept(self) -> None:
         task = task_of(PAIRS, ["de-en", "en-de"])
         evaluate(WordCounts(), task)
-        assert set(task.tables) == {"de-en", "en-de"}
+        assert set(task.tables) == {("test", "de-en"), ("test", "en-de")}
         task.hf_subsets = ["de-en"]
         evaluate(WordCounts(revision="2"), task)
-        assert set(task.tables) == {"de-en"}
+        assert set(task.tables) == {("test", "de-en")}
+
+
+# -- which passages are first ----------------------------------------------------------------------------------------
+
+
+class TestTopPassages:
+    @pytest.mark.parametrize("name", ["tests/word-counts", "hybrid_bench/bm25", "hybrid_bench/char-ngram"])
+    def test_are_in_the_order_of_the_ranks(self, name: str, demo: Collection) -> None:
+        model: Any = WordCounts() if name == "tests/word-counts" else load(model_meta(name))
+        for task_name, subset, pool in ((PAIRS, "de-en", ("en",)), (MULTI, "de", demo.parts)):
+            task = task_of(task_name, [subset])
+            evaluate(model, task)
+            task.load_data()
+            top = task.top_passages(model, "test", subset, 25, {"batch_size": 256})
+            queries = demo.queries["de"]
+            assert list(top) == list(queries.ids)
+            language_of = {passage: part for part in pool for passage in demo.passages[part].ids}
+            found: dict[str, list[tuple[int, str]]] = {query: [] for query in top}
+            judged = zip(queries.judgments.query, queries.judgments.part, queries.judgments.passage, strict=True)
+            for query, part, passage in judged:
+                order = list(top[queries.ids[query]])
+                wanted = demo.passages[demo.parts[part]].ids[passage]
+                if wanted in order:
+                    found[queries.ids[query]].append((order.index(wanted) + 1, demo.parts[part]))
+            rows = {row["question_id"]: row for row in task.tables["test", subset].to_pylist()}
+            for query, question in zip(queries.ids, queries.question_ids, strict=True):
+                ranked = zip(rows[question]["ranks"], rows[question]["rank_languages"], strict=True)
+                assert sorted(found[query]) == [(rank, language) for rank, language in ranked if rank <= 25]
+                assert len(top[query]) == 25
+                assert set(top[query]) <= set(language_of)
+                scores = list(top[query].values())
+                assert scores == sorted(scores, reverse=True)
+                if task_name == MULTI:
+                    first = [demo.parts[place] for place in rows[question]["top_languages"][:25]]
+                    assert [language_of[passage] for passage in top[query]] == first
+
+    def test_of_a_model_that_searches_are_not_known(self) -> None:
+        task = task_of(PAIRS, ["de-en"])
+        task.load_data()
+        with pytest.raises(RequestError, match="mteb/baseline-random-colbert is neither a dense encoder nor"):
+            task.top_passages(load(model_meta("mteb/baseline-random-colbert")), "test", "de-en", 5, {})
 
 
 # -- every other kind of model ---------------------------------------------------------------------------------------
 
 
 def ranks_of(task: ParallelRetrieval, subset: str) -> RelevantRanks:
-    return relevant_ranks(task.tables[subset])
+    return relevant_ranks(task.tables["test", subset])
 
 
 class TestModelsThatSearch:
@@ -296,7 +356,7 @@ class TestModelsThatSearch:
             for subset, scores in evaluate(model, task).items():
                 ranks = ranks_of(task, subset)
                 assert scores["map"] == pytest.approx(per_query(ranks)["map"].mean(), abs=1e-12)
-                assert ranks.rank.max() <= task.tables[subset]["pool_size"][0].as_py()  # all were retrieved
+                assert ranks.rank.max() <= task.tables["test", subset]["pool_size"][0].as_py()  # all were retrieved
                 assert ("bias_rank_distance" in scores) == (task_name == MULTI)
             assert task.signature["similarity"] == self.NAMES[name]
             assert task.signature["depth"] == "full"
@@ -342,6 +402,36 @@ class TestModelsThatSearch:
         pairs = task_of(PAIRS, ["de-en"])
         evaluate(load(model_meta("mteb/baseline-random-sparse-encoder")), pairs)
         assert pairs.signature["depth"] == "full"
+
+
+class TestHarderData:
+    """Collections that ours are not, but others are; in mteb's layout they give mteb's own evaluation the same."""
+
+    def test_titles_and_documents_that_are_not_there(self, demo: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+        passages = {
+            part: replace(given, titles=tuple("" if n % 3 else given.texts[n // 2] for n in range(len(given))))
+            for part, given in demo.passages.items()
+        }
+        queries = {}
+        for name, given in demo.queries.items():
+            judged = given.judgments
+            lacking = (judged.query + judged.part) % 5 == 0
+            passage = np.where(lacking, np.int32(-1), judged.passage)
+            queries[name] = replace(given, judgments=replace(judged, passage=passage, gain=1 + judged.query % 3))
+        changed = replace(demo, passages=passages, queries=queries, _id_ranks={})
+        monkeypatch.setattr(ParallelRetrieval, "read_collection", lambda task: changed)
+        for name, subset in ((PAIRS, "de-en"), (MULTI, "de")):
+            ours, theirs = task_of(name, [subset]), task_of(name, [subset])
+            scores = evaluate(load(model_meta("hybrid_bench/char-ngram")), ours)[subset]
+            theirs.__class__ = type("Naive", (type(theirs),), {"_evaluate_subset": AbsTaskRetrieval._evaluate_subset})
+            reference = evaluate(load(model_meta("hybrid_bench/char-ngram")), theirs)[subset]
+            compared = [key for key in reference if key in scores and re.search(r"_at_\d+$", key)]
+            assert len(compared) == 6 * len(K_VALUES)
+            for key in compared:
+                assert scores[key] == pytest.approx(reference[key], abs=1e-5), key
+            ranks = ranks_of(ours, subset).rank
+            assert 0 < (ranks == NOT_RETRIEVED).sum() < len(ranks)
+            assert scores["recall_at_1000"] < 0.9
 
 
 class TestCrossEncoders:
@@ -415,7 +505,7 @@ class TestWhereMtebEvaluates:
         assert len(saved["de-en"]["test"]) == 84
         ours = evaluate(WordCounts(), task_of(PAIRS, ["de-en"]))["de-en"]
         assert scores == ours  # written besides, they do not change what is measured
-        assert set(task.tables) == {"de-en"}
+        assert set(task.tables) == {("test", "de-en")}
         assert task.signature["depth"] == "full"
 
     def test_options_that_mteb_is_not_told_of(self) -> None:

@@ -20,14 +20,16 @@ import pytest
 from mteb.models.abs_encoder import AbsEncoder
 
 from helpers import WordCounts, registered, save_tiny, static_model, task_of, texts_of
-from hybrid_bench.corpora import LareqaSource
 from hybrid_bench.errors import DataError, ModelError, RequestError
 from hybrid_bench.languages import Setting
+from hybrid_bench.lareqa import LareqaSource
 from hybrid_bench.metrics import NOT_RETRIEVED
 from hybrid_bench.results import read_signatures, table_path
+from hybrid_bench.retrieval import ParallelRetrieval
 from hybrid_bench.run import Outcome, RunRequest, mteb_saving_tables, run, select_tasks
 from hybrid_bench.sources import RemoteFile, sha256_of
 from hybrid_bench.tasks import task_classes
+from hybrid_bench.translations import Row, Translations, read_translations, write_rows
 
 PAIRS, MULTI = "HybridDemo-Pairs", "HybridDemo-Multilingual"
 COUNTS = "tests/word-counts"
@@ -76,6 +78,13 @@ def bytes_of(folder: Path) -> dict[Path, bytes]:
 # -- the request -----------------------------------------------------------------------------------------------------
 
 
+def parallel(request: RunRequest) -> list[ParallelRetrieval]:
+    """The tasks of a request, all of which are of this kind."""
+    tasks = [task for task in select_tasks(request) if isinstance(task, ParallelRetrieval)]
+    assert len(tasks) == len(select_tasks(request))
+    return tasks
+
+
 class TestSelectTasks:
     def select(self, **options: Any) -> dict[str, list[str]]:
         request = RunRequest(models=(), **{"tasks": ["HybridDemo"], **options})
@@ -106,12 +115,12 @@ class TestSelectTasks:
             assert {task_of(PAIRS).setting_of(subset) for subset in found[PAIRS]} == {Setting.MONOLINGUAL}
 
     def test_languages_pick_queries_and_pairs_but_leave_the_pool_whole(self) -> None:
-        tasks = select_tasks(RunRequest(models=(), tasks=["HybridDemo"], languages=["de", "en"]))
+        tasks = parallel(RunRequest(models=(), tasks=["HybridDemo"], languages=["de", "en"]))
         assert [task.hf_subsets for task in tasks] == [["de-de", "de-en", "en-de", "en-en"], ["de", "en"]]
         assert len(tasks[1].pool_of("de")[1]) == 11
 
     def test_pool_languages_narrow_the_pool(self) -> None:
-        tasks = select_tasks(RunRequest(models=(), tasks=["HybridDemo"], pool_languages=["zh", "ar"]))
+        tasks = parallel(RunRequest(models=(), tasks=["HybridDemo"], pool_languages=["zh", "ar"]))
         assert tasks[1].pool_of("de") == ("de", ("ar", "zh"))
         assert len(tasks[0].hf_subsets) == 121
 
@@ -125,6 +134,7 @@ class TestSelectTasks:
             ({"pool_languages": ["fr"]}, "HybridDemo has no language 'fr'"),
             ({"tasks": [MULTI], "settings": ["mono"]}, f"nothing to run: no subset of {MULTI} is in settings mono"),
             ({"languages": ["de"], "settings": ["cross"]}, "nothing to run"),
+            ({"translation_source": "nllb"}, "--translation-source NAME goes with --translations FILE"),
         ],
         ids=str,
     )
@@ -133,6 +143,41 @@ class TestSelectTasks:
             self.select(**options)
         assert clause in str(error.value)
         assert "\n" not in str(error.value)
+
+
+class TestSelectTranslations:
+    """Only MIRACL's tasks read them, but whose they are is settled for any request."""
+
+    @pytest.fixture
+    def files(self, tmp_path: Path) -> list[Path]:
+        rows = {"a": [("1", "nllb")], "b": [("1", "madlad"), ("2", "nllb")]}
+        for name, named in rows.items():
+            write_rows(
+                tmp_path / f"{name}.tsv",
+                [Row("en", query, "sw", f"Swali la {query}?", source) for query, source in named],
+            )
+        return [tmp_path / f"{name}.tsv" for name in rows]
+
+    def select(self, files: list[Path], source: str | None = None) -> Translations:
+        request = RunRequest(models=(), tasks=["HybridDemo"], translations=files, translation_source=source)
+        tasks = [task for task in select_tasks(request) if isinstance(task, ParallelRetrieval)]
+        (found,) = {task.options.data.translations for task in tasks}
+        assert found is not None
+        return found
+
+    def test_of_one_source(self, files: list[Path]) -> None:
+        assert self.select(files[:1]).source == "nllb"
+        assert self.select(files, "madlad").source == "madlad"
+        assert self.select(files, "nllb") == read_translations(files)["nllb"]
+
+    def test_of_several(self, files: list[Path]) -> None:
+        with pytest.raises(RequestError, match=r"by 2 sources \(.*\): choose one with --translation-source") as error:
+            self.select(files)
+        assert "\n" not in str(error.value)
+
+    def test_of_another(self, files: list[Path]) -> None:
+        with pytest.raises(RequestError, match="no translations by 'nlb' in the files: did you mean 'nllb'"):
+            self.select(files, "nlb")
 
 
 # -- results ---------------------------------------------------------------------------------------------------------
@@ -260,8 +305,10 @@ class TestResume:
         (aside,) = (folder / "superseded").iterdir()
         for name in (f"{PAIRS}.json", f"{PAIRS}.queries.parquet"):
             assert (aside / name).read_bytes() == before[name] != (folder / name).read_bytes()
-        assert read_signatures(aside)[PAIRS]["data_sha256"] == task_of(MULTI).data_sha256()
-        assert read_signatures(folder)[PAIRS]["data_sha256"] == task_of(PAIRS).data_sha256()
+        needed = ["de-de", "de-en", "en-de", "en-en"]
+        original = task_of(MULTI).data_sha256()  # whose source is as it was
+        assert read_signatures(aside)[PAIRS]["data_sha256"] == {code: original[code] for code in ("de", "en")}
+        assert read_signatures(folder)[PAIRS]["data_sha256"] == task_of(PAIRS, needed).data_sha256()
         # Back again: nothing is lost by that either.
         monkeypatch.undo()
         registered(monkeypatch, COUNTS, WordCounts)
@@ -272,6 +319,7 @@ class TestResume:
 def changed_source(folder: Path) -> LareqaSource:
     """The demo with one question put otherwise."""
     source = task_of(PAIRS).source
+    assert isinstance(source, LareqaSource)
     assert source.root is not None
     folder.mkdir()
     files = {}
@@ -309,6 +357,14 @@ class TestOverwriteStrategy:
         assert "no results found in cache" in str(failure)
         assert "\n" not in str(failure)
 
+    def test_only_cache_finds_what_comes_after_a_task_without_result(self, tmp_path: Path) -> None:
+        """Also the part of a task that is there."""
+        (folder,) = go(tmp_path).folders
+        drop_subsets(folder, PAIRS, {"de-en"})
+        outcome = go(tmp_path, overwrite_strategy="only-cache")
+        assert outcome.folders == [folder]
+        assert len(outcome.failures) == 1
+
     def test_never_completes_no_result(self, tmp_path: Path) -> None:
         """mteb's meaning: what has no result at all is run, one that is not complete is left alone."""
         (folder,) = go(tmp_path, tasks=[PAIRS]).folders
@@ -340,16 +396,23 @@ class TestOptions:
     def test_have_results_of_their_own(
         self, options: dict[str, Any], place: str, changed: set[str], tmp_path: Path
     ) -> None:
+        """Of the tasks that they change; those of the others stand where they stand without."""
         (default,) = go(tmp_path).folders
         before = bytes_of(default)
-        (folder,) = go(tmp_path, **options).folders
-        assert folder == default / "experiments" / place
-        assert {path: content for path, content in bytes_of(default).items() if folder not in path.parents} == before
+        special = default / "experiments" / place
+        told = Told()
+        assert go(tmp_path, told=told, **options).folders == ([special] if PAIRS in changed else [default, special])
+        assert len(told.about("already there")) == 2 - len(changed)
+        assert {path: content for path, content in bytes_of(default).items() if special not in path.parents} == before
         for name in (PAIRS, MULTI):
-            scores, plain = subsets(folder, name), subsets(default, name)
-            assert (scores != plain) == (name in changed)
+            assert read_signatures(default)[name]["options"] == {}
+            assert (special / f"{name}.json").is_file() == table_path(special, name).is_file() == (name in changed)
+        assert set(read_signatures(special)) == changed
+        for name in changed:
+            assert subsets(special, name).keys() == subsets(default, name).keys()
+            assert subsets(special, name) != subsets(default, name)
             expected = {key: value if isinstance(value, str) else "de-en" for key, value in options.items()}
-            assert read_signatures(folder)[name]["options"] == expected
+            assert read_signatures(special)[name]["options"] == expected
         told = Told()
         go(tmp_path, told=told, **options)
         go(tmp_path, told=told)
@@ -391,7 +454,7 @@ class TestRerank:
         runs = go(tmp_path, *firsts, **alike).folders
         places = [go(tmp_path, self.NAME, rerank=run, top_k=k, **alike).folders for run in runs for k in (5, 10)]
         assert len({place for (place,) in places}) == 4
-        with pytest.raises(RequestError, match=r"made with --passage sentence\+context, not sentence"):
+        with pytest.raises(RequestError, match=r"made with --passage sentence\+context, not (sentence|the default)"):
             go(tmp_path, self.NAME, rerank=runs[0], top_k=5, **small)
 
     def test_a_saved_model_gives_candidates(self, tmp_path: Path) -> None:
@@ -488,6 +551,21 @@ class TestFailures:
         assert any("cannot load tests/not-here: needs a package" in line for line in lines)
         assert any("holds no model" in line for line in lines)
         assert len(outcome.folders) == 1
+
+    def test_what_a_model_that_cannot_be_loaded_has_is_still_its_own(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Results of an earlier run, of all tasks, though the first of them lacks a subset."""
+
+        def loader(*_: Any, **__: Any) -> Any:
+            raise ImportError("needs a package that is not here")
+
+        (folder,) = go(tmp_path).folders
+        drop_subsets(folder, PAIRS, {"de-en"})
+        registered(monkeypatch, COUNTS, loader)
+        outcome = go(tmp_path)
+        assert outcome.folders == [folder]
+        assert [failure.task for failure in outcome.failures] == [None]
 
     def test_a_wrong_request_runs_nothing(self, tmp_path: Path) -> None:
         with pytest.raises(RequestError, match="did you mean 'hybrid_bench/bm25'"):

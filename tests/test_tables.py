@@ -21,7 +21,19 @@ from hybrid_bench.metrics import NOT_RETRIEVED
 from hybrid_bench.report import report
 from hybrid_bench.run import RunRequest
 from hybrid_bench.run import run as run_models
-from hybrid_bench.tables import FORMATS, MAIN, Column, Run, TaskTable, escape_latex, find_runs, main_frame, render
+from hybrid_bench.tables import (
+    FORMATS,
+    MAIN,
+    TASKS,
+    Column,
+    Run,
+    TaskTable,
+    escape_latex,
+    find_runs,
+    main_frame,
+    render,
+    task_frame,
+)
 
 BM25, CHAR_NGRAM = "hybrid_bench/bm25", "hybrid_bench/char-ngram"
 UP = Column("up", "up", "Group", 3, True)
@@ -191,19 +203,28 @@ def test_a_damaged_table_is_named(runs: Path, tmp_path: Path) -> None:
 # -- means --------------------------------------------------------------------------------------------------------
 
 
-def table_of(rows: Sequence[tuple[str, str, list[int]]], collection: str = "C") -> TaskTable:
+def table_of(
+    rows: Sequence[tuple[str, str, list[int]]],
+    collection: str = "C",
+    *,
+    split: Sequence[str] = (),
+    **metadata: Any,
+) -> TaskTable:
     """A per-query table from (setting, subset, ranks); `ap` is 1 over the first rank, to be told from others."""
     frame = pd.DataFrame(
         {
+            "split": pd.Categorical(list(split) or ["test"] * len(rows)),
             "setting": pd.Categorical([setting for setting, _, _ in rows]),
             "subset": pd.Categorical([subset for _, subset, _ in rows]),
             "pool_size": np.full(len(rows), 10, dtype=np.int32),
             "n_relevant": np.array([len(ranks) for _, _, ranks in rows], dtype=np.int32),
             "ranks": [np.array(ranks, dtype=np.int32) for _, _, ranks in rows],
             "ap": [1 / ranks[0] for _, _, ranks in rows],
+            "ndcg_at_10": [1 / (1 + ranks[0]) for _, _, ranks in rows],
+            "recall_at_100": [float(ranks[0] <= 100) for _, _, ranks in rows],
         }
     )
-    return TaskTable(collection, frame)
+    return TaskTable(collection, frame, metadata)
 
 
 def run_of(*tables: TaskTable, model: str = "m", options: dict[str, str] | None = None) -> Run:
@@ -233,6 +254,24 @@ def test_rank_distance_is_over_queries_then_over_subsets() -> None:
     assert row["bias_rank_distance_median"] == (10 + 2) / 2
 
 
+def test_a_subset_of_two_splits_counts_twice() -> None:
+    """The same name in another split is another subset."""
+    pool = table_of(
+        [
+            ("multilingual", "a", [1, 11]),  # 10
+            ("multilingual", "a", [4, 5]),  # 1, 2 and 99: the mean 34, the median 2
+            ("multilingual", "a", [4, 6]),
+            ("multilingual", "a", [4, 103]),
+        ],
+        split=["dev", "test", "test", "test"],
+    )
+    (row,) = main_frame([run_of(pool)]).to_dict("records")
+    assert row["subsets"] == {"multilingual": 2}
+    assert row["multilingual"] == (1 + 1 / 4) / 2
+    assert row["bias_rank_distance"] == (10 + 34) / 2
+    assert row["bias_rank_distance_median"] == (10 + 2) / 2
+
+
 @pytest.mark.parametrize("ranks", [[5], [5, NOT_RETRIEVED]], ids=["one relevant", "not retrieved"])
 def test_no_rank_distance_where_one_query_has_none(ranks: list[int]) -> None:
     pool = table_of([("multilingual", "a", [1, 2]), ("multilingual", "a", ranks)])
@@ -254,6 +293,84 @@ def test_rows_stand_by_collection_then_by_run() -> None:
         ["D", "m", 0.5],
         ["D", "n", 0.5],
     ]
+
+
+# -- other tasks --------------------------------------------------------------------------------------------------
+
+OTHER: dict[str, Any] = {"main_score": "ndcg_at_10"}
+
+
+def test_other_tasks_are_not_in_the_main_table() -> None:
+    """A run of both kinds: each has a row in the table of its kind, and none in the other's."""
+    ours = table_of([("monolingual", "a-a", [1])], "C", main_score="map")
+    theirs = table_of([("monolingual", "default", [3])], "D", **OTHER)
+    run = run_of(ours, theirs)
+    assert [table.parallel for table in run.tasks.values()] == [True, False]
+    assert main_frame([run])["collection"].tolist() == ["C"]
+    assert task_frame([run])["collection"].tolist() == ["task 1, monolingual"]
+    assert len(main_frame([run_of(theirs)])) == len(task_frame([run_of(ours)])) == 0
+
+
+def test_means_of_other_tasks_are_over_queries_then_over_subsets() -> None:
+    """By setting; a subset of two splits counts twice."""
+    table = table_of(
+        [
+            ("monolingual", "a", [1]),
+            *[("monolingual", "a", [4])] * 3,
+            *[("monolingual", "b", [1000])] * 5,
+            ("cross-lingual", "a-b", [9]),
+        ],
+        split=["dev", *["test"] * 9],
+        notes=["two documents are missing"],
+        **OTHER,
+    )
+    first, second = task_frame([run_of(table)]).to_dict("records")
+    assert first["ndcg_at_10"] == pytest.approx((1 / 2 + 1 / 5 + 1 / 1001) / 3, abs=1e-15)
+    assert first["recall_at_100"] == pytest.approx(2 / 3, abs=1e-15)
+    assert first["ap"] == pytest.approx((1 + 1 / 4 + 1 / 1000) / 3, abs=1e-15)
+    assert (first["subsets"], second["subsets"]) == ({"monolingual": 3}, {"cross-lingual": 1})
+    assert second["ndcg_at_10"] == 1 / 10
+    assert first["notes"] == second["notes"] == ("two documents are missing",)
+    assert np.isnan(first["bias_awrf_prior"])
+
+
+def test_other_tasks_stand_by_task_then_by_run() -> None:
+    one = table_of([("monolingual", "default", [1])], **OTHER)
+    two = table_of([("monolingual", "default", [2])], **OTHER)
+    frame = task_frame([run_of(one, two, model="m"), run_of(two, model="n"), run_of(one, model="n")])
+    # Runs that would have the same name are told apart.
+    assert frame[["collection", "model", "ap"]].to_numpy().tolist() == [
+        ["task 0, monolingual", "m", 1.0],
+        ["task 0, monolingual", "n @x", 0.5],
+        ["task 0, monolingual", "n @x", 1.0],
+        ["task 1, monolingual", "m", 0.5],
+    ]
+
+
+def test_columns_that_no_other_task_has_are_left_out() -> None:
+    tables = [table_of([("monolingual", "default", [rank])], **OTHER) for rank in (1, 2)]
+    text = render(
+        task_frame([run_of(table, model=f"m{n}") for n, table in enumerate(tables)]), TASKS, "markdown", "Task"
+    )
+    assert [cell.strip() for cell in text.splitlines()[0].strip("|").split("|")] == [
+        "Task",
+        "Model",
+        "nDCG@10 ↑",
+        "R@100 ↑",
+        "mAP ↑",
+    ]
+    assert [row[2:] for row in body(text, "markdown")] == [
+        ["**0.500**", "**1.000**", "**1.000**"],
+        ["<u>0.333</u>", "**1.000**", "<u>0.500</u>"],
+    ]
+
+
+def test_other_tasks_over_different_subsets_are_not_marked() -> None:
+    whole = table_of([("monolingual", "a", [1]), ("monolingual", "b", [1])], **OTHER)
+    part = table_of([("monolingual", "a", [2])], **OTHER)
+    frame = task_frame([run_of(whole, model="m"), run_of(part, model="n")])
+    rows = body(render(frame, TASKS, "markdown", "Task"), "markdown")
+    assert {kind(cell, "markdown") for row in rows for cell in row[2:]} == {"plain"}
 
 
 # -- marks --------------------------------------------------------------------------------------------------------

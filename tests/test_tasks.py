@@ -18,8 +18,10 @@ from mteb.benchmarks.benchmark import Benchmark
 from mteb.benchmarks.get_benchmark import _build_aliases_registry, _build_registry
 from mteb.models.model_implementations import MODEL_REGISTRY
 
+from hybrid_bench.corpora import DataOptions
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import LANGUAGES, Setting
+from hybrid_bench.lareqa import LareqaSource
 from hybrid_bench.tasks import BENCHMARK, collections, register, task_classes
 
 ROOT = Path(__file__).parents[1]
@@ -27,8 +29,10 @@ CODES = ["ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh"]
 #: By collection: its languages.
 COLLECTIONS = {"HybridDemo": CODES, "MLQA-R": ["ar", "de", "en", "es", "hi", "vi", "zh"], "XQuAD-R": CODES}
 NAMES = [f"{collection}-{task}" for collection in COLLECTIONS for task in ("Pairs", "Multilingual")]
-#: Those on published data.
+#: Those on published data in LAReQA's format, which make up the benchmark.
 PUBLISHED = NAMES[2:]
+#: Another form of data, with tests of its own.
+MIRACL = ["MIRACL-Pairs", "MIRACL-Multilingual"]
 
 get_tasks_module = importlib.import_module("mteb.get_tasks")
 benchmarks_module = importlib.import_module("mteb.benchmarks.benchmarks")
@@ -65,7 +69,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What mteb knows after the import, from a folder that has nothing to do with the checkout."""
     done = subprocess.run(
         [sys.executable, "-c", PROBE],
-        input=json.dumps(NAMES),
+        input=json.dumps(NAMES + MIRACL),
         capture_output=True,
         text=True,
         check=False,
@@ -79,9 +83,9 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_import_makes_mteb_know_the_tasks_by_name(imported: dict[str, Any]) -> None:
-    assert imported["get_task"] == NAMES
-    assert set(imported["get_tasks"]) == set(NAMES)
-    assert imported["new"] == len(PUBLISHED)  # the demo's are kept out of mteb's default selections
+    assert imported["get_task"] == NAMES + MIRACL
+    assert set(imported["get_tasks"]) == {*NAMES, *MIRACL}
+    assert imported["new"] == len(PUBLISHED) + len(MIRACL)  # the demo's are kept out of mteb's default selections
 
 
 def test_import_makes_mteb_find_the_subsets_of_a_language(imported: dict[str, Any]) -> None:
@@ -95,7 +99,13 @@ def test_import_makes_mteb_find_the_subsets_of_a_language(imported: dict[str, An
 
 
 def test_import_makes_mteb_know_benchmark_and_models(imported: dict[str, Any]) -> None:
-    assert imported["benchmark"] == PUBLISHED
+    # Without MIRACL, which is too large to be run in passing.
+    assert imported["benchmark"] == [
+        "XQuAD-R-Pairs",
+        "XQuAD-R-Multilingual",
+        "MLQA-R-Pairs",
+        "MLQA-R-Multilingual",
+    ]
     assert imported["models"] == ["hybrid_bench/bm25", "hybrid_bench/char-ngram"]
 
 
@@ -107,9 +117,9 @@ def test_import_leaves_what_mteb_has(imported: dict[str, Any]) -> None:
 
 
 def test_tasks_and_collections() -> None:
-    assert sorted(task_classes()) == sorted(NAMES)
+    assert sorted(task_classes()) == sorted(NAMES + MIRACL)
     assert {name: [task.metadata.name for task in tasks] for name, tasks in collections().items()} == {
-        name: [f"{name}-Pairs", f"{name}-Multilingual"] for name in COLLECTIONS
+        name: [f"{name}-Pairs", f"{name}-Multilingual"] for name in (*COLLECTIONS, "MIRACL")
     }
     for tasks in collections().values():
         assert tasks[0].source is tasks[1].source  # so that both share what is loaded
@@ -132,7 +142,7 @@ def test_registering_again_changes_nothing() -> None:
     register()
     assert state() == before
     names = [task.metadata.name for task in get_tasks_module.TASK_LIST]
-    assert {name: names.count(name) for name in NAMES} == dict.fromkeys(NAMES, 1)
+    assert {name: names.count(name) for name in NAMES + MIRACL} == dict.fromkeys(NAMES + MIRACL, 1)
 
 
 def test_what_was_taken_out_is_registered_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +209,9 @@ def test_metadata_is_filled(name: str) -> None:
     assert metadata.is_filled()
     assert metadata.license == ("cc-by-sa-4.0" if "XQuAD" in name else "cc-by-nc-4.0")
     assert metadata.is_public
-    assert metadata.dataset["revision"] == task_classes()[name].source.revision
+    source = task_classes()[name].source
+    assert isinstance(source, LareqaSource)
+    assert metadata.dataset["revision"] == source.revision
 
 
 @pytest.mark.parametrize("name", ["HybridDemo-Pairs", "HybridDemo-Multilingual"])
@@ -236,7 +248,7 @@ def test_subsets_of_pairs(collection: str, codes: list[str]) -> None:
     settings = [task.setting_of(subset) for subset in subsets]
     n = len(codes)
     assert [settings.count(setting) for setting in Setting] == [n, n * (n - 1), 0]
-    assert task.pool_of("ar-de") == ("ar", ("de",))
+    assert (task.query_set_of("ar-de"), task.parts_of("ar-de")) == task.pool_of("ar-de", "test") == ("ar", ("de",))
 
 
 def test_number_of_subsets() -> None:
@@ -257,8 +269,10 @@ def test_subsets_of_multilingual(collection: str, codes: list[str]) -> None:
     # Only the query's language: mteb's filter and its means by language go by this list.
     assert task.metadata.eval_langs == {code: [LANGUAGES[code].tag] for code in codes}
     assert {task.setting_of(subset) for subset in codes} == {Setting.MULTILINGUAL}
-    query, pool = task.pool_of("ar")
+    query, pool = task.pool_of("ar", "test")
     assert (query, sorted(pool)) == ("ar", codes)
+    assert (task.query_set_of("ar"), task.parts_of("ar")) == (query, pool)
+    assert pool == task.source.languages  # in the order of the collection
 
 
 # -- the layout that mteb is given --------------------------------------------------------------------------------
@@ -270,6 +284,7 @@ def check_layout(task: Any, pools: dict[str, list[str]], sizes: dict[str, int], 
     task.load_data()
     assert task.data_loaded
     assert list(task.dataset) == list(pools)
+    assert task.collection is task.read_collection()
     for subset, pool in pools.items():
         assert list(task.dataset[subset]) == ["test"]
         split = task.dataset[subset]["test"]
@@ -306,15 +321,37 @@ def check_layout(task: Any, pools: dict[str, list[str]], sizes: dict[str, int], 
 def test_layout(name: str, pools: dict[str, list[str]], data_dir: Path) -> None:
     for collection in ("HybridDemo", "XQuAD-R"):
         task = task_classes()[f"{collection}-{name}"]()
-        task.options = replace(task.options, data_dir=data_dir)
+        task.options = replace(task.options, data=DataOptions(data_dir=data_dir))
         source = task.source
+        assert isinstance(source, LareqaSource)
         check_layout(task, pools, dict(source.candidates), source.questions["ar"])
 
 
 def test_layout_of_a_narrowed_pool() -> None:
     task = task_classes()["HybridDemo-Multilingual"]()
     task.options = replace(task.options, pool_languages=("zh", "de"))
-    check_layout(task, {"en": ["de", "zh"]}, dict(task.source.candidates), 84)
+    source = task.source
+    assert isinstance(source, LareqaSource)
+    check_layout(task, {"en": ["de", "zh"]}, dict(source.candidates), 84)
+
+
+def test_layout_where_a_question_is_not_in_every_language(data_dir: Path) -> None:
+    """Only those are asked that the pool answers."""
+    task = task_classes()["MLQA-R-Pairs"]()
+    task.hf_subsets = ["ar-de"]
+    task.options = replace(task.options, data=DataOptions(data_dir=data_dir))
+    task.load_data()
+    split = task.dataset["ar-de"]["test"]
+    in_german = {
+        qa["id"]
+        for article in json.loads((data_dir / "mlqa-r" / "de.json").read_text(encoding="utf-8"))["data"]
+        for paragraph in article["paragraphs"]
+        for qa in paragraph["qas"]
+    }
+    asked = task.read_collection().queries["ar"]
+    both = [i for i, question in zip(asked.ids, asked.question_ids, strict=True) if question in in_german]
+    assert 0 < len(both) < len(asked)
+    assert list(split["queries"]["id"]) == list(split["relevant_docs"]) == both
 
 
 def test_data_are_let_go() -> None:
@@ -326,5 +363,6 @@ def test_data_are_let_go() -> None:
     assert task.dataset is dataset  # nothing is read twice
     task.unload_data()
     assert not task.data_loaded
+    assert task.collection is None
     task.load_data()
     assert len(task.dataset["en"]["test"]["queries"]) == 84

@@ -82,8 +82,8 @@ class Exact:
         start = dict(zip(pool, np.cumsum([0, *(len(vectors) for vectors in passages)]), strict=False))
         judgments = self.collection.queries[query].judgments
         close = np.zeros(len(scores), dtype=bool)
-        for row, language, passage in zip(judgments.query, judgments.language, judgments.passage, strict=True):
-            code = self.collection.languages[language]
+        for row, part, passage in zip(judgments.query, judgments.part, judgments.passage, strict=True):
+            code = self.collection.parts[part]
             if code in start:
                 target = scores[row, start[code] + passage]
                 close[row] |= np.count_nonzero(np.abs(scores[row] - target) < GAP) > 1
@@ -183,6 +183,6 @@ def test_every_shared_key_agrees_with_mteb(
         assert set(ours) == set(theirs) == set(subsets)
         for subset in subsets:
             results = {"ours": ours[subset], "theirs": theirs[subset], "by_query": by_query[subset]}
-            agreement = compare(exact, subset, task.tables[subset], **results)
+            agreement = compare(exact, subset, task.tables["test", subset], **results)
             with capsys.disabled():
                 print(f"\n{kind:10} {agreement}", end="")

@@ -1,0 +1,305 @@
+"""What the command line takes: its commands and their arguments. Nothing here does anything."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hybrid_bench.version import VERSION
+
+__all__ = ["parser"]
+
+_EXAMPLES = """\
+examples:
+  hybrid-bench run
+      the demo collection with the two embedded models; nothing is downloaded
+  hybrid-bench run --models intfloat/multilingual-e5-small my-checkpoint/ --tasks XQuAD-R
+      two models on all 132 settings of XQuAD-R
+  hybrid-bench report runs --format latex
+      the table again, for a paper
+  hybrid-bench run --models my-checkpoint/ --tasks BEIR beir:my-data/ --output runs
+      tasks and benchmarks of mteb's, and a folder in BEIR's format
+  hybrid-bench mteb run -m intfloat/multilingual-e5-small -t XQuAD-R-Pairs
+      mteb's own command line, with the tasks known to it
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    made = _Parser(
+        prog="hybrid-bench",
+        description="Multilingual retrieval measured within, across and over many languages, as mteb tasks.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--version", action="version", version=f"hybrid-bench {VERSION}")
+    commands = _commands(made, "command", "COMMAND")
+    _add_run(commands)
+    _add_report(commands)
+    _add_export(commands)
+    _add_translate(commands)
+    _add_submit(commands)
+    _add_lists(commands)
+    return made
+
+
+def _commands(made: argparse.ArgumentParser, dest: str, metavar: str) -> Any:
+    return made.add_subparsers(dest=dest, required=True, parser_class=_Parser, metavar=metavar)
+
+
+def _command(commands: Any, name: str, *parents: _Parser, summary: str, about: str, example: str) -> _Parser:
+    """A command with its help: `summary` stands in the list of commands, `about` above its own arguments."""
+    common = _Parser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    made: _Parser = commands.add_parser(
+        name,
+        parents=[common, *parents],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        help=summary,
+        description=about,
+        epilog=f"example:\n  {example}",
+    )
+    return made
+
+
+def _data() -> _Parser:
+    made = _Parser(add_help=False)
+    made.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder with the data sets (default: HYBRID_BENCH_DATA, else download)",
+    )
+    return made
+
+
+def _choice_of_tasks() -> _Parser:
+    made = _Parser(add_help=False)
+    made.add_argument(
+        "--tasks",
+        nargs="+",
+        metavar="T",
+        help="collections, tasks or benchmarks, ours or mteb's, beir:FOLDER, jsonl:FOLDER, hf:NAME "
+        "(default: XQuAD-R; of `run` without --models: HybridDemo)",
+    )
+    made.add_argument("--settings", nargs="+", default=[], metavar="S", help="of mono, cross, multi (default: all)")
+    made.add_argument(
+        "--languages", nargs="+", default=[], metavar="L", help="codes of query languages and of pairs (default: all)"
+    )
+    made.add_argument(
+        "--pool-languages", nargs="+", default=[], metavar="L", help="languages of the multilingual pool (default: all)"
+    )
+    made.add_argument(
+        "--passage",
+        choices=["sentence", "sentence+context"],
+        default="sentence",
+        help="what stands for a candidate (default: sentence)",
+    )
+    made.add_argument(
+        "--pool",
+        choices=["full", "hard-negatives"],
+        default="full",
+        help="MIRACL's passages: whole corpora, or the pools of hard negatives (default: full)",
+    )
+    made.add_argument(
+        "--translations",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="MIRACL's queries in other languages, as `translate` writes them",
+    )
+    made.add_argument("--translation-source", metavar="NAME", help="whose, where the files hold those of several")
+    return made
+
+
+def _of_model() -> _Parser:
+    made = _Parser(add_help=False)
+    made.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps (default: the best there is)")
+    made.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="texts per batch (default: 32)")
+    made.add_argument("--embedding-cache", type=Path, metavar="DIR", help="keep embeddings on disk here")
+    return made
+
+
+def _add_run(commands: Any) -> None:
+    run = _command(
+        commands,
+        "run",
+        _choice_of_tasks(),
+        _data(),
+        _of_model(),
+        summary="evaluate models on tasks, and show the table",
+        about="Evaluate models on tasks, as far as results are not there already, and show the table.",
+        example="hybrid-bench run --models hybrid_bench/bm25 my-checkpoint/ --tasks XQuAD-R --data-dir data",
+    )
+    run.add_argument(
+        "--models",
+        nargs="+",
+        metavar="M",
+        help="mteb or hub names, folders of saved models, embedded models (default: the embedded two, on the demo)",
+    )
+    run.add_argument(
+        "--output", type=Path, default=Path("runs"), metavar="DIR", help="where results are kept (default: runs)"
+    )
+    run.add_argument(
+        "--rerank",
+        type=Path,
+        metavar="RUN",
+        help="for cross-encoders: folder of the run whose model gives the candidates",
+    )
+    run.add_argument("--top-k", type=_positive, metavar="K", help="how many candidates to rerank")
+    run.add_argument(
+        "--overwrite-strategy",
+        choices=["only-missing", "always", "never", "only-cache"],
+        default="only-missing",
+        metavar="S",
+        help="mteb's: only-missing, always, never or only-cache (default: only-missing)",
+    )
+    run.add_argument(
+        "--format", choices=["markdown", "latex"], default="markdown", help="of the table (default: markdown)"
+    )
+
+
+def _add_report(commands: Any) -> None:
+    report = _command(
+        commands,
+        "report",
+        summary="show the table of saved runs",
+        about="Show the table of saved runs.",
+        example="hybrid-bench report runs --format latex > table.tex",
+    )
+    report.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="output folders, or folders of single runs")
+    report.add_argument("--format", choices=["markdown", "latex"], default="markdown", help="(default: markdown)")
+    report.add_argument("--out", type=Path, metavar="FILE", help="write it here instead of stdout")
+
+
+def _add_export(commands: Any) -> None:
+    export = commands.add_parser(
+        "export",
+        help="write data in BEIR's format, or rankings and judgments as TREC files",
+        description="Write what other programs read: data in BEIR's format, or rankings and judgments as TREC files.",
+    )
+    formats = _commands(export, "to", "FORMAT")
+    written = _Parser(add_help=False)
+    written.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files are written")
+    written.add_argument("--overwrite", action="store_true", help="replace files that hold something else")
+    _command(
+        formats,
+        "beir",
+        _choice_of_tasks(),
+        _data(),
+        written,
+        summary="one folder for every subset: corpus.jsonl, queries.jsonl, qrels/<split>.tsv",
+        about="Write every subset of the tasks as a folder in BEIR's format; `run --tasks beir:FOLDER` reads it.",
+        example="hybrid-bench export beir --tasks HybridDemo --settings multi --out beir/",
+    )
+    trec = _command(
+        formats,
+        "trec",
+        _choice_of_tasks(),
+        _data(),
+        _of_model(),
+        written,
+        summary="a run file and a qrels file for every subset",
+        about="Write a model's rankings and the judgments of every subset, as trec_eval reads them.",
+        example="hybrid-bench export trec --model my-checkpoint/ --tasks XQuAD-R --settings mono --out trec/",
+    )
+    trec.add_argument("--model", required=True, metavar="M", help="a dense encoder, or hybrid_bench/bm25")
+    trec.add_argument(
+        "--top-k", type=_positive, default=1000, metavar="K", help="passages of each query (default: 1000)"
+    )
+
+
+def _add_translate(commands: Any) -> None:
+    translate = _command(
+        commands,
+        "translate",
+        _data(),
+        summary="translate MIRACL's queries, for its cross-lingual pairs",
+        about="Translate MIRACL's development queries into other languages, or what is missing of them.",
+        example="hybrid-bench translate --from sw yo --to en de --out queries.tsv\n"
+        "  hybrid-bench run --models M --tasks MIRACL --translations queries.tsv",
+    )
+    text: dict[str, Any] = {"metavar": "X"}
+    number: dict[str, Any] = {"type": _positive, "metavar": "N"}
+    codes: dict[str, Any] = {"nargs": "+", "required": True, "metavar": "L"}
+    for flag, how, summary in (
+        ("--from", {"dest": "corpus_languages", **codes}, "languages that the queries were asked in"),
+        ("--to", {"dest": "query_languages", **codes}, "languages to translate into"),
+        ("--out", {"type": Path, "required": True, "metavar": "FILE"}, ".tsv or .jsonl; continued if it is there"),
+        ("--model", text, "hub name or folder (default: facebook/nllb-200-distilled-600M)"),
+        ("--revision", text, "commit or tag of the model on the hub (default: the newest)"),
+        ("--source", text, "the translator's name in the file (default: the model's)"),
+        ("--device", text, "cpu, cuda, cuda:1 (default: the best there is)"),
+        ("--dtype", text, "float32, bfloat16 or float16 (default: float32)"),
+        ("--batch-size", number, "queries per batch (default: 32)"),
+        ("--num-beams", number, "width of the beam search (default: 4)"),
+        ("--max-length", number, "longest text in tokens (default: 256)"),
+        ("--prefix", text, "put before each query, with {source} and {target} in it"),
+        ("--limit", number, "only the first queries of each language"),
+    ):
+        translate.add_argument(flag, **how, help=summary)
+
+
+def _add_submit(commands: Any) -> None:
+    submit = _command(
+        commands,
+        "submit",
+        _data(),
+        summary="check a run for mteb's leaderboard, and write what to offer",
+        about="Check a run against the rules of mteb's results repository, and write what to offer there; or write the "
+        "files of a pull request that gives a task to mteb.",
+        example="hybrid-bench submit --check runs/results/org__model/revision",
+    )
+    what = submit.add_mutually_exclusive_group(required=True)
+    what.add_argument("--check", action="store_true", help="name every fault of the runs")
+    what.add_argument(
+        "--out", type=Path, metavar="DIR", help="write the files to offer of the runs, which have no fault"
+    )
+    what.add_argument("--task-pr", type=Path, metavar="DIR", help="write the pull request of the named tasks")
+    submit.add_argument(
+        "names", nargs="+", metavar="RUN|TASK", help="folders of single runs; with --task-pr, tasks or collections"
+    )
+    submit.add_argument("--tasks", nargs="+", metavar="T", help="only the results of these tasks (default: all public)")
+    submit.add_argument(
+        "--runs", nargs="+", type=Path, default=[], metavar="DIR", help="with --task-pr: where baseline results may be"
+    )
+
+
+def _add_lists(commands: Any) -> None:
+    _command(
+        commands,
+        "tasks",
+        summary="list collections and tasks",
+        about="List the collections and their tasks.",
+        example="hybrid-bench tasks",
+    )
+    models = _command(
+        commands,
+        "models",
+        summary="list the models known by name",
+        about="List the models known by name: the embedded ones and mteb's.",
+        example="hybrid-bench models e5",
+    )
+    models.add_argument("contains", nargs="?", default="", metavar="TEXT", help="only names with this in them")
+    passed_on = commands.add_parser(
+        "mteb",
+        add_help=False,
+        prefix_chars="\0",  # every argument is mteb's, those that begin with a dash too
+        help="mteb's own command line, with the tasks registered",
+    )
+    passed_on.add_argument("arguments", nargs="*")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
+    return int(text)
