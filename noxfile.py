@@ -79,7 +79,8 @@ def require(session: nox.Session, missing: Iterable[str], what: str) -> None:
 def tests(session: nox.Session) -> None:
     """Run the whole test suite; arguments behind `--` go to pytest."""
     install(session, "test")
-    session.run("pytest", *session.posargs)
+    # One process for each processor, a file of tests in one of them: what a file prepares is prepared once.
+    session.run("pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session

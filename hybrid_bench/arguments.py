@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     commands = _commands(made, "command", "COMMAND")
     _add_run(commands)
     _add_report(commands)
+    _add_compare(commands)
     _add_export(commands)
     _add_translate(commands)
     _add_submit(commands)
@@ -179,6 +180,32 @@ def _add_report(commands: Any) -> None:
     report.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="output folders, or folders of single runs")
     report.add_argument("--format", choices=["markdown", "latex"], default="markdown", help="(default: markdown)")
     report.add_argument("--out", type=Path, metavar="FILE", help="write it here instead of stdout")
+
+
+def _add_compare(commands: Any) -> None:
+    compare = _command(
+        commands,
+        "compare",
+        summary="test whether runs differ from a baseline",
+        about="Compare runs with a baseline on the same queries: differences, intervals, and p-values that respect "
+        "that the same question is asked in every language.",
+        example="hybrid-bench compare runs/results/org__baseline/revision runs/results/org__mine/revision",
+    )
+    compare.add_argument("paths", nargs="+", type=Path, metavar="RUN", help="folders of single runs, or output folders")
+    compare.add_argument("--baseline", type=Path, metavar="RUN", help="folder of the baseline (default: the first run)")
+    compare.add_argument(
+        "--measure", default="map", metavar="M", help="map, ndcg_at_10, ..., or bias_... (default: map)"
+    )
+    compare.add_argument(
+        "--cluster",
+        choices=["article", "paragraph", "question"],
+        default="article",
+        help="what questions are clustered by where it counts (default: article)",
+    )
+    compare.add_argument(
+        "--draws", type=_positive, default=10_000, metavar="B", help="flips and resamples (default: 10000)"
+    )
+    compare.add_argument("--seed", type=int, default=0, metavar="N", help="of both (default: 0)")
 
 
 def _add_export(commands: Any) -> None:

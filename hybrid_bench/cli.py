@@ -194,6 +194,14 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _compare(options: argparse.Namespace) -> int:
+    from hybrid_bench.report import compare
+
+    names = ("measure", "cluster", "draws", "seed")
+    print(compare(options.paths, options.baseline, **{name: getattr(options, name) for name in names}), end="")
+    return 0
+
+
 def _tasks(_: argparse.Namespace) -> int:
     from tabulate import tabulate
 
@@ -257,6 +265,7 @@ def _quiet() -> None:
 _COMMANDS = {
     "run": _run,
     "report": _report,
+    "compare": _compare,
     "export": _export,
     "translate": _translate,
     "submit": _submit,

@@ -191,7 +191,7 @@ def mapped(name: str, files: Sequence[Path], *, key: str = "", strings: Sequence
 def arrow_cache(key: str) -> Path:
     """A place of its own in the cache of `datasets` for one content, by what stands for it, a hash.
 
-    `datasets` by itself takes two folders of one name, or one folder at two times, for the same data.
+    `datasets` by itself goes by names and times: what was replaced by another of the same, it takes for unchanged.
     """
     from datasets import config
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -167,9 +167,11 @@ class Ranker:
         return self._counts[query_set].in_pool(tuple(parts))
 
     def top_passages(self, query_set: str, parts: Sequence[str], k: int) -> list[dict[str, float]]:
-        """The first k passages of every query: score by id, best first, ties as in `rank`."""
+        """The first k passages of every query that count for it: score by id, best first, ties as in `rank`."""
         queries = self.collection.queries[query_set]
         id_ranks = self.collection.id_ranks(parts)
+        excluded = {} if queries.excluded is None else _ids(self.collection, queries.excluded)
+        wanted, k = k, k + max(map(len, excluded.values()), default=0)
         if self._resident(parts):
             self.source.load([query_set], parts)
             scores, row = self.source.scores(query_set, parts)
@@ -185,11 +187,13 @@ class Ranker:
             passages = self.collection.passages[part]
             inside = np.unique(columns[(columns < end) & (columns >= end - len(passages))])
             ids |= dict(zip(inside.tolist(), take(passages.ids, inside - (end - len(passages))), strict=True))
-        assert len(row) == len(queries)
-        return [
-            {ids[column]: value for column, value in zip(columns[r].tolist(), values[r].tolist(), strict=True)}
-            for r in row
-        ]
+        found = []
+        for query, r in enumerate(row.tolist()):
+            best = {ids[column]: value for column, value in zip(columns[r].tolist(), values[r].tolist(), strict=True)}
+            for passage in excluded.get(query, {}).values():
+                best.pop(passage, None)
+            found.append(dict(islice(best.items(), wanted)))
+        return found
 
     def _covers(self, query_set: str, parts: Sequence[str]) -> bool:
         """Whether this has been counted: over more parts is as good, but then not their top."""

@@ -256,6 +256,7 @@ class PieceCounter:
         assert self._read.all(), "all targets are read before anything is counted"
         id_rank = self._pool.id_rank[columns]
         parts = _parts_of(np.searchsorted(self._pool.bounds, columns, side="right") - 1)
+        assert len({part.segment for part in parts}) == len(parts), "a segment's passages stand side by side in a piece"
         listed = sum(part.columns.stop - part.columns.start for part in parts if self._pool.in_top[part.segment])
         best = np.empty((self._n_queries, min(self._pool.k, self._best.shape[1] + listed)), dtype=np.int64)
 

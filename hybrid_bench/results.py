@@ -133,9 +133,10 @@ def query_table(
     return pa.table(columns).replace_schema_metadata({_METADATA_KEY: json.dumps(metadata, sort_keys=True)})
 
 
-def metadata_of(table: pa.Table) -> dict[str, Any]:
-    """What `query_table` kept with the table; empty if it was not written by this package."""
-    kept: dict[str, Any] = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+def metadata_of(table: pa.Table | pa.Schema) -> dict[str, Any]:
+    """What `query_table` kept with the table, or its schema; empty if it was not written by this package."""
+    schema = table if isinstance(table, pa.Schema) else table.schema
+    kept: dict[str, Any] = json.loads((schema.metadata or {}).get(_METADATA_KEY, b"{}"))
     return kept
 
 

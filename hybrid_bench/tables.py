@@ -6,167 +6,25 @@ counting the same.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
-from pyarrow import ArrowException
 from tabulate import tabulate
 
 from hybrid_bench.bias import bias_measures, inputs_of
-from hybrid_bench.errors import DataError, RequestError
+from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
 from hybrid_bench.metrics import NOT_RETRIEVED
-from hybrid_bench.results import FORMAT, metadata_of, read_signatures
+from hybrid_bench.runs import Run, names_of
 
-__all__ = ["FORMATS", "Column", "Run", "TaskTable", "find_runs", "main_frame", "render", "task_frame"]
+__all__ = ["FORMATS", "MAIN", "TASKS", "Column", "escape_latex", "main_frame", "render", "task_frame"]
 
 FORMATS = ("markdown", "latex")
-#: The columns of the per-query table that the main table is made from; the others are large.
-_COLUMNS = ["split", "subset", "setting", "pool_size", "n_relevant", "ranks", "ap"]
-#: Those that other tasks' tables need besides.
-_MORE_COLUMNS = [
-    "query_language",
-    "pool_languages",
-    "rank_languages",
-    "gains",
-    "top_languages",
-    "ndcg_at_10",
-    "recall_at_100",
-]
-
-
-@dataclass(frozen=True)
-class TaskTable:
-    """The per-query table of one task.
-
-    Attributes:
-        collection: Name of the collection.
-        frame: One row per query and subset, with the columns that the tables need (see `results.query_table`).
-        metadata: What is kept with the table.
-    """
-
-    collection: str
-    frame: pd.DataFrame
-    metadata: Mapping[str, Any]
-
-    @property
-    def parallel(self) -> bool:
-        """Whether it belongs into the main table: measured by average precision, as parallel collections are."""
-        return str(self.metadata.get("main_score", "map")) == "map"
-
-    @property
-    def subsets(self) -> Mapping[str, int]:
-        """How many subsets of each setting are in it."""
-        return {setting: len(pools) for setting, pools in self.covered.items()}
-
-    @property
-    def covered(self) -> Mapping[str, frozenset[tuple[str, int]]]:
-        """The subsets of each setting, each with its pool's size: only means over the same ones can be compared."""
-        pools = self.frame[["setting", "split", "subset", "pool_size"]].drop_duplicates()
-        names = pools["split"].astype(str) + "/" + pools["subset"].astype(str)
-        return {
-            str(setting): frozenset(zip(names[group.index], group["pool_size"].astype(int), strict=True))
-            for setting, group in pools.groupby("setting", observed=True)
-        }
-
-
-@dataclass(frozen=True)
-class Run:
-    """One model's results, at one revision and with one set of options.
-
-    Attributes:
-        folder: Where they lie.
-        model: The model's name.
-        options: What was chosen besides, empty for the defaults.
-        tasks: The per-query tables by task.
-    """
-
-    folder: Path
-    model: str
-    options: Mapping[str, str]
-    tasks: Mapping[str, TaskTable]
-
-    def only(self, subsets: Mapping[str, Collection[str]]) -> Run:
-        """The same run with these subsets of these tasks alone."""
-        tasks = {}
-        for name, table in self.tasks.items():
-            frame = table.frame[table.frame["subset"].isin(list(subsets.get(name, ())))]
-            if len(frame):
-                tasks[name] = replace(table, frame=frame)
-        return replace(self, tasks=tasks)
-
-    @property
-    def revision(self) -> str:
-        """The model's revision, as the folder has it."""
-        return self.folder.parents[1].name if self.folder.parent.name == "experiments" else self.folder.name
-
-    @property
-    def label(self) -> str:
-        """Name for a table: the model, and its options where there are some."""
-        if not self.options:
-            return self.model
-        return f"{self.model} ({', '.join(f'{name}={value}' for name, value in self.options.items())})"
-
-
-def find_runs(paths: Sequence[Path]) -> list[Run]:
-    """The runs at these paths, in order; within a path, sorted by folder.
-
-    Args:
-        paths: Output folders of `run`, their ``results`` folders, or folders of single runs.
-
-    Raises:
-        RequestError: If a path holds no run.
-        DataError: If a per-query table cannot be read.
-    """
-    runs: dict[Path, Run] = {}
-    for path in paths:
-        found = [_read(folder) for folder in sorted({file.parent for file in _tables(path)})]
-        finished = [run for run in found if run.tasks]
-        if not finished:
-            raise RequestError(
-                f"no run in {path}: `hybrid-bench run --output DIR` makes one"
-                + (", and ends those that were interrupted there" if found else "")
-            )
-        for run in finished:
-            runs.setdefault(run.folder.resolve(), run)
-    return list(runs.values())
-
-
-def _tables(path: Path) -> Iterator[Path]:
-    single = list(path.glob("*.queries.parquet"))
-    if single:  # what lies further down in a run's folder, superseded or with other options, is another run
-        yield from single
-        return
-    for pattern in ("*/*/", "*/*/experiments/*/", "results/*/*/", "results/*/*/experiments/*/"):
-        yield from (file for file in path.glob(f"{pattern}*.queries.parquet") if "superseded" not in file.parts[-3:])
-
-
-def _read(folder: Path) -> Run:
-    signatures = read_signatures(folder)
-    tasks: dict[str, TaskTable] = {}
-    model, options = folder.parent.name, {}
-    for file in sorted(folder.glob("*.queries.parquet")):
-        name = file.name.removesuffix(".queries.parquet")
-        if name not in signatures or not (folder / f"{name}.json").is_file():
-            continue  # interrupted before its result was written
-        if signatures[name].get("format") != FORMAT:
-            raise DataError(f"{file} was made by another version of hybrid_bench: run the task again")
-        try:
-            main = signatures[name].get("main_score", "map") == "map"
-            table = pq.read_table(file, columns=_COLUMNS if main else [*_COLUMNS, *_MORE_COLUMNS])
-        except (ArrowException, OSError) as error:
-            raise DataError(f"{file} is damaged ({error}): run the task again") from error
-        metadata = metadata_of(table)
-        model, options = metadata["model"], metadata["options"]
-        tasks[name] = TaskTable(metadata["collection"], table.to_pandas(), metadata)
-    return Run(folder, model, options, tasks)
+#: What the bias measures of a pool are computed from.
+_RANKS = ("query_language", "pool_languages", "ranks", "rank_languages", "gains", "top_languages")
 
 
 class Column(NamedTuple):
@@ -214,7 +72,7 @@ def main_frame(runs: Sequence[Run]) -> pd.DataFrame:
         same name are told apart by their revisions.
     """
     rows: list[dict[str, Any]] = []
-    names = _names(runs)
+    names = names_of(runs)
     everything = [table for run in runs for table in run.tasks.values() if table.parallel]
     for collection in dict.fromkeys(table.collection for table in everything):
         for run, name in zip(runs, names, strict=True):
@@ -223,17 +81,11 @@ def main_frame(runs: Sequence[Run]) -> pd.DataFrame:
                 continue
             row: dict[str, Any] = {"collection": collection, "model": name, "subsets": {}, "covered": {}}
             for table in tables:
-                row["subsets"] |= table.subsets
+                row["subsets"] |= {setting: len(pools) for setting, pools in table.covered.items()}
                 row["covered"] |= table.covered
-                row |= _means(table.frame)
+                row |= _means(table.frame("ap", "n_relevant", "ranks"))
             rows.append(row)
     return pd.DataFrame(rows, columns=["collection", "model", "subsets", "covered", *(column.key for column in MAIN)])
-
-
-def _names(runs: Sequence[Run]) -> list[str]:
-    """A name for each run; those that would have the same are told apart by their revisions."""
-    alike = Counter(run.label for run in runs)
-    return [run.label if alike[run.label] == 1 else f"{run.label} @{run.revision[:7]}" for run in runs]
 
 
 def task_frame(runs: Sequence[Run]) -> pd.DataFrame:
@@ -243,24 +95,26 @@ def task_frame(runs: Sequence[Run]) -> pd.DataFrame:
         Frame as `main_frame` makes it, with the task and its setting in ``collection``.
     """
     rows: list[dict[str, Any]] = []
-    names = _names(runs)
+    names = names_of(runs)
     tasks = dict.fromkeys(name for run in runs for name, table in run.tasks.items() if not table.parallel)
     for task, setting in product(tasks, Setting):
         for run, name in zip(runs, names, strict=True):
             table = run.tasks.get(task)
             if table is None or setting.value not in table.covered:
                 continue
-            frame = table.frame[table.frame["setting"] == setting.value]
+            pooled = setting is Setting.MULTILINGUAL
+            frame = table.frame("ndcg_at_10", "recall_at_100", "ap", *(_RANKS if pooled else ()))
+            frame = frame[frame["setting"] == setting.value]
             by_subset = frame.groupby(["split", "subset"], observed=True)
             means = by_subset[["ndcg_at_10", "recall_at_100", "ap"]].mean().mean()
             row: dict[str, Any] = {"collection": f"{task}, {setting.value}", "model": name}
             row |= {str(key): float(value) for key, value in means.items()}
-            if setting is Setting.MULTILINGUAL:
+            if pooled:
                 shares = pd.DataFrame(
                     [bias_measures(*inputs_of(rows_of, table.metadata)) for _, rows_of in by_subset]
                 ).mean()
                 row |= {column.key: shares[column.key] for column in TASKS if column.key in shares}
-            row["subsets"] = {setting.value: table.subsets[setting.value]}
+            row["subsets"] = {setting.value: len(table.covered[setting.value])}
             row["covered"] = {column.key: table.covered[setting.value] for column in TASKS}
             row["notes"] = tuple(table.metadata.get("notes", ()))
             rows.append(row)

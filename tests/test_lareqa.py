@@ -405,7 +405,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "not UTF-8": (b'{"data": "\xff"}', "not a JSON file ('utf-8' codec can't decode byte 0xff in position 10"),
     "nested without end": (b"[" * 200_000, "not a JSON file ("),
     "a list on top": (b"[1, 2]", "should be an object with 'data', found [1, 2]"),
-    "a string on top": (b'"' + b"x" * 500 + b'"', "should be an object with 'data', found \"" + "x" * 39 + "..."),
+    "a string on top": (b'"' + b"x" * 500 + b'"', "should be an object with 'data', found \"" + "x" * 59 + "..."),
     "another object on top": (b'{"date": []}', "'data' is missing, found only 'date'"),
     "data not a list": (b'{"data": {"a": 1}}', "'data' should be a list, found {\"a\": 1}"),
     "data null": (b'{"data": null}', "'data' should be a list, found null"),

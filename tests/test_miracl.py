@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
+import os
 import shutil
 import socket
-import threading
-import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import datasets
-import huggingface_hub
 import mteb
 import numpy as np
 import pyarrow as pa
@@ -30,6 +26,7 @@ from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderW
 from mteb.tasks.retrieval.multilingual.miracl_retrieval import MIRACLRetrieval
 
 from helpers import meta_of, static_model, task_of, tell_options
+from hub_server import COMMIT, nowhere, serving, use_hub
 from hybrid_bench.corpora import Collection, DataOptions, PassagePool, take, text_id
 from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.languages import LANGUAGES
@@ -714,12 +711,12 @@ DOCS = "miracl-corpus-v1.0-sw/docs-1.jsonl"
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        (TOPICS, "1\tone\n2 two\n", "dev.tsv:2: expected a query id, a tab and a question, found '2 two'"),
+        (TOPICS, "1\tone\n2 two\n", 'dev.tsv:2: expected a query id, a tab and a question, found "2 two"'),
         (TOPICS, "1\tone\n\n1\tanother\n", "dev.tsv:3: query id '1' occurs twice"),
         (TOPICS, "1\t \n", "dev.tsv:1: expected a query id, a tab and a question"),
         (TOPICS, "", "dev.tsv is empty"),
         (QRELS, "1\tQ0\ta b#0\n", "dev.tsv:1: expected query id, 'Q0', document id and a whole number"),
-        (QRELS, "1\tQ0\ta b#0\tyes\n", "found '1.tQ0.ta b#0.tyes'"),
+        (QRELS, "1\tQ0\ta b#0\tyes\n", 'found "1.tQ0.ta b#0.tyes"'),
         (QRELS, "9\tQ0\ta b#0\t1\n", "query id '9' is judged, but is not in .*; are both files of 'sw'"),
         (QRELS, "1\tQ0\ta b#0\t1\n1\tQ0\ta b#0\t0\n", "dev.tsv:2: document 'a b#0' is judged twice for query '1'"),
         (QRELS, "1\tQ0\tx#0\t1\n", "of 1 relevant passages in 'sw', none is among its 5 passages"),
@@ -742,7 +739,7 @@ def test_wrong_files(tmp_path: Path, name: str, content: str, message: str) -> N
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     folder = write_own(tmp_path, {"sw": WHOLE})
     (folder / "miracl" / TOPICS).write_bytes(b"1\tone\n2\t\xff\n")
-    with pytest.raises(DataError, match=r"dev\.tsv: not UTF-8 \(invalid start byte at byte 8"):
+    with pytest.raises(DataError, match=r"dev\.tsv:2: not UTF-8 \(invalid start byte at byte 2 of"):
         small_source().topics(DataOptions(data_dir=folder), "sw")
     (folder / "miracl" / TOPICS).unlink()
     with pytest.raises(DataError, match=r"cannot read .*topics\.miracl-v1\.0-sw-dev\.tsv: No such file"):
@@ -770,7 +767,7 @@ def test_judgments_may_be_separated_by_spaces(tmp_path: Path) -> None:
         (
             "qrels",
             {"query-id": ["1"], "corpus-id": ["a b#0"], "score": ["good"]},
-            "sw-qrels: score 'good' of document 'a b#0' should be a whole number",
+            "sw-qrels: score \"good\" of document 'a b#0' should be a whole number",
         ),
     ],
 )
@@ -819,104 +816,30 @@ def test_a_folder_without_miracl(tmp_path: Path, data_dir: Path) -> None:
 
 # -- the Hub --------------------------------------------------------------------------------------------------------
 
-REVISION = "0123456789abcdef0123456789abcdef01234567"
-
-
-class Hub(BaseHTTPRequestHandler):
-    """As much of the Hugging Face Hub as a download needs; one data set, from a folder."""
-
-    root: Path
-    seen: ClassVar[list[str]]
-
-    def do_HEAD(self) -> None:
-        self._answer(body=False)
-
-    def do_GET(self) -> None:
-        self._answer(body=True)
-
-    def _answer(self, *, body: bool) -> None:
-        path = self.path.partition("?")[0]
-        self.seen.append(path)
-        headers: dict[str, str] = {}
-        content = b""
-        if path == f"/api/datasets/org/MIRACL/tree/{REVISION}":
-            files = [file for file in sorted(self.root.rglob("*")) if file.is_file()]
-            content = json.dumps(
-                [
-                    {
-                        "type": "file",
-                        "path": str(file.relative_to(self.root)),
-                        "size": file.stat().st_size,
-                        "oid": "0" * 40,
-                    }
-                    for file in files
-                ]
-            ).encode()
-        elif path.startswith(prefix := f"/datasets/org/MIRACL/resolve/{REVISION}/"):
-            content = (self.root / path.removeprefix(prefix)).read_bytes()
-            headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": REVISION}
-        elif path == f"/api/datasets/org/MIRACL/revision/{REVISION}":
-            content = json.dumps({"id": "org/MIRACL", "sha": REVISION, "siblings": []}).encode()
-        self.send_response(200)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing."""
-
-
-@pytest.fixture
-def hub_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty cache of huggingface_hub, which may be used online."""
-    for name in ("HF_HUB_OFFLINE", "HYBRID_BENCH_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    return tmp_path / "hub"
-
-
-def use_hub(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
-    endpoint = f"http://127.0.0.1:{port}"
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
-    template = f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-
 
 def hub_source(passages: Mapping[str, int]) -> MiraclSource:
     """As many questions as there are, and so many passages."""
-    dataset = HubDataset("org/MIRACL", REVISION, passages, {"sw": 5, "yo": 119, "bn": 411})
+    dataset = HubDataset("org/MIRACL", COMMIT, passages, {"sw": 5, "yo": 119, "bn": 411})
     return MiraclSource("MIRACL", dict.fromkeys(PassagePool, dataset))
 
 
-def test_the_hub(
-    raw: dict[str, Raw],
-    tmp_path: Path,
-    hub_cache: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_the_hub(raw: dict[str, Raw], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Downloaded at the pinned revision and as far as needed; used again without the Hub; refused if not whole."""
     data = {"bn": raw["bn"], "sw": WHOLE, "yo": raw["yo"]}
     write_dataset(tmp_path, data, "MIRACL")
     counts = {language: len(one.corpus) for language, one in data.items()}
-    seen: list[str] = []
-    handler = type("Handler", (Hub,), {"root": tmp_path / "mteb" / "MIRACL", "seen": seen})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        use_hub(monkeypatch, server.server_port)
+    kinds = ("corpus", "queries", "qrels")
+    files = {f"{code}-{kind}/dev-00000-of-00001.parquet" for code in ("sw", "yo") for kind in kinds}
+    queries = "sw-queries/dev-00000-of-00001.parquet"
+    with serving(tmp_path / "mteb" / "MIRACL", "org/MIRACL") as hub:
+        use_hub(monkeypatch, hub.endpoint, tmp_path / "hub")
         assert hub_source(counts).topics(DataOptions(), "sw") == WHOLE.topics
-        assert downloaded(seen) == {"README.md", "sw-queries"}
+        assert hub.downloaded() == {"README.md", queries}
         first = hub_source(counts).load(DataOptions(), ["sw", "yo"])
-        kinds = ("corpus", "queries", "qrels")
-        assert downloaded(seen) == {"README.md", *(f"{code}-{kind}" for code in ("sw", "yo") for kind in kinds)}
-        server.shutdown()
+        assert hub.downloaded() == files - {queries}
     local = small_source().load(DataOptions(data_dir=write_own(tmp_path / "own", data)), ["sw", "yo"])
     found = contents(first)
-    assert first.revision == REVISION
+    assert first.revision == COMMIT
     assert found.pop("notes") == tuple(note for note in local.notes if "where mteb" not in note)
     assert found == {name: value for name, value in contents(local).items() if name != "notes"}
 
@@ -931,36 +854,21 @@ def test_the_hub(
     assert contents(hub_source(counts).load(DataOptions(), ["sw", "yo"])) == contents(first)
     with pytest.raises(DataError, match=r"^sw: 5 passages, where org/MIRACL has 6 at 0123456789ab: the copy in "):
         hub_source({**counts, "sw": 6}).load(DataOptions(), ["sw", "yo"])
-    capfd.readouterr()  # the progress bars
 
 
-def downloaded(seen: Sequence[str]) -> set[str]:
-    """The configurations of which a file was asked for."""
-    files = [path.partition(f"/resolve/{REVISION}/")[2] for path in seen]
-    return {file.partition("/")[0] for file in files if file}
-
-
-@pytest.mark.parametrize("offline", ["", "HF_HUB_OFFLINE", "HYBRID_BENCH_OFFLINE"])
-def test_without_network_and_without_data_there_is_an_error_at_once(
-    hub_cache: Path, monkeypatch: pytest.MonkeyPatch, offline: str
+def test_without_network_and_without_data_it_is_said_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # nobody listens
-        use_hub(monkeypatch, port := unused.getsockname()[1])
-        if offline:
-            monkeypatch.setenv(offline, "1")
-        reason = f"offline is set ({offline}=1)" if offline else "it cannot be reached ("
-        start = time.monotonic()
-        source = hub_source({"sw": 5})
-        for ask in (partial(source.load, DataOptions(), ["sw"]), partial(source.topics, DataOptions(), "sw")):
-            with pytest.raises(DataError) as caught:
-                ask()
-            message = str(caught.value)
-            assert message.startswith(
-                f"cannot get org/MIRACL (sw) at 0123456789ab from http://127.0.0.1:{port}: {reason}"
-            )
-            assert "pass --data-dir DIR (or set HYBRID_BENCH_DATA) with a folder that holds the data set as" in message
-        assert time.monotonic() - start < 10
+    use_hub(monkeypatch, endpoint := nowhere(), tmp_path / "hub")
+    source = hub_source({"sw": 5})
+    for ask in (partial(source.load, DataOptions(), ["sw"]), partial(source.topics, DataOptions(), "sw")):
+        with pytest.raises(DataError) as caught:
+            ask()
+        message = str(caught.value)
+        assert message.startswith(f"cannot get org/MIRACL (sw) at 0123456789ab from {endpoint}: it cannot be reached (")
+        assert message.endswith(
+            "; pass --data-dir DIR (or set HYBRID_BENCH_DATA) with a folder that holds the data set as mteb/MIRACL"
+        )
 
 
 # -- the tasks ------------------------------------------------------------------------------------------------------
@@ -1105,52 +1013,14 @@ def test_a_subset_without_translations_says_what_to_do(folders: dict[str, Path])
         task.load_data()
 
 
-def test_a_folder_that_changed_or_has_the_name_of_another_is_read_anew(raw: dict[str, Raw], tmp_path: Path) -> None:
-    """`datasets` by itself takes folders of one name, or one folder at two times, for the same data."""
+def test_a_folder_that_was_replaced_is_read_anew(raw: dict[str, Raw], tmp_path: Path) -> None:
+    """`datasets` by itself goes by names and times."""
     yo = raw["yo"]
     other = replace(yo, corpus={docid: (title, f"changed {text}") for docid, (title, text) in yo.corpus.items()})
     source = small_source()
-    for number, (data, folder) in enumerate([(yo, tmp_path / "a"), (other, tmp_path / "b"), (other, tmp_path / "a")]):
-        if number == 2:
-            shutil.rmtree(folder)
-        write_dataset(folder, {"yo": data})
-        found = source.load(DataOptions(data_dir=folder), ["yo"])
+    for data in (yo, other):
+        shutil.rmtree(tmp_path / "a", ignore_errors=True)
+        for file in write_dataset(tmp_path / "a", {"yo": data}).rglob("*.parquet"):
+            os.utime(file, ns=(10**18, 10**18))
+        found = source.load(DataOptions(data_dir=tmp_path / "a"), ["yo"])
         assert set(found.passages["yo"].texts) == {text for _, text in data.corpus.values()}
-
-
-@pytest.mark.parametrize(
-    ("data_files", "message"),
-    [
-        ("dev.parquet", ""),
-        (["dev.parquet"], ""),
-        ([{"split": "dev", "path": ["dev.parquet"]}, {"split": "train", "path": "train.parquet"}], ""),
-        ([{"split": "test", "path": "./dev.parquet"}], ""),
-        (
-            [{"split": "a", "path": "dev.parquet"}, {"split": "b", "path": "b.parquet"}],
-            "should have a split 'dev', found a, b",
-        ),
-        ([{"split": "dev", "path": 7}], "should have paths as data_files, found '7'"),
-        ("/dev.parquet", "should have paths within its folder as data_files, found '/dev.parquet'"),
-        ("../dev.parquet", "should have paths within its folder"),
-        ("none.parquet", "no files of 'sw-corpus': looked for none.parquet"),
-        ("README.md", "README.md and the like are neither Parquet nor JSON lines"),
-    ],
-)
-def test_where_the_description_says_that_files_are(tmp_path: Path, data_files: Any, message: str) -> None:
-    root = write_dataset(tmp_path, {"sw": WHOLE}) / "mteb" / "MIRACLRetrieval"
-    (root / "sw-corpus" / "dev-00000-of-00001.parquet").rename(root / "dev.parquet")
-    configs = json.dumps([{"config_name": "sw-corpus", "data_files": data_files}])
-    (root / "README.md").write_text(f"---\nconfigs: {configs}\n---\n")
-    options = DataOptions(data_dir=tmp_path)
-    if message:
-        with pytest.raises(DataError, match=message):
-            small_source().load(options, ["sw"])
-    else:
-        assert len(small_source().load(options, ["sw"]).passages["sw"]) == 5
-
-
-def test_a_description_that_cannot_be_read(tmp_path: Path) -> None:
-    readme = write_dataset(tmp_path, {"sw": WHOLE}) / "mteb" / "MIRACLRetrieval" / "README.md"
-    readme.write_text("---\nconfigs: [\n---\n")
-    with pytest.raises(DataError, match=r"README\.md: its YAML cannot be read"):
-        small_source().load(DataOptions(data_dir=tmp_path), ["sw"])

@@ -454,8 +454,11 @@ class TestRerank:
         runs = go(tmp_path, *firsts, **alike).folders
         places = [go(tmp_path, self.NAME, rerank=run, top_k=k, **alike).folders for run in runs for k in (5, 10)]
         assert len({place for (place,) in places}) == 4
-        with pytest.raises(RequestError, match=r"made with --passage sentence\+context, not (sentence|the default)"):
+        with pytest.raises(RequestError, match=r"made with --passage sentence\+context, not the default: "):
             go(tmp_path, self.NAME, rerank=runs[0], top_k=5, **small)
+        (plain,) = go(tmp_path, firsts[0], **small).folders
+        with pytest.raises(RequestError, match=r"--passage as it is by default, not sentence\+context: give the same"):
+            go(tmp_path, self.NAME, rerank=plain, top_k=5, **alike)
 
     def test_a_saved_model_gives_candidates(self, tmp_path: Path) -> None:
         texts = texts_of(task_of(PAIRS).read_collection(), ["de", "en"])

@@ -10,32 +10,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_bench.errors import DataError, RequestError
+from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
 from hybrid_bench.metrics import NOT_RETRIEVED
-from hybrid_bench.report import report
-from hybrid_bench.run import RunRequest
-from hybrid_bench.run import run as run_models
-from hybrid_bench.tables import (
-    FORMATS,
-    MAIN,
-    TASKS,
-    Column,
-    Run,
-    TaskTable,
-    escape_latex,
-    find_runs,
-    main_frame,
-    render,
-    task_frame,
-)
+from hybrid_bench.runs import Run, TaskTable, find_runs
+from hybrid_bench.tables import FORMATS, MAIN, TASKS, Column, escape_latex, main_frame, render, task_frame
+from saved_runs import BM25, CHAR_NGRAM, copy_of, folder_of, rows_of, save_runs
 
-BM25, CHAR_NGRAM = "hybrid_bench/bm25", "hybrid_bench/char-ngram"
 UP = Column("up", "up", "Group", 3, True)
 DOWN = Column("down", "down", "Group", 1, False)
 #: What a cell was marked as, by its form in the two formats.
@@ -49,21 +34,7 @@ MARKED = {
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both embedded models on three languages of the demo."""
-    output = tmp_path_factory.mktemp("runs")
-    request = RunRequest([BM25, CHAR_NGRAM], ["HybridDemo"], languages=["de", "en", "th"], output=output)
-    assert run_models(request).failures == []
-    return output
-
-
-def copy_of(runs: Path, folder: Path) -> Path:
-    """A copy that a test may harm."""
-    return Path(shutil.copytree(runs, folder / "copy"))
-
-
-def folder_of(runs: Path, model: str) -> Path:
-    (folder,) = (runs / "results" / model.replace("/", "__")).iterdir()
-    return folder
+    return save_runs(tmp_path_factory.mktemp("runs"))
 
 
 def by_hand(rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -87,9 +58,7 @@ def by_hand(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 @pytest.mark.parametrize("model", [BM25, CHAR_NGRAM])
 def test_values_are_those_of_the_saved_ranks(model: str, runs: Path) -> None:
-    folder = folder_of(runs, model)
-    tables = [pq.read_table(folder / f"HybridDemo-{task}.queries.parquet") for task in ("Pairs", "Multilingual")]
-    expected = by_hand([row for table in tables for row in table.to_pylist()])
+    expected = by_hand(rows_of(folder_of(runs, model), "HybridDemo-Pairs", "HybridDemo-Multilingual"))
     frame = main_frame(find_runs([runs]))
     row = frame[frame["model"] == model].iloc[0]
     assert row["collection"] == "HybridDemo"
@@ -112,35 +81,10 @@ def printed(model: str, fmt: str) -> str:
     return model if fmt == "markdown" else model.replace("_", r"\_")
 
 
-def test_a_run_is_found_from_every_level(runs: Path) -> None:
-    folders = [folder_of(runs, BM25), folder_of(runs, CHAR_NGRAM)]
-    for paths in ([runs], [runs / "results"], folders, [runs, *folders]):
-        assert [run.folder for run in find_runs(paths)] == folders
-    assert [run.label for run in find_runs(folders[::-1])] == [CHAR_NGRAM, BM25]
-    assert sorted(find_runs([folders[0]])[0].tasks) == ["HybridDemo-Multilingual", "HybridDemo-Pairs"]
-
-
-def test_a_run_with_options_is_named_by_them(runs: Path, tmp_path: Path) -> None:
-    output = copy_of(runs, tmp_path)
-    request = RunRequest([BM25], ["HybridDemo-Pairs"], ["mono"], ["de"], output=output, passage="sentence+context")
-    (folder,) = run_models(request).folders
-    label = f"{BM25} (passage=sentence+context)"
-    assert [run.label for run in find_runs([output])] == [BM25, label, CHAR_NGRAM]
-    assert [run.label for run in find_runs([folder])] == [label]
-    assert [run.label for run in find_runs([folder_of(output, BM25)])] == [BM25]  # the other lies below it
-    # and the note says that the means are over other subsets
-    assert report([output]).endswith(
-        "HybridDemo: 1/3 monolingual, 0/6 cross-lingual, 0/3 multilingual subsets "
-        "(the runs do not cover the same subsets and pools: such means cannot be compared, and are not marked).\n"
-    )
-
-
 def test_only_what_can_be_compared_is_marked(runs: Path, tmp_path: Path) -> None:
     output = copy_of(runs, tmp_path)
-    run_models(
-        RunRequest([BM25], ["HybridDemo-Multilingual"], output=output, languages=["de"], pool_languages=["de", "en"])
-    )
-    rows = body(report([output]).partition("\n\n")[0], "markdown")
+    save_runs(output, [BM25], ["HybridDemo-Multilingual"], ["de"], pool_languages=["de", "en"])
+    rows = body(render(main_frame(find_runs([output])), MAIN, "markdown"), "markdown")
     assert len(rows) == 3
     marked = [[kind(cell, "markdown") for cell in row[2:]] for row in rows]
     # The runs on all languages and that on two have other pools; monolingual and cross-lingual are in two runs alone.
@@ -156,48 +100,12 @@ def test_two_checkpoints_of_one_name_are_told_apart(runs: Path, tmp_path: Path) 
     assert sorted(names) == sorted([f"{BM25} @{first.name[:7]}", f"{BM25} @abcdef0", CHAR_NGRAM])
 
 
-def test_what_was_superseded_is_no_run(runs: Path, tmp_path: Path) -> None:
-    folder = folder_of(copy_of(runs, tmp_path), BM25)
-    aside = folder / "superseded" / "0123abcd"
-    aside.mkdir(parents=True)
-    for file in [file for file in folder.iterdir() if file.is_file()]:
-        shutil.copy(file, aside)
-    for path in (folder, folder.parents[1], folder.parents[2]):
-        assert aside not in {run.folder for run in find_runs([path])}
-    for file in folder.glob("HybridDemo-*"):
-        file.unlink()
-    with pytest.raises(RequestError, match="no run in"):
-        find_runs([folder])
-    assert [run.label for run in find_runs([aside])] == [BM25]  # unless asked for
-
-
-def test_a_task_without_result_is_left_out(runs: Path, tmp_path: Path) -> None:
+def test_a_run_without_a_task_has_dashes(runs: Path, tmp_path: Path) -> None:
     output = copy_of(runs, tmp_path)
-    folder = folder_of(output, BM25)
-    (folder / "HybridDemo-Multilingual.json").unlink()  # as after a kill: the table is written first
-    first, second = find_runs([output])
-    assert (list(first.tasks), len(second.tasks)) == (["HybridDemo-Pairs"], 2)
-    row = body(render(main_frame([first, second]), MAIN, "markdown"), "markdown")[0]
+    (folder_of(output, BM25) / "HybridDemo-Multilingual.json").unlink()  # as after a kill: the table is written first
+    row = body(render(main_frame(find_runs([output])), MAIN, "markdown"), "markdown")[0]
+    assert row[1] == BM25
     assert row[4:] == ["-", "-", "-"]
-    (folder / "HybridDemo-Pairs.json").unlink()
-    assert [run.label for run in find_runs([output])] == [CHAR_NGRAM]
-    with pytest.raises(RequestError) as caught:
-        find_runs([folder])
-    assert str(caught.value) == (
-        f"no run in {folder}: `hybrid-bench run --output DIR` makes one, and ends those that were interrupted there"
-    )
-
-
-def test_a_damaged_table_is_named(runs: Path, tmp_path: Path) -> None:
-    output = copy_of(runs, tmp_path)
-    file = folder_of(output, BM25) / "HybridDemo-Pairs.queries.parquet"
-    file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(DataError) as caught:
-        find_runs([output])
-    message = str(caught.value)
-    assert message.startswith(f"{file} is damaged (")
-    assert message.endswith("): run the task again")
-    assert "\n" not in message
 
 
 # -- means --------------------------------------------------------------------------------------------------------
@@ -224,7 +132,8 @@ def table_of(
             "recall_at_100": [float(ranks[0] <= 100) for _, _, ranks in rows],
         }
     )
-    return TaskTable(collection, frame, metadata)
+    columns = {str(column): values for column, values in frame.items()}
+    return TaskTable(Path("x"), {"collection": collection, **metadata}, {}, _read=columns)
 
 
 def run_of(*tables: TaskTable, model: str = "m", options: dict[str, str] | None = None) -> Run:
@@ -539,13 +448,3 @@ def test_names_are_escaped_for_markdown() -> None:
     text = render(frame_of({"up": [0.5, 0.4]}, ["a|b", "c||d"]), [UP], "markdown")
     assert [row[:2] for row in body(text, "markdown")] == [["C", r"a\|b"], ["C", r"c\|\|d"]]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines()} == {4}
-
-
-def test_report_tells_what_the_means_are_over(runs: Path) -> None:
-    table, _, notes = report([runs]).partition("\n\n")
-    assert table == render(main_frame(find_runs([runs])), MAIN, "markdown")
-    assert notes.endswith("\nHybridDemo: 3 monolingual, 6 cross-lingual, 3 multilingual subsets.\n")
-    assert "the median is each subset's" in notes
-    latex = report([runs], "latex").splitlines()
-    assert [line.removeprefix("% ") for line in latex[:2]] == notes.splitlines()
-    assert latex[2] == r"\begin{tabular}{llrrrrr}"

@@ -1,0 +1,302 @@
+"""Runs on the same queries: scores side by side, and what `significance` says of their differences.
+
+Queries are paired by task, split, subset and question id, never by position. Runs that were made from different data,
+or on other queries, are not compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hybrid_bench.bias import MEASURES, inputs_of, per_query_bias
+from hybrid_bench.errors import RequestError
+from hybrid_bench.languages import Setting, did_you_mean
+from hybrid_bench.results import QUERY_COLUMNS
+from hybrid_bench.runs import Run, TaskTable, names_of
+from hybrid_bench.significance import Cells, Comparison, TukeyHSD, compare, holm, macro_mean, tukey_hsd
+
+__all__ = ["CLUSTERS", "LEVEL", "Aligned", "Difference", "against_baseline", "align", "all_pairs", "scores_of"]
+
+#: What questions may be clustered by, the coarsest first; the first is the default.
+CLUSTERS = ("article", "paragraph", "question")
+#: The columns that `bias.inputs_of` reads.
+_BIAS_COLUMNS = ("pool_languages", "ranks", "rank_languages", "gains", "top_languages")
+#: Below this an adjusted p-value is called a difference.
+LEVEL = 0.05
+_KEY = ["task", "split", "subset", "question_id"]
+_NAMED = 3  # so many ids are named in an error
+
+Scores = NDArray[np.float64]
+
+
+def scores_of(run: Run, collection: str, setting: Setting, measure: str) -> pd.DataFrame:
+    """The scores of the queries of one setting.
+
+    Args:
+        run: The run.
+        collection: Name of the collection.
+        setting: The setting.
+        measure: A measure of `results.QUERY_COLUMNS` by mteb's name (``map``, ``ndcg_at_10``, ``recall_at_1``, ...), or
+            a ``bias_`` measure that is a mean over queries.
+
+    Returns:
+        One row per query: ``task``, ``split``, ``subset``, ``question_id``, ``query_language``, ``cluster_article``,
+        ``cluster_paragraph``, ``score``. Empty if the run has nothing of that setting, or the measure does not apply.
+
+    Raises:
+        RequestError: If there is no such measure of queries.
+    """
+    columns = {name: column for column, name in QUERY_COLUMNS.items()}
+    of_queries = [m.key for m in MEASURES if m.per_query is not None]
+    if measure not in columns and measure not in of_queries:
+        raise RequestError(
+            f"no measure of queries is called '{measure}': {did_you_mean(measure, [*columns, *of_queries])}"
+        )
+    clusters = ("cluster_article", "cluster_paragraph")
+    parts = []
+    for name, table in run.tasks.items():
+        if table.collection != collection or setting.value not in table.covered:
+            continue
+        if measure in columns:
+            frame = table.frame("query_language", "question_id", columns[measure], *clusters).rename(
+                columns={columns[measure]: "score"}
+            )
+            frame = frame[frame["setting"] == setting.value]
+        else:
+            frame = table.frame("query_language", "question_id", *_BIAS_COLUMNS, *clusters)
+            frame = frame[frame["setting"] == setting.value]
+            scored = []
+            for _, rows in frame.groupby(["split", "subset"], observed=True):
+                if len(rows["pool_languages"].iloc[0]) < 2:
+                    continue  # no bias in a pool of one language; and subsets of mteb's may each have another corpus
+                found = per_query_bias(*inputs_of(rows, table.metadata)).get(measure)
+                if found is not None:
+                    scored.append(rows.iloc[found.query].assign(score=found.value))
+            frame = pd.concat(scored) if scored else frame.iloc[:0].assign(score=0.0)
+        kept = ["split", "subset", "question_id", "query_language", *clusters, "score"]
+        parts.append(frame[kept].astype({"split": str, "subset": str, "query_language": str}).assign(task=name))
+    if not parts:
+        return pd.DataFrame(columns=[*_KEY, "query_language", *clusters, "score"])
+    return pd.concat(parts, ignore_index=True)
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """The scores of several runs on the same queries.
+
+    Attributes:
+        runs: Names of the runs.
+        queries: One row per query, as `scores_of` gives it, without the score.
+        scores: (runs, queries).
+    """
+
+    runs: tuple[str, ...]
+    queries: pd.DataFrame
+    scores: Scores
+
+    def cells(self, cluster: str) -> Cells:
+        """The queries as cells: each subset a setting, questions clustered as asked for (see `CLUSTERS`)."""
+        return self._cells[cluster]
+
+    @cached_property
+    def subsets(self) -> list[tuple[str, str, str]]:
+        """Task, split and subset, numbered as the settings of `cells` are."""
+        return [tuple(key) for key in self._subset_codes[1]]
+
+    @cached_property
+    def _subset_codes(self) -> tuple[NDArray[np.int64], Any]:
+        codes, names = pd.factorize(pd.MultiIndex.from_frame(self.queries[["task", "split", "subset"]]))
+        return codes.astype(np.int64), names
+
+    @cached_property
+    def _cells(self) -> Mapping[str, Cells]:
+        setting = self._subset_codes[0]
+        clusters = {
+            "article": self.queries["cluster_article"].to_numpy(np.int64),
+            "paragraph": self.queries["cluster_paragraph"].to_numpy(np.int64),
+            "question": pd.factorize(self.queries["question_id"])[0].astype(np.int64),
+        }
+        return {name: Cells.of(setting, cluster) for name, cluster in clusters.items()}
+
+
+def align(runs: Sequence[Run], collection: str, setting: Setting, measure: str) -> Aligned:
+    """Put the scores of runs side by side.
+
+    Args:
+        runs: The runs; each has something of this setting.
+        collection: Name of the collection.
+        setting: The setting.
+        measure: See `scores_of`.
+
+    Raises:
+        RequestError: If runs were made from different data, ranked different pools, or do not have the same queries; it
+            says which.
+    """
+    names = names_of(runs)
+    frames = [scores_of(run, collection, setting, measure) for run in runs]
+    first = frames[0].sort_values(_KEY, ignore_index=True)
+    scores = [first["score"].to_numpy(np.float64)]
+    for run, name, frame in zip(runs[1:], names[1:], frames[1:], strict=True):
+        _check_data(runs[0], names[0], run, name, collection)
+        _check_pools(runs[0], names[0], run, name, collection, setting)
+        other = frame.sort_values(_KEY, ignore_index=True)
+        if len(other) != len(first) or not (other[_KEY].to_numpy() == first[_KEY].to_numpy()).all():
+            raise RequestError(_differing(names[0], first, name, other))
+        scores.append(other["score"].to_numpy(np.float64))
+    return Aligned(tuple(names), first.drop(columns="score"), np.stack(scores))
+
+
+def _check_data(first: Run, name: str, other: Run, other_name: str, collection: str) -> None:
+    for task, table in first.tasks.items():
+        if table.collection != collection or task not in other.tasks:
+            continue
+        one, two = table.signature["data_sha256"], other.tasks[task].signature["data_sha256"]
+        changed = sorted(part for part in one.keys() & two.keys() if one[part] != two[part])
+        if changed:
+            raise RequestError(
+                f"{name} and {other_name} were made from different data of {task} ({', '.join(changed[:5])}): run one "
+                "of them again, so that both are about the same"
+            )
+
+
+def _check_pools(first: Run, name: str, other: Run, other_name: str, collection: str, setting: Setting) -> None:
+    for task, table in first.tasks.items():
+        if table.collection != collection or task not in other.tasks:
+            continue
+        one, two = (_pools(each, setting) for each in (table, other.tasks[task]))
+        changed = sorted(subset for subset in one.keys() & two.keys() if one[subset] != two[subset])
+        if changed:
+            raise RequestError(
+                f"{name} and {other_name} ranked different pools in {task}, {changed[0]} ({one[changed[0]]}; "
+                f"{two[changed[0]]}): make both with the same --pool and --pool-languages"
+            )
+
+
+def _pools(table: TaskTable, setting: Setting) -> dict[str, str]:
+    """What the pool of each subset is."""
+    languages = ""
+    if setting is Setting.MULTILINGUAL:  # in pairs the subset's name tells them
+        whole = "-".join(sorted(table.metadata["languages"]))
+        languages = f" in {table.metadata['options'].get('pool_languages', whole)}"
+    return {subset: f"{size:,} passages{languages}" for subset, size in table.covered.get(setting.value, ())}
+
+
+def _differing(name: str, first: pd.DataFrame, other_name: str, other: pd.DataFrame) -> str:
+    one, two = (set(map(tuple, frame[_KEY].to_numpy())) for frame in (first, other))
+    only_one, only_two = sorted(one - two), sorted(two - one)
+
+    def shown(keys: Sequence[tuple[str, ...]]) -> str:
+        ids = [f"{question} ({subset})" for _, _, subset, question in keys[:_NAMED]]
+        return ", ".join(ids) + (f" and {len(keys) - len(ids)} more" if len(keys) > len(ids) else "")
+
+    parts = [f"only {who} has {shown(keys)}" for who, keys in ((name, only_one), (other_name, only_two)) if keys]
+    return f"{name} and {other_name} do not have the same queries: {'; '.join(parts)}"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A run against the baseline on one measure in one setting.
+
+    Attributes:
+        run: Name of the run.
+        baseline: Name of the baseline.
+        collection: Name of the collection.
+        setting: The setting.
+        measure: The measure.
+        by: The comparison by each clustering of `CLUSTERS`.
+        cluster: The clustering that counts.
+        p_adjusted: Holm's adjusted p-value of that, over the runs that were compared in this collection, setting and
+            measure.
+    """
+
+    run: str
+    baseline: str
+    collection: str
+    setting: Setting
+    measure: str
+    by: Mapping[str, Comparison]
+    cluster: str
+    p_adjusted: float
+
+    @property
+    def result(self) -> Comparison:
+        """The comparison by the clustering that counts."""
+        return self.by[self.cluster]
+
+
+def against_baseline(
+    aligned: Aligned,
+    baseline: int,
+    *,
+    collection: str,
+    setting: Setting,
+    measure: str,
+    cluster: str = CLUSTERS[0],
+    **options: Any,
+) -> list[Difference]:
+    """Every other run against one of them, with Holm's correction for their number.
+
+    Args:
+        aligned: The scores.
+        baseline: Position of the baseline.
+        collection: Told in the result.
+        setting: Told in the result.
+        measure: Told in the result.
+        cluster: The clustering that counts.
+        **options: ``draws``, ``seed`` and ``confidence`` of `significance.compare`.
+    """
+    others = [run for run in range(len(aligned.runs)) if run != baseline]
+    compared = [
+        {
+            name: compare(aligned.cells(name), aligned.scores[run], aligned.scores[baseline], **options)
+            for name in CLUSTERS
+        }
+        for run in others
+    ]
+    adjusted = holm([by[cluster].p for by in compared]).tolist() if compared else []
+    return [
+        Difference(aligned.runs[run], aligned.runs[baseline], collection, setting, measure, by, cluster, p_adjusted)
+        for run, by, p_adjusted in zip(others, compared, adjusted, strict=True)
+    ]
+
+
+def all_pairs(aligned: Aligned, cluster: str = CLUSTERS[0], **options: Any) -> tuple[TukeyHSD, list[str]]:
+    """All pairs of runs by the randomised Tukey HSD test, and letters: runs that share one do not differ.
+
+    Args:
+        aligned: The scores of at least two runs.
+        cluster: The clustering.
+        **options: ``draws`` and ``seed`` of `significance.tukey_hsd`.
+
+    Returns:
+        The test's result, and the letters of each run; ``a`` is the group of the highest mean.
+    """
+    result = tukey_hsd(aligned.cells(cluster), aligned.scores, **options)
+    means = macro_mean(aligned.cells(cluster), aligned.scores)
+    return result, _letters(result.p < LEVEL, means.tolist())
+
+
+def _letters(different: NDArray[np.bool_], means: Sequence[float]) -> list[str]:
+    """A compact letter display (Piepho 2004): the maximal groups of runs of which no two differ, highest first."""
+    order = sorted(range(len(means)), key=lambda run: -means[run])
+    groups: list[set[int]] = [set(order)]
+    for place, one in enumerate(order):
+        for other in order[place + 1 :]:
+            if not different[one, other]:
+                continue
+            split: list[set[int]] = []
+            for group in groups:
+                split += [group - {one}, group - {other}] if {one, other} <= group else [group]
+            groups = [g for n, g in enumerate(split) if not any(g < h for h in split) and g not in split[:n]]
+    groups.sort(key=lambda group: min(order.index(run) for run in group))
+    names = [chr(ord("a") + number) if number < 26 else f"z{number}" for number in range(len(groups))]
+    return [
+        "".join(name for name, group in zip(names, groups, strict=True) if run in group) for run in range(len(means))
+    ]
