@@ -102,8 +102,19 @@ class Aligned:
     scores: Scores
 
     def cells(self, cluster: str) -> Cells:
-        """The queries as cells: each subset a setting, questions clustered as asked for (see `CLUSTERS`)."""
+        """The queries as cells: each subset a setting, questions clustered as asked for (see `CLUSTERS`).
+
+        Raises:
+            RequestError: If there is only one such cluster.
+        """
+        if cluster not in self._cells:
+            self._cells[cluster] = Cells.of(self._subset_codes[0], self._clusters[cluster])
         return self._cells[cluster]
+
+    @property
+    def clusterings(self) -> list[str]:
+        """Those of `CLUSTERS` by which there are several clusters."""
+        return [name for name in CLUSTERS if len(np.unique(self._clusters[name])) > 1]
 
     @cached_property
     def subsets(self) -> list[tuple[str, str, str]]:
@@ -116,14 +127,16 @@ class Aligned:
         return codes.astype(np.int64), names
 
     @cached_property
-    def _cells(self) -> Mapping[str, Cells]:
-        setting = self._subset_codes[0]
-        clusters = {
+    def _cells(self) -> dict[str, Cells]:
+        return {}
+
+    @cached_property
+    def _clusters(self) -> Mapping[str, NDArray[np.int64]]:
+        return {
             "article": self.queries["cluster_article"].to_numpy(np.int64),
             "paragraph": self.queries["cluster_paragraph"].to_numpy(np.int64),
             "question": pd.factorize(self.queries["question_id"])[0].astype(np.int64),
         }
-        return {name: Cells.of(setting, cluster) for name, cluster in clusters.items()}
 
 
 def align(runs: Sequence[Run], collection: str, setting: Setting, measure: str) -> Aligned:
@@ -144,8 +157,7 @@ def align(runs: Sequence[Run], collection: str, setting: Setting, measure: str) 
     first = frames[0].sort_values(_KEY, ignore_index=True)
     scores = [first["score"].to_numpy(np.float64)]
     for run, name, frame in zip(runs[1:], names[1:], frames[1:], strict=True):
-        _check_data(runs[0], names[0], run, name, collection)
-        _check_pools(runs[0], names[0], run, name, collection, setting)
+        _check_alike((runs[0], run), f"{names[0]} and {name}", collection, setting)
         other = frame.sort_values(_KEY, ignore_index=True)
         if len(other) != len(first) or not (other[_KEY].to_numpy() == first[_KEY].to_numpy()).all():
             raise RequestError(_differing(names[0], first, name, other))
@@ -153,29 +165,25 @@ def align(runs: Sequence[Run], collection: str, setting: Setting, measure: str) 
     return Aligned(tuple(names), first.drop(columns="score"), np.stack(scores))
 
 
-def _check_data(first: Run, name: str, other: Run, other_name: str, collection: str) -> None:
-    for task, table in first.tasks.items():
-        if table.collection != collection or task not in other.tasks:
+def _check_alike(pair: tuple[Run, Run], who: str, collection: str, setting: Setting) -> None:
+    """Refuse two runs whose numbers in this setting are about different data or pools."""
+    for task, table in pair[0].tasks.items():
+        other = pair[1].tasks.get(task)
+        if other is None or table.collection != collection or setting.value not in table.covered:
             continue
-        one, two = table.signature["data_sha256"], other.tasks[task].signature["data_sha256"]
+        one, two = table.signature["data_sha256"], other.signature["data_sha256"]
         changed = sorted(part for part in one.keys() & two.keys() if one[part] != two[part])
         if changed:
             raise RequestError(
-                f"{name} and {other_name} were made from different data of {task} ({', '.join(changed[:5])}): run one "
-                "of them again, so that both are about the same"
+                f"{who} were made from different data of {task} ({', '.join(changed[:5])}): run one of them again, so "
+                "that both are about the same"
             )
-
-
-def _check_pools(first: Run, name: str, other: Run, other_name: str, collection: str, setting: Setting) -> None:
-    for task, table in first.tasks.items():
-        if table.collection != collection or task not in other.tasks:
-            continue
-        one, two = (_pools(each, setting) for each in (table, other.tasks[task]))
+        one, two = _pools(table, setting), _pools(other, setting)
         changed = sorted(subset for subset in one.keys() & two.keys() if one[subset] != two[subset])
         if changed:
             raise RequestError(
-                f"{name} and {other_name} ranked different pools in {task}, {changed[0]} ({one[changed[0]]}; "
-                f"{two[changed[0]]}): make both with the same --pool and --pool-languages"
+                f"{who} ranked different pools in {task}, {changed[0]} ({one[changed[0]]}; {two[changed[0]]}): make "
+                "both with the same --pool and --pool-languages"
             )
 
 
@@ -210,7 +218,7 @@ class Difference:
         collection: Name of the collection.
         setting: The setting.
         measure: The measure.
-        by: The comparison by each clustering of `CLUSTERS`.
+        by: The comparison by each clustering of `CLUSTERS` that has several clusters.
         cluster: The clustering that counts.
         p_adjusted: Holm's adjusted p-value of that, over the runs that were compared in this collection, setting and
             measure.
@@ -251,12 +259,16 @@ def against_baseline(
         measure: Told in the result.
         cluster: The clustering that counts.
         **options: ``draws``, ``seed`` and ``confidence`` of `significance.compare`.
+
+    Raises:
+        RequestError: If the clustering that counts has only one cluster, or an option is wrong.
     """
+    aligned.cells(cluster)  # says what is wrong with it before anything is computed
     others = [run for run in range(len(aligned.runs)) if run != baseline]
     compared = [
         {
             name: compare(aligned.cells(name), aligned.scores[run], aligned.scores[baseline], **options)
-            for name in CLUSTERS
+            for name in aligned.clusterings
         }
         for run in others
     ]
@@ -295,7 +307,7 @@ def _letters(different: NDArray[np.bool_], means: Sequence[float]) -> list[str]:
             for group in groups:
                 split += [group - {one}, group - {other}] if {one, other} <= group else [group]
             groups = [g for n, g in enumerate(split) if not any(g < h for h in split) and g not in split[:n]]
-    groups.sort(key=lambda group: min(order.index(run) for run in group))
+    groups.sort(key=lambda group: sorted(map(order.index, group)))
     names = [chr(ord("a") + number) if number < 26 else f"z{number}" for number in range(len(groups))]
     return [
         "".join(name for name, group in zip(names, groups, strict=True) if run in group) for run in range(len(means))

@@ -23,7 +23,7 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.benchmarks.benchmark import Benchmark
 
 from hybrid_bench.corpora import Collection, Column, DataOptions, Judgments, Passages, Queries
-from hybrid_bench.errors import DataError, RequestError
+from hybrid_bench.errors import DataError, RequestError, first_line
 from hybrid_bench.hub import arrow_cache
 from hybrid_bench.languages import Setting
 from hybrid_bench.lexical import subset_languages
@@ -162,7 +162,7 @@ class _Foreign(ExactRetrieval):
                 super().load_data(num_proc=num_proc, timer=timer, **kwargs)
             except OSError as error:  # not on the Hub, or no network
                 raise DataError(
-                    f"{declared.name} cannot load its data set {declared.dataset['path']} ({error}): "
+                    f"{declared.name} cannot load its data set {declared.dataset['path']} ({first_line(error)}): "
                     f"give a folder that holds {declared.dataset['path']} with --data-dir"
                 ) from error
         else:

@@ -150,7 +150,7 @@ def _compared(found: Sequence[Difference], letters: Sequence[str] | None) -> str
                 f"{result.mean_a:.4f}",
                 f"{result.delta:+.4f}",
                 f"{result.low:+.4f} to {result.high:+.4f}",
-                *(_p(each.by[name].p) for name in CLUSTERS),
+                *(_p(each.by[name].p) if name in each.by else "-" for name in CLUSTERS),
                 _p(each.p_adjusted),
                 f"{result.d_z:.2f}",
                 f"{result.wins}/{result.ties}/{result.losses}",

@@ -1,4 +1,4 @@
-"""Saved runs for the tests of what reads them: three small models on three languages of the demo, and ways to harm them."""
+"""Saved runs, for the tests of what reads them: small models on three languages of the demo, and ways to harm them."""
 
 from __future__ import annotations
 

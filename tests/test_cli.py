@@ -21,7 +21,7 @@ import pytest
 
 from hybrid_bench import __version__
 from hybrid_bench.cli import main
-from hybrid_bench.report import report
+from hybrid_bench.report import compare, report
 from hybrid_bench.results import read_signatures
 
 ROOT = Path(__file__).parents[1]
@@ -110,6 +110,8 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
         (["--version"], 0),
         (["run", "--help"], 0),
         (["report", "--help"], 0),
+        (["compare", "--help"], 0),
+        (["compare"], 2),
         ([], 2),
         (["runn"], 2),
         (["run", "--modles", "x"], 2),
@@ -137,14 +139,14 @@ def test_usage_needs_no_heavy_import(arguments: list[str], code: int) -> None:
 def test_help() -> None:
     done = command("--help")
     assert (done.code, done.err) == (0, "")
-    for name in ("run", "report", "export", "translate", "submit", "tasks", "models", "mteb"):
+    for name in ("run", "report", "compare", "export", "translate", "submit", "tasks", "models", "mteb"):
         assert re.search(rf"^  hybrid-bench {name}\b|^    {name}( |$)", done.out, re.MULTILINE), name
     assert "examples:\n  hybrid-bench run\n" in done.out
     assert command("--version") == Done(0, f"hybrid-bench {__version__}\n", "")
 
 
 @pytest.mark.parametrize(
-    "name", ["run", "report", "export beir", "export trec", "translate", "submit", "tasks", "models"]
+    "name", ["run", "report", "compare", "export beir", "export trec", "translate", "submit", "tasks", "models"]
 )
 def test_help_of_a_command_has_an_example(name: str) -> None:
     done = command(*name.split(), "--help")
@@ -196,6 +198,10 @@ def test_help_of_a_command_has_an_example(name: str) -> None:
         (["run", "--modles", "x"], "unrecognized arguments: --modles x (see hybrid-bench"),
         (["report"], "the following arguments are required: PATH (see hybrid-bench report --help)"),
         (["report", "x", "--format", "html"], "argument --format: invalid choice: 'html' (choose from "),
+        (["compare"], "the following arguments are required: RUN (see hybrid-bench compare --help)"),
+        (["compare", "x", "y"], "there is no folder x: give the --output of `hybrid-bench run`"),
+        (["compare", "x", "--cluster", "language"], "argument --cluster: invalid choice: 'language' (choose from "),
+        (["compare", "x", "--draws", "0"], "argument --draws: '0' is not a whole number of at least 1"),
         (["models", "no such model"], "no model known by name has 'no such model' in it"),
         (["runn"], "argument COMMAND: invalid choice: 'runn' (choose from "),
         ([], "the following arguments are required: COMMAND (see hybrid-bench --help)"),
@@ -220,10 +226,10 @@ def test_debug_shows_the_traceback() -> None:
 
 def test_report_of_nothing(tmp_path: Path) -> None:
     assert refused(command("report", tmp_path)).startswith(f"hybrid-bench: no run in {tmp_path}: `hybrid-bench run")
-    assert f"no run in {tmp_path / 'x'}" in refused(command("report", tmp_path / "x"))
+    assert f"there is no folder {tmp_path / 'x'}: " in refused(command("report", tmp_path / "x"))
     file = tmp_path / "file"
     file.write_text("not a run")
-    assert f"no run in {file}" in refused(command("report", file))
+    assert f"there is no folder {file}: " in refused(command("report", file))
 
 
 # -- places that cannot be written or read ------------------------------------------------------------------------
@@ -364,6 +370,30 @@ def test_report_as_latex(demo_run: DemoRun, tmp_path: Path) -> None:
     file = tmp_path / "table.tex"
     assert command("report", demo_run.output, "--format", "latex", "--out", file) == Done(0, "", "")
     assert file.read_text(encoding="utf-8") == done.out
+
+
+def test_compare(demo_run: DemoRun) -> None:
+    done = command("compare", demo_run.output)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == compare([demo_run.output])
+    titles = re.findall(r"^\*\*HybridDemo, ([\w-]+)\*\*: map, (\d+) subsets", done.out, re.MULTILINE)
+    assert titles == [("monolingual", "11"), ("cross-lingual", "110"), ("multilingual", "11")]
+    (bm25,) = (demo_run.output / "results" / "hybrid_bench__bm25").iterdir()
+    (char_ngram,) = (demo_run.output / "results" / "hybrid_bench__char-ngram").iterdir()
+    options = ["--measure", "bias_awrf_uniform", "--cluster", "question", "--draws", "200", "--seed", "5"]
+    done = command("compare", bm25, "--baseline", char_ngram, *options)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == compare([bm25], char_ngram, measure="bias_awrf_uniform", cluster="question", draws=200, seed=5)
+
+
+def test_compare_of_runs_that_cannot_be_compared(demo_run: DemoRun, tmp_path: Path) -> None:
+    (bm25,) = (demo_run.output / "results" / "hybrid_bench__bm25").iterdir()
+    assert refused(command("compare", bm25)) == (
+        f"hybrid-bench: one run only ({BM25}): a comparison takes two; name another run's folder"
+    )
+    assert "did you mean 'ndcg_at_10'?" in refused(command("compare", demo_run.output, "--measure", "ndcg@10"))
+    assert command("run", *ONE_SUBSET, "--models", CHAR_NGRAM, "--output", tmp_path).code == 0
+    assert " do not have the same queries: only " in refused(command("compare", bm25, tmp_path))
 
 
 def test_run_with_another_format_of_the_table(demo_run: DemoRun) -> None:

@@ -136,8 +136,8 @@ def table_of(
     return TaskTable(Path("x"), {"collection": collection, **metadata}, {}, _read=columns)
 
 
-def run_of(*tables: TaskTable, model: str = "m", options: dict[str, str] | None = None) -> Run:
-    return Run(Path("x"), model, options or {}, {f"task {number}": table for number, table in enumerate(tables)})
+def run_of(*tables: TaskTable, model: str = "m", options: dict[str, str] | None = None, folder: str = "x") -> Run:
+    return Run(Path(folder), model, options or {}, {f"task {number}": table for number, table in enumerate(tables)})
 
 
 def test_each_subset_counts_the_same_whatever_its_number_of_queries() -> None:
@@ -246,12 +246,12 @@ def test_means_of_other_tasks_are_over_queries_then_over_subsets() -> None:
 def test_other_tasks_stand_by_task_then_by_run() -> None:
     one = table_of([("monolingual", "default", [1])], **OTHER)
     two = table_of([("monolingual", "default", [2])], **OTHER)
-    frame = task_frame([run_of(one, two, model="m"), run_of(two, model="n"), run_of(one, model="n")])
+    frame = task_frame([run_of(one, two, model="m"), run_of(two, model="n"), run_of(one, model="n", folder="y")])
     # Runs that would have the same name are told apart.
     assert frame[["collection", "model", "ap"]].to_numpy().tolist() == [
         ["task 0, monolingual", "m", 1.0],
         ["task 0, monolingual", "n @x", 0.5],
-        ["task 0, monolingual", "n @x", 1.0],
+        ["task 0, monolingual", "n @y", 1.0],
         ["task 1, monolingual", "m", 0.5],
     ]
 
