@@ -174,6 +174,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def calibration(session: nox.Session) -> None:
+    """Check p-values and intervals on real runs, where there is nothing to find; writes results/calibration."""
+    install(session)
+    session.run("python", "benchmarks/calibration.py", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Run what a newcomer runs first: the embedded default, and mteb's own command line with our tasks in it."""
     session.install("-c", str(CONSTRAINTS), ".")

@@ -8,6 +8,7 @@ titles, and the documents that a task leaves out (those with the query's own id)
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
@@ -71,7 +72,9 @@ def exact(task: AbsTaskRetrieval, data_dir: Path | None = None) -> ExactRetrieva
         RequestError: If the engine cannot score it; `why_not` tells before.
     """
     if isinstance(task, ExactRetrieval):
-        return task
+        again = copy(task)  # it may be a benchmark's own
+        again.begin()
+        return again
     if reason := why_not(task):
         raise RequestError(f"{task.metadata.name} is left to mteb: {reason}; `hybrid-bench mteb run` evaluates it")
     made = copy(task)  # with its subsets and splits, and whatever its class keeps in it
@@ -184,8 +187,8 @@ class _Foreign(ExactRetrieval):
     def data_sha256(self) -> Mapping[str, str]:
         """The pinned revision of the data set, or what lies in the user's folder."""
         given = getattr(self, "beir_sha256", None)
-        if given is not None:
-            return {"data": str(given)}
+        if given is not None:  # the language is the user's to say, and BM25 goes by it
+            return {"data": sha256_of_lines([str(given), json.dumps(self.metadata.eval_langs)])}
         dataset = self.metadata.dataset
         parts = [str(dataset["path"]), str(dataset["revision"])]
         if self.local_folder is not None:

@@ -257,7 +257,9 @@ class ParallelSource:
 
     def sha256(self, options: DataOptions, languages: Some[str] | None = None) -> Mapping[str, str]:
         """See `corpora.Source`. Judgments join all rows, so each part depends on all files."""
-        return dict.fromkeys(self.languages, _layout(self).digest)
+        # And all of them together stand for the whole, under no part's name: another set of data, in other languages,
+        # may have the same name.
+        return dict.fromkeys(("", *self.languages), _layout(self).digest)
 
     def told(self, options: DataOptions, subsets: Some[str]) -> Mapping[str, str]:
         """See `corpora.Source`: none of the options changes such data."""
@@ -851,7 +853,7 @@ def _load(source: ParallelSource, digest: str) -> Collection:
         paragraph_cluster=clusters(paragraphs),
         article_cluster=clusters([*paragraphs, *groups]),
         revision=layout.revision,
-        sha256=dict.fromkeys(parts, digest),
+        sha256=dict.fromkeys(("", *parts), digest),
         notes=tuple(_notes(questions, kept, table)),
     )
 

@@ -35,7 +35,16 @@ from hybrid_bench.encode import (
 from hybrid_bench.errors import ModelError
 from hybrid_bench.lexical import BM25, BM25Scorer
 from hybrid_bench.metrics import NOT_RETRIEVED, RelevantRanks
-from hybrid_bench.ranks import PIECE_COLUMNS, PieceCounter, RankCounts, ScoreBlocks, Targets, count_above, top_columns
+from hybrid_bench.ranks import (
+    BLOCK_ROWS,
+    PIECE_COLUMNS,
+    PieceCounter,
+    RankCounts,
+    ScoreBlocks,
+    Targets,
+    count_above,
+    top_columns,
+)
 
 __all__ = ["PoolRanks", "Ranker", "ranks_in_results"]
 
@@ -202,6 +211,10 @@ class Ranker:
             return False
         return len(parts) == 1 or tuple(parts) == counts.parts
 
+    def fits(self, wanted: Mapping[str, Sequence[str]]) -> bool:
+        """Whether all this is kept in memory at once, and ranked together (see `prepare`)."""
+        return self._resident(set(chain(*wanted.values())))
+
     def _resident(self, parts: Sequence[str] | set[str]) -> bool:
         size = sum(len(self.collection.passages[part]) for part in parts)
         return size <= RESIDENT_PASSAGES or not self.source.streams
@@ -210,6 +223,9 @@ class Ranker:
         tracked = self._tracked(query_set, parts)
         scores, row = self.source.scores(query_set, parts)
         targets, by_row = _targets(row, tracked.query, tracked.column)
+        size = sum(len(self.collection.passages[part]) for part in parts)
+        # What cannot be scored in pieces is scored whole, for fewer queries at once.
+        whole = not self.source.streams and size > PIECE_COLUMNS
         counts = count_above(
             scores,
             _n_rows(row),
@@ -218,6 +234,8 @@ class Ranker:
             self.collection.id_ranks(parts),
             top_k=_TOP,
             progress=progress,
+            block_rows=max(8, BLOCK_ROWS * PIECE_COLUMNS // size) if whole else BLOCK_ROWS,
+            piece_columns=size if whole else PIECE_COLUMNS,
         )
         return tracked.counted(RankCounts(_unsorted(counts.above, by_row), counts.top), row)
 

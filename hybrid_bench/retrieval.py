@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 from weakref import WeakKeyDictionary, proxy
@@ -95,7 +95,10 @@ class ExactRetrieval(AbsTaskRetrieval):
         tables: After an evaluation, one row per query, by split and subset (see `results.query_table`).
         signature: After an evaluation, what its numbers depend on.
         collection: The data, once they are loaded.
+        caveat: What has to be said wherever the task's numbers stand.
     """
+
+    caveat: ClassVar[str] = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -186,7 +189,10 @@ class ExactRetrieval(AbsTaskRetrieval):
         with timer("Ranking", split=hf_split, subset=hf_subset):
             ranker = self._ranker(model, encode_kwargs, (hf_split, hf_subset))
             if ranker is not None:
-                ranker.prepare(self._wanted())
+                wanted = self._wanted()
+                if not ranker.fits(wanted):  # as much as is ranked together anyway: then it can be saved
+                    wanted = {name: pool for name, pool in wanted.items() if pool == wanted[query_set]}
+                ranker.prepare(wanted)
                 pool = ranker.rank(query_set, parts)
             else:
                 pool = self._search(
@@ -240,7 +246,7 @@ class ExactRetrieval(AbsTaskRetrieval):
     def _check_options(self, model: Any) -> None:
         """Refuse options that mteb does not know of: it would take the results for those without."""
         told = model.mteb_model_meta.experiment_kwargs or {}
-        missing = [name for name in self.told() if name not in told]
+        missing = [name for name, value in self.told().items() if str(told.get(name)) != value]
         if missing:
             raise RequestError(
                 f"{self.metadata.name} has options ({', '.join(missing)}) that the model's metadata does not tell: "
@@ -262,7 +268,8 @@ class ExactRetrieval(AbsTaskRetrieval):
         meta = model.mteb_model_meta
         identity = [meta.name, meta.revision, str(meta.experiment_kwargs), _weights_state(model)]
         cached = str(self.options.embedding_cache)
-        key = json.dumps([collection.name, dict(collection.sha256), prompts, relevant, cached, identity])
+        data = [collection.name, dict(collection.sha256), list(collection.parts), list(collection.queries)]
+        key = json.dumps([data, prompts, relevant, cached, identity])
         mine = _rankers.setdefault(model, {})
         served = (self.metadata.name, *(subset or ()))
         if key not in mine or served in mine[key].served:
@@ -366,7 +373,7 @@ class ExactRetrieval(AbsTaskRetrieval):
             "dtype": "float32",
             # A small pool may be searched in full where a large one is not: the task's depth is what limits it at all.
             "depth": self.signature.get("depth", "full") if depth == "full" else depth,
-            "notes": list(collection.notes),
+            "notes": [*([self.caveat] if self.caveat else []), *collection.notes],
             "main_score": self.metadata.main_score,
         }
         metadata = {
@@ -408,14 +415,18 @@ class ParallelRetrieval(ExactRetrieval):
 
     def data_sha256(self) -> Mapping[str, str]:
         """See `ExactRetrieval`."""
-        needed = self._languages()
-        return {part: sha for part, sha in self.source.sha256(self.options.data, needed).items() if part in needed}
+        needed, data = self._languages(), self.options.data
+        if "translations" not in self.told():  # then the results do not depend on them
+            data = replace(data, translations=None)
+        return {part: sha for part, sha in self.source.sha256(data, needed).items() if not part or part in needed}
 
     def told(self) -> dict[str, str]:
         """See `ExactRetrieval`."""
         narrowed = self.options.pool_languages
-        pooled = narrowed is not None and any("-" not in subset for subset in self.hf_subsets)
-        return dict(self.source.told(self.options.data, self.hf_subsets)) | (
+        # Of all its subsets, not the chosen ones: what is still missing of a result belongs to what is there.
+        subsets = self.metadata.hf_subsets
+        pooled = narrowed is not None and any("-" not in subset for subset in subsets)
+        return dict(self.source.told(self.options.data, subsets)) | (
             {"pool_languages": "-".join(sorted(narrowed))} if narrowed is not None and pooled else {}
         )
 

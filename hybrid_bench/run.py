@@ -212,10 +212,22 @@ def _narrow(task: ExactRetrieval, request: RunRequest, settings: Set[Setting]) -
         if task.setting_of(subset) in settings and (not wanted or languages[subset] <= wanted)
     ]
     if isinstance(task, ParallelRetrieval):
-        reasons = {subset: task.source.missing(task.options.data, subset) for subset in task.hf_subsets}
+        reasons = {subset: _why_missing(task, subset) for subset in task.hf_subsets}
         left_out = {subset: reason for subset, reason in reasons.items() if reason}
         task.hf_subsets = [subset for subset in task.hf_subsets if subset not in left_out]
+        if "translations" not in task.source.told(task.options.data, task.hf_subsets):
+            # None of these is asked in translation: they are the same as without.
+            task.options = replace(task.options, data=replace(task.options.data, translations=None))
     return left_out
+
+
+def _why_missing(task: ParallelRetrieval, subset: str) -> str | None:
+    """Why a subset cannot be run with the task's options; None if it can."""
+    try:
+        task.parts_of(subset)
+    except RequestError as error:  # no pool is left of it
+        return str(error)
+    return task.source.missing(task.options.data, subset)
 
 
 def _translations(request: RunRequest) -> Translations | None:

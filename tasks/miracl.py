@@ -157,6 +157,10 @@ class MIRACLMultilingual(ParallelRetrieval):
     """Questions in one language against the passages of all 18 languages at once: 18 subsets."""
 
     source = SOURCE
+    caveat = (
+        "MIRACL-Multilingual: only passages in a question's own language were judged, so nDCG and the like are lower "
+        "bounds, and of the measures of language bias only those of shares apply"
+    )
     metadata = Metadata(
         name="MIRACL-Multilingual",
         description=(

@@ -34,7 +34,7 @@ from hybrid_bench.foreign import exact, mteb_names, why_not
 from hybrid_bench.languages import Setting
 from hybrid_bench.lexical import subset_languages
 from hybrid_bench.results import read_signatures, table_path
-from hybrid_bench.retrieval import ExactRetrieval
+from hybrid_bench.retrieval import ExactRetrieval, TaskOptions
 from hybrid_bench.run import Outcome, RunRequest, named_tasks, run, select_tasks
 
 Row = Mapping[str, Any]
@@ -377,9 +377,12 @@ class TestExact:
         assert not given.data_loaded
         assert not isinstance(given, ExactRetrieval)
 
-    def test_twice_is_once(self) -> None:
+    def test_twice_is_once_but_no_request_meets_the_options_of_another(self) -> None:
         task = exact(task_class("TestRetrieval", "tests/data")())
-        assert exact(task) is task
+        task.options = TaskOptions(top_k=3)
+        again = exact(task)
+        assert type(again) is type(task)
+        assert (again.options, task.options) == (TaskOptions(), TaskOptions(top_k=3))
 
     def test_chosen_subsets_and_splits_stay(self) -> None:
         given: Any = mteb.get_task("MLQARetrieval", eval_splits=["validation"], languages=["vie"])

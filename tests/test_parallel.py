@@ -160,7 +160,7 @@ def test_a_folder_of_json_lines_becomes_a_collection(tmp_path: Path) -> None:
     }
     assert collection.paragraph_cluster == {"q1": 0, "q2": 1, "q3": 2}
     assert collection.article_cluster == {"q1": 0, "q2": 0, "q3": 1}
-    assert set(collection.sha256) == {"de", "en", "fr"}
+    assert set(collection.sha256) == {"", "de", "en", "fr"}
     assert source.sha256(NONE) == collection.sha256
     assert collection.revision == source.revision == collection.sha256["en"][:12]
     assert source.told(NONE, ["en-de"]) == {}

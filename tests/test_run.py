@@ -159,7 +159,7 @@ class TestSelectTranslations:
         return [tmp_path / f"{name}.tsv" for name in rows]
 
     def select(self, files: list[Path], source: str | None = None) -> Translations:
-        request = RunRequest(models=(), tasks=["HybridDemo"], translations=files, translation_source=source)
+        request = RunRequest(models=(), tasks=["MIRACL-Pairs"], translations=files, translation_source=source)
         tasks = [task for task in select_tasks(request) if isinstance(task, ParallelRetrieval)]
         (found,) = {task.options.data.translations for task in tasks}
         assert found is not None

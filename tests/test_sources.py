@@ -40,7 +40,7 @@ from hybrid_bench.sources import (
 
 CONTENT = random.Random(7).randbytes(300_000)
 OTHER = random.Random(8).randbytes(300_000)
-PACKED = gzip.compress(b"".join(b"%d\n" % number for number in range(400)))
+PACKED = gzip.compress(b"".join(b"%d\n" % number for number in range(400)), mtime=0)
 NOBODY = 65534
 ROOT = Path(__file__).resolve().parent.parent
 
