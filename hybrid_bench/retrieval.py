@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 from weakref import WeakKeyDictionary, proxy
 
+import numpy as np
 from datasets import Dataset
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.models import CrossEncoderProtocol, EncoderProtocol, SearchProtocol
@@ -28,7 +29,7 @@ from mteb.timing import TimingStack
 from hybrid_bench.bias import Pool, bias_measures
 from hybrid_bench.corpora import Collection, DataOptions, Queries, Source
 from hybrid_bench.encode import EmbeddingCache, Embeddings, Role, prompt_of
-from hybrid_bench.errors import ModelError, RequestError
+from hybrid_bench.errors import DataError, ModelError, RequestError
 from hybrid_bench.languages import Setting, setting_of
 from hybrid_bench.lexical import BM25, CharNgramEncoder
 from hybrid_bench.metrics import measures
@@ -469,7 +470,17 @@ class ParallelRetrieval(ExactRetrieval):
             for subset in self.hf_subsets:
                 if reason := self.source.missing(self.options.data, subset):
                     raise RequestError(f"{self.metadata.name} cannot run subset {subset}: {reason}")
-            self.collection = self.read_collection()
+            collection = self.read_collection()
+            for subset in self.hf_subsets:
+                query_set, parts = self.pool_of(subset)
+                asked = collection.queries.get(query_set)
+                wanted = [collection.part_index(part) for part in parts]
+                if asked is None or not np.isin(asked.judgments.part, wanted).any():
+                    raise DataError(
+                        f"{self.metadata.name}, subset {subset}: no question has a relevant passage in its pool: leave "
+                        "the subset out, by --languages"
+                    )
+            self.collection = collection
             corpora: dict[tuple[str, ...], Dataset] = {}
             self.dataset = {
                 subset: {split: cast("Any", _Split(self.collection, *self.pool_of(subset), corpora))}

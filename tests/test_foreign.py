@@ -29,6 +29,7 @@ from mteb.benchmarks.benchmark import Benchmark
 from mteb.results import TaskResult
 
 from helpers import WordCounts, registered
+from hybrid_bench.beir_format import beir_task
 from hybrid_bench.errors import DataError, HybridBenchError, RequestError
 from hybrid_bench.foreign import exact, mteb_names, why_not
 from hybrid_bench.languages import Setting
@@ -867,3 +868,13 @@ class TestLanguages:
         in cmn-eng; documents have as many in both. BelebeleRetrieval's own code says so.
         """
         assert subset_languages(mteb.get_task(name).metadata, subset) == languages
+
+
+def test_the_language_of_a_beir_folder_is_part_of_its_data(tmp_path: Path) -> None:
+    """BM25 goes by it: a result with one language is none for another."""
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "d1", "text": "a text"}\n')
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q1", "text": "a query"}\n')
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\n")
+    hashes = {language: exact(beir_task(tmp_path, language)).data_sha256()["data"] for language in (None, "de", "en")}
+    assert len(set(hashes.values())) == 3

@@ -600,3 +600,12 @@ class TestBadModels:
         model = type("Thing", (), {"mteb_model_meta": meta_of("tests/thing")})()
         with pytest.raises(ModelError, match="Thing is not a model"):
             evaluate(model, task_of(PAIRS, ["de-en"]))
+
+
+def test_an_option_told_with_another_value_is_refused() -> None:
+    """Else the results of one pool would be saved, and found again, as those of another."""
+    model = WordCounts()
+    tell_options(model, task_of(MULTI, ["de"], pool_languages=("de", "en")))
+    task = task_of(MULTI, ["de"], pool_languages=("de", "en", "th"))
+    with pytest.raises(RequestError, match="pool_languages"):
+        mteb.evaluate(model, task, cache=None, co2_tracker=False, show_progress_bar=False)
