@@ -604,7 +604,7 @@ class TestBadModels:
 
 def test_an_option_told_with_another_value_is_refused() -> None:
     """Else the results of one pool would be saved, and found again, as those of another."""
-    model = WordCounts()
+    model: Any = WordCounts()
     tell_options(model, task_of(MULTI, ["de"], pool_languages=("de", "en")))
     task = task_of(MULTI, ["de"], pool_languages=("de", "en", "th"))
     with pytest.raises(RequestError, match="pool_languages"):

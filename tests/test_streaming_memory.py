@@ -22,7 +22,7 @@ def memory(passages: int) -> tuple[int, int]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's account of a process is Linux's")
 def test_memory_does_not_grow_with_the_embeddings_of_the_pool() -> None:
-    small, large = memory(8_192), memory(40_960)
+    small, large = memory(8_192), memory(98_304)
     # What does grow are the pages of the mapped files (85 bytes a passage) and the order of the ids (4 bytes): some
-    # 6 MB here, where the embeddings grow by 64 MB.
-    assert large[0] - small[0] < (large[1] - small[1]) / 3
+    # 15 MB here, where the embeddings grow by 176 MB. What an allocator keeps differs by up to 40 MB from run to run.
+    assert large[0] - small[0] < (large[1] - small[1]) / 2
