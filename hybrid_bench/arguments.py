@@ -48,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_translate(commands)
     _add_submit(commands)
+    _add_train(commands)
+    _add_sweep(commands)
     _add_lists(commands)
     return made
 
@@ -169,43 +171,78 @@ def _add_run(commands: Any) -> None:
     )
 
 
+def _of_tests() -> _Parser:
+    made = _Parser(add_help=False)
+    made.add_argument(
+        "--cluster",
+        choices=["article", "paragraph", "question"],
+        default="article",
+        help="what questions are clustered by where it counts (default: article)",
+    )
+    made.add_argument(
+        "--draws", type=_positive, default=10_000, metavar="B", help="flips and resamples (default: 10000)"
+    )
+    made.add_argument("--seed", type=int, default=0, metavar="N", help="of both (default: 0)")
+    made.add_argument(
+        "--format",
+        choices=["markdown", "latex", "html", "csv", "json"],
+        default="markdown",
+        help="html is one page with tables and figures, csv and json are long and not rounded (default: markdown)",
+    )
+    made.add_argument("--standalone", action="store_true", help="LaTeX as a whole document")
+    made.add_argument("--out", type=Path, metavar="FILE", help="write it here instead of stdout")
+    return made
+
+
 def _add_report(commands: Any) -> None:
     report = _command(
         commands,
         "report",
-        summary="show the table of saved runs",
-        about="Show the table of saved runs.",
-        example="hybrid-bench report runs --format latex > table.tex",
+        _of_tests(),
+        summary="show tables and figures of saved runs",
+        about="Show tables and figures of saved runs, and published results beside them.",
+        example="hybrid-bench report runs published:elmahdy2024 --format latex --standalone --out table.tex",
     )
-    report.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="output folders, or folders of single runs")
-    report.add_argument("--format", choices=["markdown", "latex"], default="markdown", help="(default: markdown)")
-    report.add_argument("--out", type=Path, metavar="FILE", help="write it here instead of stdout")
+    report.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="output folders, folders of single runs, or published:elmahdy2024[/xlm-r-hybrid]",
+    )
+    report.add_argument(
+        "--table",
+        choices=["main", "bias", "per-language", "pairs", "miracl", "compare", "leaderboard"],
+        help="(default: main, and other tasks; in a page, everything)",
+    )
+    report.add_argument(
+        "--baseline", type=Path, metavar="RUN", help="folder of the run that the others are tested against"
+    )
+    report.add_argument("--measure", default="map", metavar="M", help="of --table compare (default: map)")
+    report.add_argument("--intervals", action="store_true", help="95%% intervals in the table")
+    report.add_argument(
+        "--letters", action="store_true", help="letters in the main table: runs that share one do not differ"
+    )
+    report.add_argument(
+        "--reproduce", action="store_true", help="how far runs trained as a published system was are from print"
+    )
+    report.add_argument("--figures", type=Path, metavar="DIR", help="draw all figures there, as PNG and PDF")
 
 
 def _add_compare(commands: Any) -> None:
     compare = _command(
         commands,
         "compare",
+        _of_tests(),
         summary="test whether runs differ from a baseline",
         about="Compare runs with a baseline on the same queries: differences, intervals, and p-values that respect "
         "that the same question is asked in every language.",
         example="hybrid-bench compare runs/results/org__baseline/revision runs/results/org__mine/revision",
     )
-    compare.add_argument("paths", nargs="+", type=Path, metavar="RUN", help="folders of single runs, or output folders")
+    compare.add_argument("paths", nargs="+", metavar="RUN", help="folders of single runs, or output folders")
     compare.add_argument("--baseline", type=Path, metavar="RUN", help="folder of the baseline (default: the first run)")
     compare.add_argument(
         "--measure", default="map", metavar="M", help="map, ndcg_at_10, ..., or bias_... (default: map)"
     )
-    compare.add_argument(
-        "--cluster",
-        choices=["article", "paragraph", "question"],
-        default="article",
-        help="what questions are clustered by where it counts (default: article)",
-    )
-    compare.add_argument(
-        "--draws", type=_positive, default=10_000, metavar="B", help="flips and resamples (default: 10000)"
-    )
-    compare.add_argument("--seed", type=int, default=0, metavar="N", help="of both (default: 0)")
 
 
 def _add_export(commands: Any) -> None:
@@ -299,6 +336,74 @@ def _add_submit(commands: Any) -> None:
     submit.add_argument(
         "--runs", nargs="+", type=Path, default=[], metavar="DIR", help="with --task-pr: where baseline results may be"
     )
+
+
+def _of_training() -> _Parser:
+    made = _Parser(add_help=False)
+    made.add_argument("config", nargs="?", metavar="CONFIG", help="TOML or YAML file of the training, or preset:NAME")
+    made.add_argument("--preset", metavar="NAME", help="the training of this name that comes with the package")
+    made.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="replace settings, e.g. sampling.alpha=0.25 seed=1 arguments.max_steps=100",
+    )
+    made.add_argument("--output", type=Path, metavar="DIR", help="folder of what is trained (default: as CONFIG says)")
+    return made
+
+
+def _add_train(commands: Any) -> None:
+    train = _command(
+        commands,
+        "train",
+        _of_training(),
+        _data(),
+        summary="train a model with hybrid batches",
+        about="Train the model of a configuration. Interrupted, the same command goes on from the last checkpoint.",
+        example="hybrid-bench train --preset paper-labse-hybrid --show > mine.toml\n"
+        "  hybrid-bench train mine.toml --check\n"
+        "  hybrid-bench train mine.toml\n"
+        "  accelerate launch --config_file $(hybrid-bench train --accelerate-config fsdp) \\\n"
+        "      -m hybrid_bench train mine.toml",
+    )
+    instead = train.add_mutually_exclusive_group()
+    instead.add_argument("--show", action="store_true", help="print the whole configuration, and do nothing")
+    instead.add_argument("--check", action="store_true", help="check settings, data and overlap, and train nothing")
+    instead.add_argument("--estimate", action="store_true", help="print the memory of a step; no weights are loaded")
+    instead.add_argument(
+        "--accelerate-config", metavar="NAME", help="print the path of ddp, fsdp, deepspeed-zero2 or deepspeed-zero3"
+    )
+    train.add_argument(
+        "--devices", type=_positive, default=1, metavar="N", help="with --estimate: number of devices (default: 1)"
+    )
+    train.add_argument(
+        "--sharding", metavar="NAME", help="with --estimate: how they share, as --accelerate-config (default: ddp)"
+    )
+    train.add_argument(
+        "--negatives", type=int, default=0, metavar="N", help="with --estimate: hard negatives of a pair (default: 0)"
+    )
+    train.add_argument(
+        "--overwrite", action="store_true", help="replace a model, or checkpoints, of another training in the output"
+    )
+
+
+def _add_sweep(commands: Any) -> None:
+    sweep = _command(
+        commands,
+        "sweep",
+        _of_training(),
+        _data(),
+        summary="train with several alphas and seeds, evaluate, and report",
+        about="Train a configuration with every alpha and seed, evaluate each, and report which alphas are best. What "
+        "is done is kept, so that the same command goes on where it was interrupted.",
+        example="hybrid-bench sweep mine.toml --alpha 0 0.25 0.5 0.75 1 --seeds 1 2 3 --output sweeps/mine",
+    )
+    sweep.add_argument(
+        "--alpha", nargs="+", type=float, required=True, metavar="A", help="shares of monolingual batches, each 0 to 1"
+    )
+    sweep.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="(default: 0)")
+    sweep.add_argument("--draws", type=_positive, default=10_000, metavar="B", help="of the tests (default: 10000)")
 
 
 def _add_lists(commands: Any) -> None:

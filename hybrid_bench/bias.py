@@ -43,7 +43,9 @@ __all__ = [
     "kendall_w",
     "language_matrix",
     "language_places",
+    "measure_of",
     "per_query_bias",
+    "queries_of",
     "random_ranking",
     "rank_distance",
 ]
@@ -215,6 +217,25 @@ def absent(ranks: RelevantRanks, pool: Pool) -> dict[str, str]:
     return {key: reason for key, reason in reasons.items() if reason is not None}
 
 
+def measure_of(key: str, ranks: RelevantRanks, pool: Pool) -> float | None:
+    """One number of `bias_measures`, without computing the others; None if it is not there."""
+    measure = _BY_KEY[key.removesuffix("_expected").removesuffix("_excess")]
+    if ranks.n_queries == 0 or measure.why_absent(ranks, pool) is not None:
+        return None
+    if key.endswith("_expected"):
+        return measure.at_random(ranks, pool)
+    value = measure.value(ranks, pool)
+    return value - measure.at_random(ranks, pool) if key.endswith("_excess") else value
+
+
+def queries_of(key: str, ranks: RelevantRanks, pool: Pool) -> QueryScores | None:
+    """One measure of `per_query_bias`, without computing the others; None if it is not there."""
+    measure = _BY_KEY[key]
+    if measure.per_query is None or ranks.n_queries == 0 or measure.why_absent(ranks, pool) is not None:
+        return None
+    return measure.per_query(ranks, pool)
+
+
 def _applicable(ranks: RelevantRanks, pool: Pool) -> list[BiasMeasure]:
     missing = absent(ranks, pool)
     return [measure for measure in MEASURES if measure.key not in missing]
@@ -248,8 +269,7 @@ def _not_parallel(ranks: RelevantRanks, pool: Pool) -> str | None:
     del pool
     if (ranks.n_relevant < 2).any():
         return "a query has only one relevant passage in the pool"
-    cell = ranks.query.astype(np.int64) * (int(ranks.language.max()) + 1) + ranks.language
-    if len(np.unique(cell)) < len(cell):
+    if not ranks.one_per_language:
         return "judgments are not parallel: a query has several relevant passages in one language"
     return None
 

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid_bench.arguments import parser
 from hybrid_bench.errors import DataError, HybridBenchError, RequestError
+from hybrid_bench.languages import did_you_mean
 
 if TYPE_CHECKING:
     from hybrid_bench.run import RunRequest
+    from hybrid_bench.training.config import TrainingConfig
 
 __all__ = ["main"]
 
@@ -52,7 +54,7 @@ def _run(options: argparse.Namespace) -> int:
     if (options.rerank is None) != (options.top_k is None):
         raise RequestError("--rerank RUN and --top-k K go together")
     _quiet()
-    from hybrid_bench.report import report
+    from hybrid_bench.report import ReportRequest, report
     from hybrid_bench.run import DEMO, run, to_stderr
 
     default_tasks, default_models = ["XQuAD-R"], options.models
@@ -74,7 +76,8 @@ def _run(options: argparse.Namespace) -> int:
             print(failure.trace, file=sys.stderr)
         print(f"hybrid-bench: {failure}", file=sys.stderr)
     if outcome.folders:
-        print(report(outcome.folders, options.format, outcome.subsets), end="")
+        shown = ReportRequest(outcome.folders, format=options.format, subsets=outcome.subsets)
+        print(report(shown), end="")
         print(f"saved under {options.output}", file=sys.stderr)
     if not outcome.failures:
         return 0
@@ -181,25 +184,104 @@ def _submit(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from hybrid_bench.report import report
+    from hybrid_bench.report import ReportRequest, report, save_figures
 
-    text = report(options.paths, options.format)
-    if options.out is None:
-        print(text, end="")
-    else:
-        try:
-            options.out.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise DataError(f"cannot write {options.out} ({error.strerror}); choose another with --out") from error
+    of_report = ("table", "baseline", "measure", "intervals", "letters", "reproduce", *_OF_TESTS)
+    request = ReportRequest(options.paths, **{name: getattr(options, name) for name in of_report})
+    if options.figures is not None:
+        for path in save_figures(request, options.figures):
+            print(path, file=sys.stderr)
+    _write(report(request), options.out)
     return 0
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from hybrid_bench.report import compare
+    from hybrid_bench.report import ReportRequest, compare
 
-    names = ("measure", "cluster", "draws", "seed")
-    print(compare(options.paths, options.baseline, **{name: getattr(options, name) for name in names}), end="")
+    of_tests = {name: getattr(options, name) for name in ("baseline", "measure", *_OF_TESTS)}
+    _write(compare(ReportRequest(options.paths, **of_tests)), options.out)
     return 0
+
+
+_OF_TESTS = ("cluster", "draws", "seed", "format", "standalone")
+
+
+def _write(text: str, out: Path | None) -> None:
+    """To stdout, or into a file."""
+    if out is None:
+        print(text, end="")
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot write {out} ({error.strerror}); choose another with --out") from error
+
+
+def _train(options: argparse.Namespace) -> int:
+    from hybrid_bench.training.config import ACCELERATE, to_toml
+
+    if options.accelerate_config is not None:
+        name = options.accelerate_config
+        if name not in ACCELERATE:
+            raise RequestError(f"no accelerate configuration '{name}': {did_you_mean(name, ACCELERATE)}")
+        print(ACCELERATE[name])
+        return 0
+    config = _training(options)
+    if options.show:
+        print(to_toml(config), end="")
+        return 0
+    _quiet()
+    if options.estimate:
+        from hybrid_bench.training.memory import estimate
+
+        shape = {"devices": options.devices, "sharding": options.sharding, "negatives": options.negatives}
+        print(estimate(config, **shape), end="")
+        return 0
+    from hybrid_bench.run import to_stderr
+    from hybrid_bench.training.train import measures_table, prepare, train
+
+    if options.check:
+        prepare(config, to_stderr, overwrite=options.overwrite, write=False)
+        print("nothing is wrong with it", file=sys.stderr)
+        return 0
+    trained = train(config, to_stderr, overwrite=options.overwrite)
+    if trained.main:
+        print(measures_table(trained), end="")
+    return 0
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    config = _training(options)
+    _quiet()
+    from hybrid_bench.run import to_stderr
+    from hybrid_bench.training.sweep import sweep, sweep_report
+
+    points = sweep(config, options.alpha, options.seeds, to_stderr)
+    print(sweep_report(points, draws=options.draws), end="")
+    return 0
+
+
+def _training(options: argparse.Namespace) -> TrainingConfig:
+    """The configuration that is named, with the changes made on the command line."""
+    import tomllib
+
+    from hybrid_bench.training.config import load_config
+
+    if (options.config is None) == (options.preset is None):
+        raise RequestError("name one training: CONFIG, a TOML or YAML file, or --preset NAME")
+    changes: dict[str, Any] = {}
+    for given in options.set:
+        key, is_given, value = given.partition("=")
+        if not is_given or not key:
+            raise RequestError(f"--set {given}: should be KEY=VALUE, e.g. sampling.alpha=0.25")
+        try:
+            changes[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:  # a text need not be quoted twice, for the shell and for TOML
+            changes[key] = value
+    for name in ("output", "data_dir"):
+        if getattr(options, name) is not None:
+            changes[name] = str(getattr(options, name))
+    return load_config(options.config or f"preset:{options.preset}", changes)
 
 
 def _tasks(_: argparse.Namespace) -> int:
@@ -269,6 +351,8 @@ _COMMANDS = {
     "export": _export,
     "translate": _translate,
     "submit": _submit,
+    "train": _train,
+    "sweep": _sweep,
     "tasks": _tasks,
     "models": _models,
 }

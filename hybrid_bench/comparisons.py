@@ -15,22 +15,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hybrid_bench.bias import MEASURES, inputs_of, per_query_bias
 from hybrid_bench.errors import RequestError
-from hybrid_bench.languages import Setting, did_you_mean
-from hybrid_bench.results import QUERY_COLUMNS
+from hybrid_bench.languages import Setting
 from hybrid_bench.runs import Run, TaskTable, names_of
+from hybrid_bench.scores import CLUSTERS, KEY, check_measure, clusters_of, scores
 from hybrid_bench.significance import Cells, Comparison, TukeyHSD, compare, holm, macro_mean, tukey_hsd
 
 __all__ = ["CLUSTERS", "LEVEL", "Aligned", "Difference", "against_baseline", "align", "all_pairs", "scores_of"]
 
-#: What questions may be clustered by, the coarsest first; the first is the default.
-CLUSTERS = ("article", "paragraph", "question")
-#: The columns that `bias.inputs_of` reads.
-_BIAS_COLUMNS = ("pool_languages", "ranks", "rank_languages", "gains", "top_languages")
 #: Below this an adjusted p-value is called a difference.
 LEVEL = 0.05
-_KEY = ["task", "split", "subset", "question_id"]
 _NAMED = 3  # so many ids are named in an error
 
 Scores = NDArray[np.float64]
@@ -43,48 +37,24 @@ def scores_of(run: Run, collection: str, setting: Setting, measure: str) -> pd.D
         run: The run.
         collection: Name of the collection.
         setting: The setting.
-        measure: A measure of `results.QUERY_COLUMNS` by mteb's name (``map``, ``ndcg_at_10``, ``recall_at_1``, ...), or
-            a ``bias_`` measure that is a mean over queries.
+        measure: One of `scores.OF_QUERIES`.
 
     Returns:
-        One row per query: ``task``, ``split``, ``subset``, ``question_id``, ``query_language``, ``cluster_article``,
+        One row per query, sorted by `scores.KEY`: its columns, ``query_language``, ``cluster_article``,
         ``cluster_paragraph``, ``score``. Empty if the run has nothing of that setting, or the measure does not apply.
 
     Raises:
         RequestError: If there is no such measure of queries.
     """
-    columns = {name: column for column, name in QUERY_COLUMNS.items()}
-    of_queries = [m.key for m in MEASURES if m.per_query is not None]
-    if measure not in columns and measure not in of_queries:
-        raise RequestError(
-            f"no measure of queries is called '{measure}': {did_you_mean(measure, [*columns, *of_queries])}"
-        )
-    clusters = ("cluster_article", "cluster_paragraph")
-    parts = []
-    for name, table in run.tasks.items():
-        if table.collection != collection or setting.value not in table.covered:
-            continue
-        if measure in columns:
-            frame = table.frame("query_language", "question_id", columns[measure], *clusters).rename(
-                columns={columns[measure]: "score"}
-            )
-            frame = frame[frame["setting"] == setting.value]
-        else:
-            frame = table.frame("query_language", "question_id", *_BIAS_COLUMNS, *clusters)
-            frame = frame[frame["setting"] == setting.value]
-            scored = []
-            for _, rows in frame.groupby(["split", "subset"], observed=True):
-                if len(rows["pool_languages"].iloc[0]) < 2:
-                    continue  # no bias in a pool of one language; and subsets of mteb's may each have another corpus
-                found = per_query_bias(*inputs_of(rows, table.metadata)).get(measure)
-                if found is not None:
-                    scored.append(rows.iloc[found.query].assign(score=found.value))
-            frame = pd.concat(scored) if scored else frame.iloc[:0].assign(score=0.0)
-        kept = ["split", "subset", "question_id", "query_language", *clusters, "score"]
-        parts.append(frame[kept].astype({"split": str, "subset": str, "query_language": str}).assign(task=name))
-    if not parts:
-        return pd.DataFrame(columns=[*_KEY, "query_language", *clusters, "score"])
-    return pd.concat(parts, ignore_index=True)
+    check_measure(measure)
+    found = scores(run, collection, setting)
+    values = found.of(measure)
+    if values is None:
+        return found.queries.iloc[:0].assign(score=0.0)
+    sorted_values = values[found.order]
+    frame = found.queries.iloc[found.order].assign(score=sorted_values)
+    known = ~np.isnan(sorted_values)
+    return (frame if known.all() else frame[known]).reset_index(drop=True)
 
 
 @dataclass(frozen=True)
@@ -112,6 +82,15 @@ class Aligned:
         return self._cells[cluster]
 
     @property
+    def codes(self) -> NDArray[np.int64]:
+        """(n_queries,), position of each query's subset in `subsets`."""
+        return self._subset_codes[0]
+
+    def cluster(self, name: str) -> NDArray[np.int64]:
+        """(n_queries,), cluster of each query, by one of `scores.CLUSTERS`."""
+        return self._clusters[name]
+
+    @property
     def clusterings(self) -> list[str]:
         """Those of `CLUSTERS` by which there are several clusters."""
         return [name for name in CLUSTERS if len(np.unique(self._clusters[name])) > 1]
@@ -119,12 +98,18 @@ class Aligned:
     @cached_property
     def subsets(self) -> list[tuple[str, str, str]]:
         """Task, split and subset, numbered as the settings of `cells` are."""
-        return [tuple(key) for key in self._subset_codes[1]]
+        return self._subset_codes[1]
 
     @cached_property
-    def _subset_codes(self) -> tuple[NDArray[np.int64], Any]:
-        codes, names = pd.factorize(pd.MultiIndex.from_frame(self.queries[["task", "split", "subset"]]))
-        return codes.astype(np.int64), names
+    def _subset_codes(self) -> tuple[NDArray[np.int64], list[tuple[str, str, str]]]:
+        # Column by column: an index of all three would make a tuple for every query.
+        code = np.zeros(len(self.queries), dtype=np.int64)
+        for column in ("task", "split", "subset"):
+            of_column, names = pd.factorize(self.queries[column])
+            code = code * max(1, len(names)) + of_column
+        _, first, codes = np.unique(code, return_index=True, return_inverse=True)
+        named = self.queries[["task", "split", "subset"]].iloc[first]
+        return codes.astype(np.int64), [(str(a), str(b), str(c)) for a, b, c in named.itertuples(index=False)]
 
     @cached_property
     def _cells(self) -> dict[str, Cells]:
@@ -132,11 +117,7 @@ class Aligned:
 
     @cached_property
     def _clusters(self) -> Mapping[str, NDArray[np.int64]]:
-        return {
-            "article": self.queries["cluster_article"].to_numpy(np.int64),
-            "paragraph": self.queries["cluster_paragraph"].to_numpy(np.int64),
-            "question": pd.factorize(self.queries["question_id"])[0].astype(np.int64),
-        }
+        return clusters_of(self.queries)
 
 
 def align(runs: Sequence[Run], collection: str, setting: Setting, measure: str) -> Aligned:
@@ -154,15 +135,14 @@ def align(runs: Sequence[Run], collection: str, setting: Setting, measure: str) 
     """
     names = names_of(runs)
     frames = [scores_of(run, collection, setting, measure) for run in runs]
-    first = frames[0].sort_values(_KEY, ignore_index=True)
-    scores = [first["score"].to_numpy(np.float64)]
+    first = frames[0]
+    found = [first["score"].to_numpy(np.float64)]
     for run, name, frame in zip(runs[1:], names[1:], frames[1:], strict=True):
         _check_alike((runs[0], run), f"{names[0]} and {name}", collection, setting)
-        other = frame.sort_values(_KEY, ignore_index=True)
-        if len(other) != len(first) or not (other[_KEY].to_numpy() == first[_KEY].to_numpy()).all():
-            raise RequestError(_differing(names[0], first, name, other))
-        scores.append(other["score"].to_numpy(np.float64))
-    return Aligned(tuple(names), first.drop(columns="score"), np.stack(scores))
+        if len(frame) != len(first) or not frame[KEY].equals(first[KEY]):
+            raise RequestError(_differing(names[0], first, name, frame))
+        found.append(frame["score"].to_numpy(np.float64))
+    return Aligned(tuple(names), first.drop(columns="score"), np.stack(found))
 
 
 def _check_alike(pair: tuple[Run, Run], who: str, collection: str, setting: Setting) -> None:
@@ -197,7 +177,7 @@ def _pools(table: TaskTable, setting: Setting) -> dict[str, str]:
 
 
 def _differing(name: str, first: pd.DataFrame, other_name: str, other: pd.DataFrame) -> str:
-    one, two = (set(map(tuple, frame[_KEY].to_numpy())) for frame in (first, other))
+    one, two = (set(map(tuple, frame[KEY].to_numpy())) for frame in (first, other))
     only_one, only_two = sorted(one - two), sorted(two - one)
 
     def shown(keys: Sequence[tuple[str, ...]]) -> str:
@@ -279,20 +259,23 @@ def against_baseline(
     ]
 
 
-def all_pairs(aligned: Aligned, cluster: str = CLUSTERS[0], **options: Any) -> tuple[TukeyHSD, list[str]]:
+def all_pairs(
+    aligned: Aligned, cluster: str = CLUSTERS[0], *, higher_is_better: bool = True, **options: Any
+) -> tuple[TukeyHSD, list[str]]:
     """All pairs of runs by the randomised Tukey HSD test, and letters: runs that share one do not differ.
 
     Args:
         aligned: The scores of at least two runs.
         cluster: The clustering.
+        higher_is_better: Direction of the measure.
         **options: ``draws`` and ``seed`` of `significance.tukey_hsd`.
 
     Returns:
-        The test's result, and the letters of each run; ``a`` is the group of the highest mean.
+        The test's result, and the letters of each run; ``a`` is the group of the best mean.
     """
     result = tukey_hsd(aligned.cells(cluster), aligned.scores, **options)
     means = macro_mean(aligned.cells(cluster), aligned.scores)
-    return result, _letters(result.p < LEVEL, means.tolist())
+    return result, _letters(result.p < LEVEL, (means if higher_is_better else -means).tolist())
 
 
 def _letters(different: NDArray[np.bool_], means: Sequence[float]) -> list[str]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,11 +62,19 @@ class RelevantRanks:
         order = np.lexsort((rank, query))
         return cls(n_queries, query[order], rank[order], gain[order], language[order])
 
-    @property
+    @cached_property
     def n_relevant(self) -> NDArray[np.int64]:
         """Number of relevant passages of each query, retrieved or not."""
         counts: NDArray[np.int64] = np.bincount(self.query, minlength=self.n_queries).astype(np.int64)
         return counts
+
+    @cached_property
+    def one_per_language(self) -> bool:
+        """Whether no query has several relevant passages in one language."""
+        if len(self.query) == 0:
+            return True
+        cell = self.query.astype(np.int64) * (int(self.language.max()) + 1) + self.language
+        return len(np.unique(cell)) == len(cell)
 
     @property
     def place(self) -> NDArray[np.int64]:

@@ -1,203 +1,340 @@
-"""Reports: the tables of runs with what a reader needs to know beside them."""
+"""Reports: from saved runs to tables and figures, in every format."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tabulate import tabulate
-
-from hybrid_bench.comparisons import CLUSTERS, LEVEL, Difference, against_baseline, align, all_pairs
 from hybrid_bench.errors import RequestError
-from hybrid_bench.languages import Setting
-from hybrid_bench.runs import Run, find_runs, names_of
+from hybrid_bench.exhibits import Exhibit, Figure, Table
+from hybrid_bench.figures import figures
+from hybrid_bench.languages import Setting, did_you_mean
+from hybrid_bench.published import PublishedSystem, is_published, published
+from hybrid_bench.runs import find_runs
+from hybrid_bench.scores import CLUSTERS, OF_QUERIES, OF_SUBSETS, check_measure
 from hybrid_bench.significance import DRAWS
-from hybrid_bench.tables import MAIN, TASKS, main_frame, render, task_frame
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["compare", "report"]
-
-_MAIN_NOTE = (
-    "mAP at full depth and rank distance (largest minus smallest rank of a query's parallel answers in the "
-    "multilingual pool): means over queries, then over subsets; the median is each subset's, averaged likewise."
+from hybrid_bench.study import Choices, Level, Study, Value
+from hybrid_bench.tables import (
+    BY_LANGUAGE,
+    BY_LANGUAGE_GRADED,
+    MAIN,
+    bias_tables,
+    compare_table,
+    leaderboard_table,
+    main_measure,
+    main_table,
+    miracl_tables,
+    pair_tables,
+    per_language_tables,
+    reproduce_tables,
+    task_table,
 )
-_TASKS_NOTE = "Means over queries, then over subsets."
-_SHARES_NOTE = (
-    "JS@10 excess: how far the languages of the first ten are from the pool's shares, less what a random order gives "
-    "(0 to 1); AWRF: likeness of the first hundred's exposure to the pool's shares."
-)
-_NOTES_SHOWN = 5
+from hybrid_bench.text import as_csv, as_json, as_latex, as_markdown, standalone
+from hybrid_bench.version import VERSION
+
+__all__ = ["FORMATS", "TABLES", "ReportRequest", "compare", "report", "save_figures"]
+
+FORMATS = ("markdown", "latex", "html", "csv", "json")
+TABLES = ("main", "bias", "per-language", "pairs", "miracl", "compare", "leaderboard")
 
 
-def report(paths: Sequence[Path], fmt: str = "markdown", subsets: Mapping[str, Collection[str]] | None = None) -> str:
-    """The tables of the runs at these paths, with notes on what they show.
+@dataclass(frozen=True)
+class ReportRequest:
+    """What is to be reported, and how.
 
-    First the main table, of the parallel collections; then one of all other tasks, if there are any.
-
-    Args:
-        paths: Output folders of `run`, or folders of single runs.
-        fmt: ``markdown`` or ``latex``.
-        subsets: Only these subsets, by task; None for all that the runs have.
-
-    Raises:
-        RequestError: If a path holds no run, or the format is unknown.
-        DataError: If a run cannot be read.
-    """
-    runs = find_runs(paths)
-    runs = runs if subsets is None else [run.only(subsets) for run in runs]
-    parts = []
-    main, tasks = main_frame(runs), task_frame(runs)
-    if len(main) or not len(tasks):
-        notes = [_MAIN_NOTE, *(_covered(name, group["covered"].tolist()) for name, group in _groups(main))]
-        parts.append(_with_notes(render(main, MAIN, fmt), notes, fmt))
-    if len(tasks):
-        shares = tasks["bias_awrf_prior"].notna().any()
-        notes = [_TASKS_NOTE, *([_SHARES_NOTE] if shares else [])]
-        notes += [_subsets(name, group) for name, group in _groups(tasks)]
-        told = list(dict.fromkeys(note for each in tasks["notes"] for note in each))
-        notes += told[:_NOTES_SHOWN]
-        if len(told) > _NOTES_SHOWN:
-            notes.append(f"and {len(told) - _NOTES_SHOWN} more notes in signatures.jsonl")
-        parts.append(_with_notes(render(tasks, TASKS, fmt, first="Task"), notes, fmt))
-    return "\n".join(parts)
-
-
-def compare(
-    paths: Sequence[Path],
-    baseline: Path | None = None,
-    *,
-    measure: str = "map",
-    cluster: str = CLUSTERS[0],
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> str:
-    """The runs at these paths against one of them, in every setting that all of them have, as Markdown.
-
-    Args:
-        paths: Output folders of `run`, or folders of single runs; at least two runs in all.
-        baseline: Folder of the run that the others are compared with; None for the first.
-        measure: A measure of queries by mteb's name, or a ``bias_`` measure that is a mean over queries.
-        cluster: What questions are clustered by where it counts (see `comparisons.CLUSTERS`).
+    Attributes:
+        paths: Output folders of `run`, folders of single runs, or ``published:KEY[/SYSTEM]``.
+        table: One of `TABLES`; None for the main table and that of other tasks, or, in a page and in the long form, for
+            everything.
+        format: One of `FORMATS`.
+        baseline: Folder of the run that the others are compared with; None for no comparison.
+        measure: What ``compare`` compares.
+        cluster: What questions are clustered by, see `scores.CLUSTERS`.
         draws: Flips and resamples.
         seed: Of both.
+        intervals: Whether tables have intervals; the long form and pages always do.
+        letters: Whether the main table has letters of Tukey's test for all pairs of runs.
+        standalone: Whether LaTeX is a whole document.
+        reproduce: Whether to say how far runs with a published system's backbone and sampling are from print.
+        subsets: Only these subsets, by task; None for all that the runs have.
+    """
+
+    paths: Sequence[Path | str]
+    table: str | None = None
+    format: str = "markdown"
+    baseline: Path | None = None
+    measure: str = "map"
+    cluster: str = CLUSTERS[0]
+    draws: int = DRAWS
+    seed: int = 0
+    intervals: bool = False
+    letters: bool = False
+    standalone: bool = False
+    reproduce: bool = False
+    subsets: Mapping[str, Collection[str]] | None = field(default=None)
+
+
+def report(request: ReportRequest) -> str:
+    """The report as text in the format that was asked for.
+
+    Raises:
+        RequestError: If a path holds no run, an option is wrong, or runs that cannot be compared are to be.
+        DataError: If a run cannot be read.
+    """
+    _check(request)
+    study = study_of(request)
+    if request.format in {"csv", "json"}:
+        records = _records(study, request.table)
+        return as_csv(records) if request.format == "csv" else as_json(records, _details(study))
+    tables = _tables(study, request)
+    if not tables:
+        raise RequestError(_nothing(study, request))
+    if request.format == "html":
+        from hybrid_bench.html import page
+
+        shown: list[Exhibit] = [*tables, *(figures(study) if request.table is None else _figures_of(study, request))]
+        return page(_title(request), shown, _details(study))
+    if request.format == "latex":
+        if request.standalone:
+            return standalone(tables, intervals=request.intervals)
+        return "\n".join(as_latex(table, intervals=request.intervals) for table in tables)
+    several = len(tables) > 1 and request.table is not None
+    return "\n".join(
+        (f"**{table.title}**\n\n" if several else "") + as_markdown(table, intervals=request.intervals)
+        for table in tables
+    )
+
+
+def compare(request: ReportRequest) -> str:
+    """The runs against one of them, in every setting that all of them have.
 
     Raises:
         RequestError: If there are fewer than two runs, they cannot be compared, or have nothing in common.
         DataError: If a run cannot be read.
     """
-    runs = find_runs(paths if baseline is None else [baseline, *paths])
+    return report(replace(request, table="compare"))
+
+
+def save_figures(request: ReportRequest, folder: Path) -> list[Path]:
+    """Draw the figures of the runs into a folder, as PNG and PDF.
+
+    Returns:
+        The files.
+
+    Raises:
+        RequestError: As `report`; or if matplotlib is not installed.
+        DataError: If a run cannot be read, or the folder not be written.
+    """
+    from hybrid_bench.plots import save
+
+    _check(request)
+    study = study_of(replace(request, intervals=True))
+    made = figures(study)
+    if not made:
+        raise RequestError("there is nothing to draw: the runs have neither several languages nor a multilingual pool")
+    return save(made, folder)
+
+
+def study_of(request: ReportRequest) -> Study:
+    """The runs and published systems that a request names."""
+    folders = [Path(path) for path in request.paths if not is_published(path)]
+    reported: list[PublishedSystem] = []
+    for path in request.paths:
+        if is_published(path):
+            reported += [system for system in published(str(path)) if system not in reported]
+    baseline = request.baseline
+    if request.table == "compare" and (reported or (baseline is not None and is_published(baseline))):
+        raise RequestError(
+            f"'{next(str(p) for p in [*request.paths, baseline] if p is not None and is_published(p))}' cannot be "
+            "compared: published results have no scores by query; `report` shows them beside runs"
+        )
+    if baseline is not None and is_published(baseline):
+        raise RequestError(
+            f"'{baseline}' cannot be a baseline: published results have no scores by query; name the folder of a run"
+        )
+    runs = find_runs(folders if baseline is None else [baseline, *folders]) if folders or baseline else []
     if baseline is not None and len(find_runs([baseline])) > 1:
         raise RequestError(
             f"{baseline} holds several runs: name the folder of one, <output>/results/<model>/<revision>"
         )
-    if len(runs) < 2:
-        raise RequestError(f"one run only ({runs[0].label}): a comparison takes two; name another run's folder")
-    names = names_of(runs)
-    sections = []
-    for collection, setting in _in_common(runs):
-        aligned = align(runs, collection, setting, measure)
-        if not len(aligned.queries):
-            continue  # the measure does not apply to this setting
-        found = against_baseline(
-            aligned, 0, collection=collection, setting=setting, measure=measure, cluster=cluster, draws=draws, seed=seed
-        )
-        letters = all_pairs(aligned, cluster, draws=draws, seed=seed)[1] if len(runs) > 2 else None
-        sections.append(_compared(found, letters))
-    if not sections:
-        shown = ", ".join(names)
-        raise RequestError(f"nothing to compare: {shown} have no setting of a collection in common with '{measure}'")
-    notes = (
-        f"Difference from {names[0]} in {measure}, mean over subsets of means over queries; 95% interval by the "
-        f"percentile cluster bootstrap, p by the cluster sign-flip test ({draws:,} flips and resamples, seed {seed}), "
-        f"where it counts with questions clustered by {cluster}; Holm: adjusted for the runs compared in a setting, "
-        f"† where that is below {LEVEL}; "
-        "d_z: mean over standard deviation of the clusters' shares; MDE: difference that would be found in 80% of "
-        "cases."
+    if request.subsets is not None:
+        runs = [run.only(request.subsets) for run in runs]
+    position = None if baseline is None else 0
+    if request.table == "compare":
+        position = 0
+        if len(runs) < 2:
+            label = runs[0].label if runs else "none"
+            raise RequestError(f"one run only ({label}): a comparison takes two; name another run's folder")
+    choices = Choices(
+        baseline=position,
+        intervals=request.intervals or request.format in {"html", "csv", "json"},
+        cluster=request.cluster,
+        draws=request.draws,
+        seed=request.seed,
     )
-    if len(runs) > 2:
-        notes += " Runs that share a letter do not differ by the randomised Tukey HSD test."
-    return "\n\n".join([*sections, notes]) + "\n"
+    return Study(runs, reported, choices)
 
 
-def _in_common(runs: Sequence[Run]) -> list[tuple[str, Setting]]:
-    """The settings that all runs have, by collection."""
-    each = [
-        {
-            (table.collection, setting)
-            for table in run.tasks.values()
-            for setting in Setting
-            if setting.value in table.covered
-        }
-        for run in runs
-    ]
-    order = dict.fromkeys((table.collection, setting) for table in runs[0].tasks.values() for setting in Setting)
-    return [key for key in order if all(key in found for found in each)]
+def _check(request: ReportRequest) -> None:
+    for name, value, known in (
+        ("format", request.format, FORMATS),
+        ("table", request.table, TABLES),
+        ("cluster", request.cluster, CLUSTERS),
+    ):
+        if value is not None and value not in known:
+            raise RequestError(f"unknown {name} '{value}': {did_you_mean(value, known)}")
+    if request.standalone and request.format != "latex":
+        raise RequestError(f"--standalone goes with --format latex, not with {request.format}")
+    if request.draws < 100:
+        raise RequestError(f"{request.draws} draws: take at least 100, better {DRAWS}")
+    if request.table == "compare":
+        check_measure(request.measure)
 
 
-def _compared(found: Sequence[Difference], letters: Sequence[str] | None) -> str:
-    first = found[0]
-    heads = ["Run", "Mean", "Difference", "95% interval", *(f"p ({name})" for name in CLUSTERS), "p (Holm)", "d_z"]
-    heads += ["Wins/ties/losses", "MDE", *(["Letters"] if letters else [])]
-    rows = [[first.baseline, f"{first.result.mean_b:.4f}", *["-"] * 9, *([letters[0]] if letters else [])]]
-    for number, each in enumerate(found, start=1):
-        result = each.result
-        rows.append(
-            [
-                each.run + (" †" if each.p_adjusted < LEVEL else ""),
-                f"{result.mean_a:.4f}",
-                f"{result.delta:+.4f}",
-                f"{result.low:+.4f} to {result.high:+.4f}",
-                *(_p(each.by[name].p) if name in each.by else "-" for name in CLUSTERS),
-                _p(each.p_adjusted),
-                f"{result.d_z:.2f}",
-                f"{result.wins}/{result.ties}/{result.losses}",
-                f"{result.detectable:.4f}",
-                *([letters[number]] if letters else []),
-            ]
-        )
-    escaped = [[cell.replace("|", r"\|") for cell in row] for row in rows]
-    align_right = ("left", *["right"] * (len(heads) - 1))
-    title = (
-        f"**{first.collection}, {first.setting.value}**: {first.measure}, {first.result.n_settings} subsets, "
-        f"{first.result.n_cells:,} queries in {first.result.n_clusters} clusters"
+def _tables(study: Study, request: ReportRequest) -> list[Table]:
+    name = request.table
+    everything = name is None and request.format == "html"
+    found: list[Table | None] = []
+    if name in {None, "main"}:
+        found.append(main_table(study, letters=request.letters))
+    if name is None:
+        found.append(task_table(study))
+    if name == "leaderboard" or (everything and len(study.runs) > 1):
+        found.append(leaderboard_table(study))
+    if name == "compare":
+        found.append(compare_table(study, request.measure))
+    if name == "per-language" or everything:
+        found += per_language_tables(study)
+    if name == "miracl":
+        found += miracl_tables(study)
+    if name == "bias" or everything:
+        found += bias_tables(study)
+    if name == "pairs":  # in a page they are heat maps
+        found += pair_tables(study)
+    if request.reproduce:
+        found += reproduce_tables(study)
+    return [table for table in found if table is not None]
+
+
+def _figures_of(study: Study, request: ReportRequest) -> list[Figure]:
+    """The figures that belong to one table in a page."""
+    wanted = {"pairs": ("pairs-",), "bias": ("answers-", "distances-", "bias-"), "per-language": ("languages-",)}
+    return [figure for figure in figures(study) if figure.name.startswith(wanted.get(request.table or "", ("\0",)))]
+
+
+def _title(request: ReportRequest) -> str:
+    return "Leaderboard" if request.table == "leaderboard" else "Multilingual retrieval"
+
+
+def _nothing(study: Study, request: ReportRequest) -> str:
+    what = "tables" if request.table is None else f"table '{request.table}'"
+    names = ", ".join([*study.names, *(system.label for system in study.reported)])
+    return f"there is nothing for the {what} in {names}: `hybrid-bench run` says what a task needs"
+
+
+def _details(study: Study) -> dict[str, Any]:
+    """What repeats the numbers: of the report, and of each run its signatures."""
+    choices = study.choices
+    runs = {}
+    for run, name in zip(study.runs, study.names, strict=True):
+        signatures = {task: dict(table.signature) for task, table in run.tasks.items()}
+        runs[name] = {"model": run.model, "revision": run.revision, "options": dict(run.options), "tasks": signatures}
+    return {
+        "hybrid_bench": VERSION,
+        "baseline": None if choices.baseline is None else study.names[choices.baseline],
+        "cluster": choices.cluster,
+        "draws": choices.draws,
+        "seed": choices.seed,
+        "confidence": 0.95,
+        "runs": runs,
+        "published": [system.publication.citation for system in study.reported[:1]],
+    }
+
+
+# -- the long form ------------------------------------------------------------------------------------------------
+
+
+def _records(study: Study, table: str | None) -> list[dict[str, Any]]:
+    """One record for each value: long, not rounded, with what is known about it."""
+    records: list[dict[str, Any]] = []
+    for parallel in (True, False):
+        for collection in study.collections(parallel=parallel):
+            for setting in study.settings(collection):
+                measures, levels = _wanted(study, table, collection, setting, parallel)
+                values = study.values(collection, setting, measures, levels)
+                records += [
+                    _record(study, run, level, value, collection=collection, setting=setting.value, metric=measure)
+                    for (run, measure), found in values.items()
+                    for level, value in found.items()
+                ]
+    for system in study.reported:
+        records += [
+            {
+                **_EMPTY,
+                "system": system.name,
+                "kind": "reported",
+                "collection": value.collection,
+                "setting": value.setting.value,
+                "query_language": value.query_language,
+                "metric": value.metric,
+                "value": value.value,
+                "source": f"{system.publication.identifier}, {value.source}",
+            }
+            for value in system.values.values()
+        ]
+    return records
+
+
+_EMPTY: Mapping[str, Any] = dict.fromkeys(
+    (
+        *("system", "kind", "revision", "collection", "setting", "query_language", "pool", "metric", "value", "n"),
+        *("subsets", "lo", "hi", "cluster", "clusters", "baseline", "delta", "p", "p_adjusted", "source"),
     )
-    table = tabulate(escaped, headers=heads, tablefmt="pipe", colalign=align_right, disable_numparse=True)
-    return f"{title}\n\n{table}"
+)
 
 
-def _p(value: float) -> str:
-    return f"{value:.4f}" if value >= 0.0001 else f"{value:.1e}"
+def _wanted(
+    study: Study, table: str | None, collection: str, setting: Setting, parallel: bool
+) -> tuple[list[str], set[str]]:
+    """Measures and levels that a table shows; all where none is named."""
+    quality = ["map", "ndcg_at_10", "recall_at_1", "recall_at_10", "recall_at_100", "mrr"]
+    excess = [f"bias_js_at_10_{target}_{what}" for target in ("uniform", "prior") for what in ("expected", "excess")]
+    bias = [*(key for key in OF_QUERIES if key.startswith("bias_")), *OF_SUBSETS, *excess]
+    bias = bias if setting is Setting.MULTILINGUAL else []
+    if table is None:
+        return [*quality, *bias], {"mean", "language", "pair", "seen"}
+    if table == "bias":
+        return bias, {"mean", "language"}
+    if table == "pairs":
+        return [main_measure(study, collection)], {"language", "pair"}
+    if table in {"per-language", "miracl"}:
+        shown = BY_LANGUAGE if parallel else BY_LANGUAGE_GRADED
+        return [measure for each, measure in shown if each is setting], {"mean", "language", "seen"}
+    return [column.key for each, column in MAIN if each is setting] if parallel else quality, {"mean"}
 
 
-def _groups(frame: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
-    return ((str(name), group) for name, group in frame.groupby("collection", sort=False))
-
-
-def _with_notes(table: str, notes: Sequence[str], fmt: str) -> str:
-    text = "\n".join(f"{'% ' if fmt == 'latex' else ''}{note}" for note in notes)
-    return f"{text}\n{table}\n" if fmt == "latex" else f"{table}\n\n{text}\n"
-
-
-def _subsets(name: str, group: pd.DataFrame) -> str:
-    """How many subsets a task's means are over."""
-    counts = sorted({sum(subsets.values()) for subsets in group["subsets"]})
-    unequal = len({covered["ap"] for covered in group["covered"]}) > 1
-    number = "/".join(map(str, counts))
-    return f"{name}: {number} subset{'' if number == '1' else 's'}{_DIFFERING if unequal else ''}."
-
-
-_DIFFERING = " (the runs do not cover the same subsets and pools: such means cannot be compared, and are not marked)"
-
-
-def _covered(collection: str, covered: Sequence[Mapping[str, Any]]) -> str:
-    """How many subsets each setting's mean is over; told apart where the runs differ."""
-    parts = []
-    for setting in Setting:
-        counts = sorted({len(pools.get(setting.value, ())) for pools in covered})
-        if counts != [0]:
-            parts.append(f"{'/'.join(map(str, counts))} {setting.value}")
-    unequal = any(pools != covered[0] for pools in covered)
-    return f"{collection}: {', '.join(parts)} subsets{_DIFFERING if unequal else ''}."
+def _record(study: Study, run: int, level: Level, value: Value, **place: str) -> dict[str, Any]:
+    choices = study.choices
+    tested = value.p is not None
+    return {
+        **_EMPTY,
+        "system": study.names[run],
+        "kind": "run",
+        "revision": study.runs[run].revision,
+        **place,
+        "query_language": level.query_language,
+        "pool": level.pool,
+        "value": value.value,
+        "n": value.n,
+        "subsets": value.subsets,
+        "lo": value.low,
+        "hi": value.high,
+        "cluster": choices.cluster if tested or value.low is not None else None,
+        "clusters": value.clusters,
+        "baseline": study.names[choices.baseline] if tested and choices.baseline is not None else None,
+        "delta": value.delta,
+        "p": value.p,
+        "p_adjusted": value.p_adjusted,
+    }

@@ -35,6 +35,7 @@ from hybrid_bench.lexical import BM25, CharNgramEncoder
 from hybrid_bench.metrics import measures
 from hybrid_bench.ranking import PoolRanks, Ranker, ranks_in_results
 from hybrid_bench.results import query_table
+from hybrid_bench.trained import read_record
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -356,7 +357,7 @@ class ExactRetrieval(AbsTaskRetrieval):
     def _record(self, model: Any, key: tuple[str, str], pool: PoolRanks, ranker: Ranker | None) -> None:
         collection = self._collected()
         meta = model.mteb_model_meta
-        identity = {
+        identity: dict[str, Any] = {
             "model": meta.name,
             "model_source": meta.loader_kwargs.get("folder", meta.name),
             "revision": meta.revision,
@@ -368,6 +369,10 @@ class ExactRetrieval(AbsTaskRetrieval):
         }
         if not identity.items() <= self.signature.items():
             self.tables, self.signature = {}, {}  # those of another model or other data
+        training = read_record(Path(meta.loader_kwargs["folder"])) if "folder" in meta.loader_kwargs else None
+        if training is not None:
+            kept = ("languages", "mode", "alpha", "seed", "base")
+            identity["training"] = {name: training[name] for name in kept if name in training}
         depth = "full" if pool.depth >= pool.pool_size else pool.depth
         self.signature = identity | {
             "similarity": "model's own search" if ranker is None else ranker.similarity,

@@ -83,12 +83,14 @@ class Run:
         model: The model's name.
         options: What was chosen besides, empty for the defaults.
         tasks: The per-query tables by task.
+        cache: What was computed from the tables, for `scores`.
     """
 
     folder: Path
     model: str
     options: Mapping[str, str]
     tasks: Mapping[str, TaskTable]
+    cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def only(self, subsets: Mapping[str, Collection[str]]) -> Run:
         """The same run with these subsets of these tasks alone."""
@@ -97,12 +99,26 @@ class Run:
             for name, table in self.tasks.items()
             if name in subsets
         }
-        return replace(self, tasks={name: table for name, table in narrowed.items() if table.covered})
+        return replace(self, tasks={name: table for name, table in narrowed.items() if table.covered}, cache={})
 
     @property
     def revision(self) -> str:
         """The model's revision, as the folder has it."""
         return self.folder.parents[1].name if self.folder.parent.name == "experiments" else self.folder.name
+
+    @property
+    def training(self) -> Mapping[str, Any] | None:
+        """How the model was trained, as its folder said when it was run (see `trained`); None if it did not say."""
+        for table in self.tasks.values():
+            if table.metadata.get("training"):
+                found: Mapping[str, Any] = table.metadata["training"]
+                return found
+        return None
+
+    @property
+    def trained_languages(self) -> tuple[str, ...] | None:
+        """Languages that the model was trained on; None if its folder did not say."""
+        return None if self.training is None else tuple(self.training["languages"])
 
     @property
     def label(self) -> str:

@@ -1,267 +1,841 @@
-"""Tables from runs: one frame of values, then Markdown or LaTeX.
+"""The tables of a report, from a `Study`: which rows and columns, what is best, what was found to differ.
 
-Everything is computed from the per-query tables. Values are means over queries, then over subsets, each subset
-counting the same.
+Best and second are decided on the values as printed, so that two equal numbers are marked alike, and only among means
+over the same subsets of the same pools. A published number is shown and never marked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import product
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
 
 import numpy as np
-import pandas as pd
-from tabulate import tabulate
 
-from hybrid_bench.bias import bias_measures, inputs_of
+from hybrid_bench.bias import MEASURES
+from hybrid_bench.comparisons import LEVEL, Difference, against_baseline, all_pairs
 from hybrid_bench.errors import RequestError
+from hybrid_bench.exhibits import Cell, Column, Row, Table
 from hybrid_bench.languages import Setting
-from hybrid_bench.metrics import NOT_RETRIEVED
-from hybrid_bench.runs import Run, names_of
+from hybrid_bench.published import PublishedSystem, PublishedValue, published
+from hybrid_bench.scores import CLUSTERS, OF_QUERIES
+from hybrid_bench.study import MEAN, SEEN, Level, Study, Value
 
-__all__ = ["FORMATS", "MAIN", "TASKS", "Column", "escape_latex", "main_frame", "render", "task_frame"]
+__all__ = [
+    "BIAS_TITLES",
+    "MAIN",
+    "bias_tables",
+    "compare_table",
+    "leaderboard_table",
+    "main_table",
+    "miracl_tables",
+    "pair_tables",
+    "per_language_tables",
+    "reproduce_tables",
+    "task_table",
+]
 
-FORMATS = ("markdown", "latex")
-#: What the bias measures of a pool are computed from.
-_RANKS = ("query_language", "pool_languages", "ranks", "rank_languages", "gains", "top_languages")
+MAP, NDCG, R1, R10, R100 = "map", "ndcg_at_10", "recall_at_1", "recall_at_10", "recall_at_100"
+DISTANCE, DISTANCE_MEDIAN = "bias_rank_distance", "bias_rank_distance_median"
+DAGGER = "†"
 
-
-class Column(NamedTuple):
-    """A column of numbers.
-
-    Attributes:
-        key: Its name in the frame.
-        title: What stands above it.
-        group: What stands above several of them.
-        decimals: Digits after the point.
-        higher_is_better: Direction, for best and second.
-    """
-
-    key: str
-    title: str
-    group: str
-    decimals: int
-    higher_is_better: bool
-
-
-#: The main table: the paper's Tables 1 and 2 side by side.
-MAIN = (
-    *(Column(setting.value, setting.short, "mAP", 3, True) for setting in Setting),
-    Column("bias_rank_distance", "mean", "Rank distance", 1, False),
-    Column("bias_rank_distance_median", "median", "Rank distance", 1, False),
-)
-
-
-#: The table of other tasks: MIRACL, and those of mteb. The last two apply to pools of several languages.
-TASKS = (
-    Column("ndcg_at_10", "nDCG@10", "", 3, True),
-    Column("recall_at_100", "R@100", "", 3, True),
-    Column("ap", "mAP", "", 3, True),
-    Column("bias_js_at_10_prior_excess", "JS@10 excess", "Shares", 3, False),
-    Column("bias_awrf_prior", "AWRF", "Shares", 3, True),
-)
-
-
-def main_frame(runs: Sequence[Run]) -> pd.DataFrame:
-    """Rows of the main table: for each parallel collection and run, mAP by setting and rank distance.
-
-    Returns:
-        Frame with columns ``collection``, ``model``, ``subsets`` (how many of each setting), ``covered`` (which) and
-        the keys of `MAIN`; NaN where a run has no such subset, or a measure does not apply. Runs that would have the
-        same name are told apart by their revisions.
-    """
-    rows: list[dict[str, Any]] = []
-    names = names_of(runs)
-    everything = [table for run in runs for table in run.tasks.values() if table.parallel]
-    for collection in dict.fromkeys(table.collection for table in everything):
-        for run, name in zip(runs, names, strict=True):
-            tables = [table for table in run.tasks.values() if table.collection == collection and table.parallel]
-            if not tables:
-                continue
-            row: dict[str, Any] = {"collection": collection, "model": name, "subsets": {}, "covered": {}}
-            for table in tables:
-                row["subsets"] |= {setting: len(pools) for setting, pools in table.covered.items()}
-                row["covered"] |= table.covered
-                row |= _means(table.frame("ap", "n_relevant", "ranks"))
-            rows.append(row)
-    return pd.DataFrame(rows, columns=["collection", "model", "subsets", "covered", *(column.key for column in MAIN)])
+_TITLES = {
+    MAP: "mAP",
+    NDCG: "nDCG@10",
+    R1: "R@1",
+    R10: "R@10",
+    R100: "R@100",
+    "mrr": "MRR",
+}
+#: Short titles of the bias measures, with the digits that they are printed with.
+BIAS_TITLES: Mapping[str, tuple[str, int]] = {
+    "bias_rank_distance": ("Rank dist.", 1),
+    "bias_rank_distance_median": ("Median", 1),
+    "bias_rank_distance_norm": ("Norm.", 3),
+    "bias_rank_variance": ("Variance", 0),
+    "bias_log_rank_std": ("Std ln r", 3),
+    "bias_max_rank_norm": ("Max rank", 1),
+    "bias_complete_at_20": ("All@20", 3),
+    "bias_complete_at_100": ("All@100", 3),
+    "bias_language_preference": ("Own first", 3),
+    "bias_kendall_w": ("W", 3),
+    "bias_js_at_10_uniform": ("JS uniform", 3),
+    "bias_js_at_10_uniform_expected": ("random", 3),
+    "bias_js_at_10_uniform_excess": ("excess", 3),
+    "bias_js_at_10_prior": ("JS prior", 3),
+    "bias_js_at_10_prior_expected": ("random", 3),
+    "bias_js_at_10_prior_excess": ("excess", 3),
+    "bias_awrf_uniform": ("AWRF uniform", 3),
+    "bias_awrf_prior": ("AWRF prior", 3),
+    "bias_top1_relevant_own": ("relevant, own", 3),
+    "bias_top1_relevant_other": ("relevant, other", 3),
+    "bias_top1_irrelevant_own": ("irrelevant, own", 3),
+    "bias_top1_irrelevant_other": ("irrelevant, other", 3),
+}
+_DIRECTION = {measure.key: measure.higher_is_better for measure in MEASURES}
 
 
-def task_frame(runs: Sequence[Run]) -> pd.DataFrame:
-    """Rows of the table of other tasks: for each task, setting and run, the keys of `TASKS`.
-
-    Returns:
-        Frame as `main_frame` makes it, with the task and its setting in ``collection``.
-    """
-    rows: list[dict[str, Any]] = []
-    names = names_of(runs)
-    tasks = dict.fromkeys(name for run in runs for name, table in run.tasks.items() if not table.parallel)
-    for task, setting in product(tasks, Setting):
-        for run, name in zip(runs, names, strict=True):
-            table = run.tasks.get(task)
-            if table is None or setting.value not in table.covered:
-                continue
-            pooled = setting is Setting.MULTILINGUAL
-            frame = table.frame("ndcg_at_10", "recall_at_100", "ap", *(_RANKS if pooled else ()))
-            frame = frame[frame["setting"] == setting.value]
-            by_subset = frame.groupby(["split", "subset"], observed=True)
-            means = by_subset[["ndcg_at_10", "recall_at_100", "ap"]].mean().mean()
-            row: dict[str, Any] = {"collection": f"{task}, {setting.value}", "model": name}
-            row |= {str(key): float(value) for key, value in means.items()}
-            if pooled:
-                shares = pd.DataFrame(
-                    [bias_measures(*inputs_of(rows_of, table.metadata)) for _, rows_of in by_subset]
-                ).mean()
-                row |= {column.key: shares[column.key] for column in TASKS if column.key in shares}
-            row["subsets"] = {setting.value: len(table.covered[setting.value])}
-            row["covered"] = {column.key: table.covered[setting.value] for column in TASKS}
-            row["notes"] = tuple(table.metadata.get("notes", ()))
-            rows.append(row)
-    return pd.DataFrame(
-        rows, columns=["collection", "model", "subsets", "covered", "notes", *(column.key for column in TASKS)]
-    )
-
-
-def _means(frame: pd.DataFrame) -> dict[str, float]:
-    by_subset = frame.groupby(["setting", "split", "subset"], observed=True)["ap"].mean()
-    by_setting = by_subset.groupby("setting", observed=True).mean()
-    means = {str(setting): float(mean) for setting, mean in by_setting.items()}
-    pooled = frame[frame["setting"] == Setting.MULTILINGUAL.value]
-    if len(pooled):
-        distance = _rank_distance(pooled)
-        if distance is not None:
-            grouped = distance.groupby([pooled["split"].astype(str), pooled["subset"].astype(str)])
-            means["bias_rank_distance"] = float(grouped.mean().mean())
-            means["bias_rank_distance_median"] = float(grouped.median().mean())
-    return means
-
-
-def _rank_distance(pooled: pd.DataFrame) -> pd.Series[Any] | None:
-    """Largest minus smallest rank per query, from the stored ranks; None where `bias.rank_distance` has none."""
-    worst = np.array([ranks[-1] for ranks in pooled["ranks"]], dtype=np.int64)
-    best = np.array([ranks[0] for ranks in pooled["ranks"]], dtype=np.int64)
-    if (pooled["n_relevant"] < 2).any() or (worst == NOT_RETRIEVED).any():
+def _direction(measure: str) -> bool | None:
+    if measure.endswith("_expected"):
         return None
-    return pd.Series(worst - best, index=pooled.index)
+    return _DIRECTION.get(measure.removesuffix("_excess"), True)
 
 
-def render(frame: pd.DataFrame, columns: Sequence[Column], fmt: str, first: str = "Collection") -> str:
-    """A table with the best value of each collection in bold and the second underlined, ties included.
+#: The main table, the paper's Tables 1 and 2 and the recalls of its Tables 3 to 6: setting and measure of each column.
+MAIN: tuple[tuple[Setting, Column], ...] = (
+    (Setting.MONOLINGUAL, Column(MAP, "mAP", "Monolingual")),
+    (Setting.MONOLINGUAL, Column(R1, "R@1", "Monolingual")),
+    (Setting.CROSS_LINGUAL, Column(MAP, "mAP", "Cross-lingual")),
+    (Setting.CROSS_LINGUAL, Column(R1, "R@1", "Cross-lingual")),
+    (Setting.MULTILINGUAL, Column(MAP, "mAP", "Multilingual")),
+    (Setting.MULTILINGUAL, Column(R10, "R@10", "Multilingual")),
+    (Setting.MULTILINGUAL, Column(DISTANCE, "distance", "Rank", 1, False)),
+    (Setting.MULTILINGUAL, Column(DISTANCE_MEDIAN, "median", "Rank", 1, False)),
+)
+#: Measures of the tables by language, for collections measured by average precision, and for others.
+BY_LANGUAGE: tuple[tuple[Setting, str], ...] = (
+    (Setting.MONOLINGUAL, MAP),
+    (Setting.CROSS_LINGUAL, MAP),
+    (Setting.MULTILINGUAL, MAP),
+    (Setting.MONOLINGUAL, R1),
+    (Setting.CROSS_LINGUAL, R1),
+    (Setting.MULTILINGUAL, R10),
+    (Setting.MULTILINGUAL, DISTANCE),
+)
+BY_LANGUAGE_GRADED = tuple((setting, measure) for measure in (NDCG, R100) for setting in Setting)
+#: The table of other tasks. The last two columns apply to pools of several languages.
+TASKS = (
+    Column(NDCG, "nDCG@10"),
+    Column(R100, "R@100"),
+    Column(MAP, "mAP"),
+    Column("bias_js_at_10_prior_excess", "JS@10 excess", "Shares", 3, False),
+    Column("bias_awrf_prior", "AWRF", "Shares"),
+)
+_RANKS = (
+    DISTANCE,
+    DISTANCE_MEDIAN,
+    "bias_rank_distance_norm",
+    "bias_rank_variance",
+    "bias_log_rank_std",
+    "bias_max_rank_norm",
+    "bias_complete_at_20",
+    "bias_complete_at_100",
+    "bias_language_preference",
+    "bias_kendall_w",
+)
+_SHARES = (
+    *(f"bias_js_at_10_{target}{suffix}" for target in ("uniform", "prior") for suffix in ("", "_expected", "_excess")),
+    "bias_awrf_uniform",
+    "bias_awrf_prior",
+)
+_SPLIT = tuple(measure.key for measure in MEASURES if measure.key.startswith("bias_top1_"))
+_MEDIAN = Level("median")
+_MAIN_LEVEL = Level(MEAN)
+_BY_MODEL = ("Collection", "Model")
+#: Quality beside bias in the leaderboard.
+_BESIDE = ("bias_rank_distance_norm", "bias_log_rank_std", "bias_js_at_10_prior_excess")
 
-    Best and second are decided on the values as printed, so that two equal numbers are marked alike. A value that is
-    not there is a dash, and takes no part. Values over different subsets or pools are not marked.
+_MEANS_NOTE = "Means over queries, then over subsets."
+_DIFFERING = "such means cannot be compared, and are not marked"
+NOTES: Mapping[str, str] = {
+    "main": (
+        "mAP at full depth and rank distance (largest minus smallest rank of a query's parallel answers in the "
+        "multilingual pool): means over queries, then over subsets; the median is each subset's, averaged likewise."
+    ),
+    "ranks": (
+        "Rank distance: largest minus smallest rank of a query's parallel answers, mean, median, and over what a "
+        "random ranking gives; variance of the ranks; standard deviation of their logarithms; worst rank on a scale of "
+        "0 to 100; whether all answers are in the first 20 or 100; whether the first of them is in the query's "
+        "language; W: how far queries of one language agree on an order of languages."
+    ),
+    "shares": (
+        "JS: Jensen-Shannon divergence of the languages of the first ten from equal shares, and from the pool's "
+        "shares; what a random ranking gives; the excess over it. AWRF: likeness of the first hundred's exposure to "
+        "these shares."
+    ),
+    "split": "The first passage: relevant or not, in the query's language or in another; shares of the queries.",
+    "tasks": (
+        "JS@10 excess: how far the languages of the first ten are from the pool's shares, less what a random order "
+        "gives (0 to 1); AWRF: likeness of the first hundred's exposure to the pool's shares."
+    ),
+    "leaderboard": (
+        "Borda: in each subset a run gets a point for every run that it beats and half a point for a tie; the mean "
+        "over subsets, as a percentage of what is possible, by setting, and averaged over settings. Published and "
+        "incomplete systems take no part. Bias stands beside quality and does not count."
+    ),
+}
+
+
+class _Field:
+    """A column, and what its cells are."""
+
+    def __init__(self, column: Column, setting: Setting, measure: str, level: Level = _MAIN_LEVEL) -> None:
+        self.column, self.setting, self.measure, self.level = column, setting, measure, level
+
+
+# -- the tables ---------------------------------------------------------------------------------------------------
+
+
+def main_table(study: Study, *, letters: bool = False) -> Table | None:
+    """Quality by setting and rank distance, for every parallel collection; None if there is none."""
+    rows: list[Row] = []
+    notes: list[str] = [NOTES["main"]]
+    for collection in study.collections(parallel=True):
+        fields = [_Field(column, setting, column.key) for setting, column in MAIN]
+        rows += _rows(study, collection, collection, fields, {"mean"}, letters=letters)
+        notes.append(_covered(study, collection))
+    made = Table("main", "Quality by setting, and rank distance", _BY_MODEL, MAIN_COLUMNS, tuple(rows), tuple(notes))
+    return _table(study, made, letters=letters)
+
+
+MAIN_COLUMNS = tuple(column for _, column in MAIN)
+
+
+def per_language_tables(study: Study) -> list[Table]:
+    """For every collection with several query languages, each measure by language of the question."""
+    made = []
+    for parallel, measures in ((True, BY_LANGUAGE), (False, BY_LANGUAGE_GRADED)):
+        for collection in study.collections(parallel=parallel):
+            table = _by_language(study, collection, measures, "per-language")
+            if table is not None:
+                made.append(table)
+    return made
+
+
+def miracl_tables(study: Study) -> list[Table]:
+    """The paper's Tables 12 and 13: nDCG@10 and R@100 by language, without MIRACL's pairs; empty if there is none."""
+    measures = [(Setting.MONOLINGUAL, NDCG), (Setting.MONOLINGUAL, R100)]
+    table = _by_language(study, "MIRACL", measures, "miracl") if "MIRACL" in _graded(study) else None
+    return [] if table is None else [table]
+
+
+def _graded(study: Study) -> list[str]:
+    published = ["MIRACL"] if any(key[0] == "MIRACL" for system in study.reported for key in system.values) else []
+    return [*study.collections(parallel=False), *published]
+
+
+def _by_language(study: Study, collection: str, measures: Sequence[tuple[Setting, str]], name: str) -> Table | None:
+    languages = [code for code in study.languages(collection) if code]
+    if len(languages) < 2:
+        return None
+    seen = any(run.trained_languages is not None for run in study.runs)
+    rows: list[Row] = []
+    columns = [Column(code, code) for code in languages]
+    columns += [
+        Column(MEAN, "Mean"),
+        *([Column("median", "Median")] if (Setting.MULTILINGUAL, DISTANCE) in measures else []),
+    ]
+    columns += [Column(level, level.capitalize(), "Languages in training") for level in SEEN] if seen else []
+    for setting, measure in measures:
+        decimals = 1 if measure == DISTANCE else 3
+        typed = [c._replace(decimals=decimals, higher_is_better=_direction(measure)) for c in columns]
+        # Only of rank distances is there a median over languages, as in the paper's Tables 7 and 8.
+        fields = [
+            _Field(column, setting, measure, Level(column.key))
+            for column in typed
+            if column.key != _MEDIAN.query_language or measure == DISTANCE
+        ]
+        title = BIAS_TITLES[measure][0] if measure in BIAS_TITLES else _TITLES[measure]
+        arrow = {True: " ↑", False: " ↓", None: ""}[_direction(measure)]
+        section = f"{setting.value}, {title}{arrow}"
+        places = {field.column.key: place for place, field in enumerate(fields)}
+        for row in _rows(study, collection, section, fields, {"mean", "language", "seen"}):
+            cells = tuple(row.cells[places[c.key]] if c.key in places else Cell() for c in columns)
+            rows.append(replace(row, cells=cells))
+    directionless = [column._replace(higher_is_better=None) for column in columns]
+    notes = [f"By language of the question. {_MEANS_NOTE}", _covered(study, collection)]
+    if seen:
+        notes.append(
+            "Seen: query and passages are in languages that the run's model was trained on, by its own record; mixed: "
+            "one of both is; unseen: neither. In the multilingual pool the language of the question decides."
+        )
+    title = f"{collection} by language of the question"
+    made = Table(f"{name}-{collection}", title, ("Setting", "Model"), tuple(directionless), tuple(rows), tuple(notes))
+    return _table(study, made)
+
+
+def pair_tables(study: Study) -> list[Table]:
+    """For every collection with pairs of languages and every run, the main measure of each pair."""
+    made = []
+    for collection in [*study.collections(parallel=True), *study.collections(parallel=False)]:
+        if not {Setting.CROSS_LINGUAL} & set(study.settings(collection)):
+            continue
+        measure = main_measure(study, collection)
+        cells = pair_values(study, collection, measure)
+        codes = sorted({code for values in cells.values() for pair in values for code in pair})
+        rows = []
+        for run, name in enumerate(study.names):
+            found = cells.get(run, {})
+            for asked in sorted({pair[0] for pair in found}):
+                each = [found.get((asked, pool)) for pool in codes]
+                rows.append(Row(name, asked, tuple(_cell(study, value, 3) for value in each)))
+        columns = [Column(code, code, "Passages", 3, None) for code in codes]
+        notes = [f"{_TITLES[measure]} of questions in the row's language against passages in the column's."]
+        title = f"{collection} by pair of languages"
+        heads = ("Model", "Questions")
+        table = _table(study, Table(f"pairs-{collection}", title, heads, tuple(columns), tuple(rows), tuple(notes)))
+        if table is not None:
+            made.append(table)
+    return made
+
+
+def main_measure(study: Study, collection: str) -> str:
+    """What a collection is mainly measured by."""
+    return MAP if collection in study.collections(parallel=True) else NDCG
+
+
+def pair_values(study: Study, collection: str, measure: str) -> dict[int, dict[tuple[str, str], Value]]:
+    """Values by languages of question and passages, by run; those of one language are the monolingual ones."""
+    found: dict[int, dict[tuple[str, str], Value]] = {}
+    for setting, kind in ((Setting.MONOLINGUAL, "language"), (Setting.CROSS_LINGUAL, "pair")):
+        for (run, _), values in study.values(collection, setting, [measure], {kind}).items():
+            pairs = {(level.query_language, level.pool or level.query_language): v for level, v in values.items()}
+            found.setdefault(run, {}).update(pairs)
+    return found
+
+
+def bias_tables(study: Study) -> list[Table]:
+    """Language bias in the multilingual pools: ranks of parallel passages, languages at the top, the first passage."""
+    kinds = (
+        ("bias-ranks", "Language bias: ranks of parallel answers", _RANKS, NOTES["ranks"]),
+        ("bias-shares", "Language bias: languages at the top", _SHARES, NOTES["shares"]),
+        ("bias-split", "What comes first", _SPLIT, NOTES["split"]),
+    )
+    collections = [*study.collections(parallel=True), *study.collections(parallel=False)]
+    made = []
+    for name, title, measures, note in kinds:
+        columns = [Column(key, BIAS_TITLES[key][0], "", BIAS_TITLES[key][1], _direction(key)) for key in measures]
+        rows: list[Row] = []
+        notes = [note, _MEANS_NOTE]
+        for collection in collections:
+            if Setting.MULTILINGUAL not in study.settings(collection):
+                continue
+            fields = [_Field(column, Setting.MULTILINGUAL, column.key) for column in columns]
+            rows += _rows(study, collection, collection, fields, {"mean"}, random=True)
+            notes += _absent(study, collection, measures)
+        table = _table(study, Table(name, title, _BY_MODEL, tuple(columns), tuple(rows), tuple(notes)))
+        if table is not None:
+            made.append(table)
+    return made
+
+
+def task_table(study: Study) -> Table | None:
+    """All other tasks: MIRACL, and those of mteb; None if there is none."""
+    rows: list[Row] = []
+    notes = [_MEANS_NOTE]
+    told: list[str] = []
+    for collection in study.collections(parallel=False):
+        for setting in study.settings(collection):
+            fields = [_Field(column, setting, column.key) for column in TASKS]
+            rows += _rows(study, collection, f"{collection}, {setting.value}", fields, {"mean"})
+        notes.append(_covered(study, collection))
+        told += [
+            note for table in study.tables if table.collection == collection for note in table.metadata.get("notes", ())
+        ]
+    if any(cell.value is not None for row in rows for cell in row.cells[3:]):
+        notes.insert(1, NOTES["tasks"])
+    told = list(dict.fromkeys(told))
+    notes += told[:_NOTES_SHOWN]
+    if len(told) > _NOTES_SHOWN:
+        notes.append(f"and {len(told) - _NOTES_SHOWN} more notes in signatures.jsonl")
+    return _table(study, Table("tasks", "Other tasks", ("Task", "Model"), TASKS, tuple(rows), tuple(notes)))
+
+
+_NOTES_SHOWN = 5
+
+
+def leaderboard_table(study: Study) -> Table | None:
+    """Runs in order of their Borda count, with the mean of each setting, and bias beside them."""
+    rows: list[Row] = []
+    columns: list[Column] = [Column("borda", "Borda", "", 1)]
+    for setting in Setting:
+        columns += [
+            Column(f"{setting.value} mean", "mean", setting.value.capitalize()),
+            Column(f"{setting.value} borda", "Borda", setting.value.capitalize(), 1),
+        ]
+    columns += [Column(key, BIAS_TITLES[key][0], "Bias", BIAS_TITLES[key][1], _direction(key)) for key in _BESIDE]
+    by_section: dict[str, list[list[Cell]]] = {}
+    for collection in [*study.collections(parallel=True), *study.collections(parallel=False)]:
+        by_section[collection] = _standing(study, collection)
+    if len(by_section) > 1:
+        by_section = {"All": _over_all(list(by_section.values())), **by_section}
+    for section, cells in by_section.items():
+        ordered = sorted(zip(study.names, cells, strict=True), key=_standing_place)
+        marked = _marked([Row(section, name, tuple(each)) for name, each in ordered], columns)
+        rows += [row for row in marked if any(cell.value is not None for cell in row.cells)]
+    notes = (NOTES["leaderboard"],)
+    return _table(study, Table("leaderboard", "Leaderboard", _BY_MODEL, tuple(columns), tuple(rows), notes))
+
+
+def _standing_place(named: tuple[str, Sequence[Cell]]) -> float:
+    """Sorts by falling Borda count; who has none comes last."""
+    count = named[1][0].value
+    return 1.0 if count is None else -count
+
+
+def _standing(study: Study, collection: str) -> list[list[Cell]]:
+    """The cells of each run in the leaderboard of one collection."""
+    measure = main_measure(study, collection)
+    means: dict[Setting, dict[int, Cell]] = {}
+    counts: dict[Setting, dict[int, float]] = {}
+    for setting in Setting:
+        values = study.values(collection, setting, [measure], {"mean"})
+        coverage = [study.coverage(run, collection, setting) for run in range(len(study.runs))]
+        most = max(coverage, key=len, default=frozenset())
+        whole = [run for run, covered in enumerate(coverage) if covered == most and (run, measure) in values]
+        means[setting] = {
+            run: replace(_cell(study, each[_MAIN_LEVEL], 3), note=_partial(coverage[run], most))
+            for (run, _), each in values.items()
+        }
+        counts[setting] = _borda(study, collection, setting, measure, whole)
+    bias = study.values(collection, Setting.MULTILINGUAL, _BESIDE, {"mean"})
+    found = []
+    for run in range(len(study.runs)):
+        each = [counts[setting].get(run) for setting in Setting if means[setting]]
+        whole_count = (
+            None if not each or None in each else float(np.mean([count for count in each if count is not None]))
+        )
+        cells = [_number(whole_count, 1)]
+        for setting in Setting:
+            cells += [means[setting].get(run, Cell()), _number(counts[setting].get(run), 1)]
+        for key in _BESIDE:
+            value = bias.get((run, key), {}).get(_MAIN_LEVEL)
+            cells.append(_number(None if value is None else value.value, BIAS_TITLES[key][1]))
+        found.append(cells)
+    return found
+
+
+def _borda(study: Study, collection: str, setting: Setting, measure: str, runs: Sequence[int]) -> dict[int, float]:
+    """Borda count of runs that have the same subsets, as a percentage; empty for fewer than two."""
+    if len(runs) < 2:
+        return {}
+    found = []
+    for run in runs:
+        each = study.scores(run, collection, setting)
+        by_subset = each.of_subsets(measure)
+        assert by_subset is not None
+        order = sorted(range(len(each.subsets)), key=each.subsets.__getitem__)
+        found.append(by_subset[order])
+    values = np.stack(found)  # (runs, subsets)
+    beaten = (values[:, None] > values).sum(axis=1)
+    tied = (values[:, None] == values).sum(axis=1) - 1  # without itself
+    points = (beaten + tied / 2).mean(axis=1) / (len(runs) - 1) * 100
+    return dict(zip(runs, points.tolist(), strict=True))
+
+
+def _over_all(each: Sequence[Sequence[Sequence[Cell]]]) -> list[list[Cell]]:
+    """Means over collections, of those columns that every collection has for the run."""
+    found = []
+    for cells in zip(*each, strict=True):
+        merged = []
+        for place, column in enumerate(zip(*cells, strict=True)):
+            values = [cell.value for cell in column if cell.value is not None]
+            decimals = 1 if place in {0, 2, 4, 6} else 3
+            merged.append(_number(float(np.mean(values)) if len(values) == len(column) else None, decimals))
+        found.append(merged)
+    return found
+
+
+def compare_table(study: Study, measure: str) -> Table:
+    """Every run against the baseline in each setting that all of them have, with what a reviewer asks for.
 
     Args:
-        frame: From `main_frame`.
-        columns: What to print.
-        fmt: ``markdown`` or ``latex``.
-        first: What stands above the first column.
+        study: At least two runs; its baseline is the first where none is chosen.
+        measure: A measure of queries.
+
+    Raises:
+        RequestError: If the runs cannot be compared, or have nothing in common.
     """
-    if fmt not in FORMATS:
-        raise RequestError(f"unknown format '{fmt}': {', '.join(FORMATS)}")
-    columns = [column for column in columns if frame[column.key].notna().any()] if first != "Collection" else columns
-    marks = _MARKS[fmt]
-    texts = []
-    for _, group in frame.groupby("collection", sort=False):
-        cells = {column.key: _cells(group[column.key], column, marks, _comparable(group, column)) for column in columns}
-        for position, (_, row) in enumerate(group.iterrows()):
-            texts.append([row["collection"], row["model"], *(cells[column.key][position] for column in columns)])
-    return _latex(texts, columns, first) if fmt == "latex" else _markdown(texts, columns, first)
+    choices = study.choices
+    baseline = choices.baseline or 0
+    options = choices.drawn
+    rows: list[Row] = []
+    columns = [
+        Column("mean", "Mean", "", 4, None),
+        Column("delta", "Difference", "", 4, None),
+        Column("interval", "95% interval", "", None, None),
+        *(Column(f"p_{name}", f"p ({name})", "", None, None) for name in CLUSTERS),
+        Column("p_adjusted", "p (Holm)", "", None, None),
+        Column("d_z", "d_z", "", 2, None),
+        Column("wins", "Wins/ties/losses", "", None, None),
+        Column("detectable", "MDE", "", 4, None),
+        *([Column("letters", "Letters", "", None, None)] if len(study.runs) > 2 else []),
+    ]
+    notes: list[str] = []
+    for collection, setting in _in_common(study):
+        order = [baseline, *(run for run in range(len(study.runs)) if run != baseline)]
+        aligned = study.aligned(order, collection, setting, measure)
+        if not len(aligned.queries):
+            continue  # the measure does not apply to this setting
+        found = against_baseline(
+            aligned, 0, collection=collection, setting=setting, measure=measure, cluster=choices.cluster, **options
+        )
+        letters = all_pairs(aligned, choices.cluster, **options)[1] if len(study.runs) > 2 else None
+        section = f"{collection}, {setting.value}"
+        rows += _compared(section, found, letters)
+        result = found[0].result
+        notes.append(
+            f"{section}: {result.n_settings} subsets, {result.n_cells:,} queries in {result.n_clusters} clusters by "
+            f"{choices.cluster}."
+        )
+    if not rows:
+        shown = ", ".join(study.names)
+        raise RequestError(f"nothing to compare: {shown} have no setting of a collection in common with '{measure}'")
+    notes.append(
+        f"Difference from {study.names[baseline]} in {measure}, mean over subsets of means over queries; 95% interval "
+        f"by the cluster bootstrap (expanded percentiles), p by the cluster sign-flip test ({choices.draws:,} flips "
+        f"and resamples, seed {choices.seed}), where it counts with questions clustered by {choices.cluster}; Holm: "
+        f"adjusted for the runs compared in a setting, {DAGGER} where that is below {LEVEL}; d_z: mean over standard "
+        "deviation of the clusters' shares; MDE: difference that would be found in 80% of cases."
+    )
+    if len(study.runs) > 2:
+        notes.append("Runs that share a letter do not differ by the randomised Tukey HSD test.")
+    title = f"Differences from {study.names[baseline]} in {measure}"
+    return Table("compare", title, ("Setting", "Run"), tuple(columns), tuple(rows), tuple(notes))
 
 
-class _Marks(NamedTuple):
-    best: str
-    second: str
-    missing: str
+def _in_common(study: Study) -> list[tuple[str, Setting]]:
+    """The settings that all runs have, by collection."""
+    collections = [*study.collections(parallel=True), *study.collections(parallel=False)]
+    return [
+        (collection, setting)
+        for collection in collections
+        for setting in Setting
+        if all(study.coverage(run, collection, setting) for run in range(len(study.runs)))
+    ]
 
 
-_MARKS = {
-    "markdown": _Marks("**{}**", "<u>{}</u>", "-"),
-    "latex": _Marks(r"\textbf{{{}}}", r"\underline{{{}}}", "--"),
-}
+def _compared(section: str, found: Sequence[Difference], letters: Sequence[str] | None) -> list[Row]:
+    dash = Cell()
+    first = found[0]
+    told = [Cell(text=letters[0])] if letters else []
+    rows = [Row(section, first.baseline, (_number(first.result.mean_b, 4), *[dash] * 9, *told))]
+    for number, each in enumerate(found, start=1):
+        result = each.result
+        cells = [
+            _number(result.mean_a, 4),
+            Cell(
+                result.delta,
+                f"{result.delta:+.4f}",
+                mark=DAGGER if each.p_adjusted < LEVEL else "",
+                low=result.low,
+                high=result.high,
+                p=result.p,
+                p_adjusted=each.p_adjusted,
+            ),
+            Cell(text=f"{result.low:+.4f} to {result.high:+.4f}"),
+            *(Cell(each.by[name].p, p_text(each.by[name].p)) if name in each.by else dash for name in CLUSTERS),
+            Cell(each.p_adjusted, p_text(each.p_adjusted)),
+            _number(result.d_z, 2),
+            Cell(text=f"{result.wins}/{result.ties}/{result.losses}"),
+            _number(result.detectable, 4),
+        ]
+        rows.append(Row(section, each.run, (*cells, *([Cell(text=letters[number])] if letters else []))))
+    return rows
 
 
-def _comparable(group: pd.DataFrame, column: Column) -> bool:
-    """Whether all values of a column are means over the same subsets of the same pools."""
-    if "covered" not in group:
-        return True
-    present = group[group[column.key].notna()]
-    return (
-        len({covered.get(column.key, covered.get(Setting.MULTILINGUAL.value)) for covered in present["covered"]}) <= 1
+def p_text(value: float) -> str:
+    """A p-value as it is printed: never 0."""
+    return f"{value:.4f}" if value >= 0.0001 else f"{value:.1e}"
+
+
+def reproduce_tables(study: Study) -> list[Table]:
+    """How far runs with a published system's backbone and sampling are from print, measure by measure.
+
+    A run belongs to a published system where its model's folder says that it was trained from that backbone with that
+    sampling (see `trained`); several seeds are shown one by one.
+
+    Raises:
+        RequestError: If no run is of a published system.
+    """
+    rows: list[Row] = []
+    columns = (
+        Column("ours", "here", "", 4, None),
+        Column("printed", "printed", "", 4, None),
+        Column("difference", "difference", "", 4, None),
+        Column("within", "print within the interval", "", None, None),
+    )
+    measures = [(setting, column) for setting, column in MAIN if column.key != DISTANCE_MEDIAN]
+    for run, name in enumerate(study.names):
+        system = _counterpart(study.runs[run].training)
+        if system is None:
+            continue
+        for collection in study.collections(parallel=True):
+            for setting, column in measures:
+                values = study.values(collection, setting, [column.key], {"mean", "language"}).get(
+                    (run, column.key), {}
+                )
+                for level, value in values.items():
+                    printed = system.get(collection, setting, level.query_language, column.key)
+                    if printed is None:
+                        continue
+                    title = BIAS_TITLES[column.key][0] if column.key in BIAS_TITLES else _TITLES[column.key]
+                    label = f"{collection}, {setting.value}, {title}, {level.query_language}"
+                    inside = "-" if value.low is None or value.high is None else "no"
+                    # What was rounded to print may be anything that rounds to it.
+                    half = 0.5 * 10.0**-printed.decimals
+                    if value.low is not None and value.high is not None:
+                        inside = "yes" if value.low - half <= printed.value <= value.high + half else "no"
+                    cells = (
+                        _number(value.value, 4),
+                        Cell(printed.value, printed.printed, note=printed.source),
+                        Cell(value.value - printed.value, f"{value.value - printed.value:+.4f}"),
+                        Cell(text=inside),
+                    )
+                    rows.append(Row(f"{name} against {system.name}", label, cells))
+    if not rows:
+        raise RequestError(
+            "no run has a published counterpart: its model's folder must say that it was trained from XLM-R or LaBSE "
+            "with the sampling hybrid, x-x-mono or x-y, as `hybrid-bench train` writes it"
+        )
+    differences = [abs(row.cells[2].value) for row in rows if row.cells[2].value is not None]
+    summary = (
+        f"{len(rows)} printed numbers; mean absolute difference {np.mean(differences):.4f}, largest "
+        f"{max(differences):.4f}. The interval is over questions, not over trainings: another seed gives other numbers."
+    )
+    return [Table("reproduce", "Distance from print", ("Run", "Number"), columns, tuple(rows), (summary,))]
+
+
+#: Names of backbones in publications, by what the name of a model they were trained from holds.
+_BACKBONES = {"xlm-r": "xlm-r", "labse": "labse"}
+
+
+def _counterpart(training: Mapping[str, Any] | None) -> PublishedSystem | None:
+    if training is None:
+        return None
+    base, mode = str(training.get("base", "")).casefold(), str(training.get("mode", "")).casefold()
+    alpha = training.get("alpha")
+    if mode == "hybrid" and alpha in {0, 1}:
+        mode = "x-y" if alpha == 0 else "x-x-mono"
+    for held, backbone in _BACKBONES.items():
+        if held in base:
+            for system in published("published:elmahdy2024"):
+                if system.slug == f"{backbone}-{mode}":
+                    return system
+    return None
+
+
+# -- rows and cells -----------------------------------------------------------------------------------------------
+
+
+def _rows(
+    study: Study,
+    collection: str,
+    section: str,
+    fields: Sequence[_Field],
+    levels: Iterable[str],
+    *,
+    letters: bool = False,
+    random: bool = False,
+) -> list[Row]:
+    """Rows of runs, published systems and, where asked for, a random ranking; with marks."""
+    measures: dict[Setting, list[str]] = {}
+    for field in fields:
+        measures.setdefault(field.setting, [])
+        if field.measure not in measures[field.setting]:
+            measures[field.setting].append(field.measure)
+    values = {setting: study.values(collection, setting, names, levels) for setting, names in measures.items()}
+    coverage = {
+        setting: [study.coverage(run, collection, setting) for run in range(len(study.runs))] for setting in measures
+    }
+    shared = {(field.setting, field.measure): _letters(study, collection, field) for field in fields if letters}
+    rows: list[Row] = []
+    for run, name in enumerate(study.names):
+        if not any(coverage[setting][run] for setting in measures):
+            continue
+        cells = []
+        for field in fields:
+            found = values[field.setting].get((run, field.measure), {})
+            cell = _cell(study, _value_of(found, field.level), field.column.decimals or 0)
+            most = max(coverage[field.setting], key=len)
+            partial = _partial(coverage[field.setting][run], most)
+            if field.level.query_language in {MEAN, "median"} and partial:
+                cell = replace(cell, note=partial)
+            if (marks := shared.get((field.setting, field.measure), {})) and run in marks and cell.text:
+                cell = replace(cell, mark=f"{cell.mark}{marks[run]}")
+            cells.append(cell)
+        rows.append(Row(section, name, tuple(cells)))
+    alike = [_alike(study, coverage[field.setting], values[field.setting], field) for field in fields]
+    rows = _marked(rows, [field.column for field in fields], alike)
+    if random and rows:
+        rows.append(_random_row(study, collection, section, fields))
+    for system in study.reported:
+        cells = [
+            _reported(system.get(collection, f.setting, f.level.query_language, f.measure), f.column.decimals or 0)
+            for f in fields
+        ]
+        if any(cell.text for cell in cells):
+            rows.append(Row(section, system.label, tuple(cells), "reported"))
+    return rows
+
+
+def _value_of(found: Mapping[Level, Value], level: Level) -> Value | None:
+    if level != _MEDIAN:
+        return found.get(level)
+    of_languages = [v for k, v in found.items() if k.query_language not in {MEAN, *SEEN} and not k.pool]
+    if not of_languages:
+        return None
+    middle = float(np.median([value.value for value in of_languages]))
+    return Value(middle, sum(value.n for value in of_languages), len(of_languages))
+
+
+def _cell(study: Study, value: Value | None, decimals: int) -> Cell:
+    if value is None:
+        return Cell()
+    differs = value.p_adjusted is not None and value.p_adjusted < LEVEL
+    return Cell(
+        value.value,
+        f"{value.value:.{decimals}f}",
+        mark=DAGGER if differs else "",
+        low=value.low,
+        high=value.high,
+        p=value.p,
+        p_adjusted=value.p_adjusted,
     )
 
 
-def _cells(values: pd.Series, column: Column, marks: _Marks, comparable: bool) -> list[str]:
-    printed = [None if np.isnan(value) else f"{value:.{column.decimals}f}" for value in values]
-    present = [float(text) for text in printed if text is not None]
-    # One value alone is neither best nor second.
-    ranked = sorted(set(present), reverse=column.higher_is_better) if len(present) > 1 and comparable else []
+def _number(value: float | None, decimals: int) -> Cell:
+    return Cell() if value is None else Cell(value, f"{value:.{decimals}f}")
+
+
+def _reported(printed: PublishedValue | None, decimals: int) -> Cell:
+    if printed is None:
+        return Cell()
+    # Half a last digit goes up, as in print: the nearest float to 0.6475 is below it.
+    text = str(Decimal(printed.printed).quantize(Decimal(10) ** -decimals, ROUND_HALF_UP))
+    return Cell(printed.value, text, note=printed.source)
+
+
+def _random_row(study: Study, collection: str, section: str, fields: Sequence[_Field]) -> Row:
+    """What a random ranking of the first run's pools gives; the same for all runs on the same data."""
     cells = []
-    for text in printed:
-        if text is None:
-            cells.append(marks.missing)
-        elif float(text) in ranked[:1]:
-            cells.append(marks.best.format(text))
-        elif float(text) in ranked[1:2]:
-            cells.append(marks.second.format(text))
-        else:
-            cells.append(text)
-    return cells
+    for field in fields:
+        found = None
+        for run in range(len(study.runs)):
+            each = study.scores(run, collection, field.setting)
+            if len(each) and found is None:
+                found = each.at_random(field.measure)
+        cells.append(_number(found, field.column.decimals or 0))
+    return Row(section, "random ranking", tuple(cells), "random")
 
 
-def _arrow(column: Column, up: str, down: str) -> str:
-    return up if column.higher_is_better else down
-
-
-def _markdown(rows: Sequence[Sequence[str]], columns: Sequence[Column], first: str) -> str:
-    header = [first, "Model", *(f"{c.group} {c.title} {_arrow(c, '↑', '↓')}".strip() for c in columns)]
-    escaped = [[cell.replace("|", r"\|") if place < 2 else cell for place, cell in enumerate(row)] for row in rows]
-    align = ("left", "left", *["right"] * len(columns))
-    return str(tabulate(escaped, headers=header, tablefmt="pipe", colalign=align, disable_numparse=True))
-
-
-def _latex(rows: Sequence[Sequence[str]], columns: Sequence[Column], first_title: str) -> str:
-    groups: list[tuple[str, int, int]] = []
-    for place, column in enumerate(columns, start=3):
-        if groups and groups[-1][0] == column.group:
-            groups[-1] = (column.group, groups[-1][1], place)
-        else:
-            groups.append((column.group, place, place))
-    over = " & ".join(rf"\multicolumn{{{last - first + 1}}}{{c}}{{{name}}}" for name, first, last in groups)
-    rules = " ".join(rf"\cmidrule(lr){{{first}-{last}}}" for name, first, last in groups if name)
-    titles = " & ".join(f"{c.title} " + _arrow(c, r"$\uparrow$", r"$\downarrow$") for c in columns)
-    lines = [
-        r"\begin{tabular}{ll" + "r" * len(columns) + "}",
-        r"\toprule",
-        rf" & & {over} \\",
-        rules,
-        rf"{first_title} & Model & {titles} \\",
+def _letters(study: Study, collection: str, field: _Field) -> dict[int, str]:
+    """Letters of the runs that have a measure: those that share one do not differ by Tukey's test."""
+    having = [
+        run
+        for run in range(len(study.runs))
+        if field.measure in OF_QUERIES and study.scores(run, collection, field.setting).of(field.measure) is not None
     ]
-    previous = None
-    for collection, model, *cells in rows:
-        if collection != previous:
-            lines.append(r"\midrule")
-        shown = escape_latex(collection) if collection != previous else ""
-        lines.append(rf"{shown} & {escape_latex(model)} & {' & '.join(cells)} \\")
-        previous = collection
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+    if len(having) < 2:
+        return {}
+    aligned = study.aligned(having, collection, field.setting, field.measure)
+    options = study.choices.drawn
+    found = all_pairs(
+        aligned, study.choices.cluster, higher_is_better=field.column.higher_is_better is not False, **options
+    )
+    return dict(zip(having, found[1], strict=True))
 
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
+def _marked(rows: Sequence[Row], columns: Sequence[Column], alike: Sequence[bool] | None = None) -> list[Row]:
+    """The rows with best and second of each column; one value alone is neither."""
+    cells = [list(row.cells) for row in rows]
+    for place, column in enumerate(columns):
+        if column.higher_is_better is None or (alike is not None and not alike[place]):
+            continue
+        present = [float(row[place].text) for row in cells if row[place].value is not None]
+        if len(present) < 2:
+            continue
+        ranked = sorted(set(present), reverse=column.higher_is_better)
+        for row in cells:
+            if row[place].value is None:
+                continue
+            number = float(row[place].text)
+            row[place] = replace(row[place], best=number == ranked[0], second=number in ranked[1:2])
+    return [replace(row, cells=tuple(each)) for row, each in zip(rows, cells, strict=True)]
 
 
-def escape_latex(text: str) -> str:
-    """Text that LaTeX prints as it stands."""
-    return "".join(_LATEX.get(character, character) for character in text)
+def _alike(
+    study: Study,
+    coverage: Sequence[frozenset[tuple[str, int]]],
+    values: Mapping[tuple[int, str], Mapping[Level, Value]],
+    field: _Field,
+) -> bool:
+    """Whether all values of a column are means over the same subsets of the same pools."""
+    having = [
+        run
+        for run in range(len(study.runs))
+        if _value_of(values.get((run, field.measure), {}), field.level) is not None
+    ]
+    return len({coverage[run] for run in having}) <= 1
+
+
+def _partial(covered: frozenset[tuple[str, int]], most: frozenset[tuple[str, int]]) -> str:
+    return f"{len(covered)} of {len(most)} subsets" if len(covered) < len(most) else ""
+
+
+def _covered(study: Study, collection: str) -> str:
+    """How many subsets each setting's mean is over; told apart where the runs differ."""
+    parts = []
+    unequal = False
+    having = [run for run in range(len(study.runs)) if any(study.coverage(run, collection, each) for each in Setting)]
+    for setting in Setting:
+        covered = [study.coverage(run, collection, setting) for run in having]
+        counts = sorted({len(each) for each in covered})
+        unequal |= len(set(covered)) > 1
+        if counts not in ([], [0]):
+            parts.append(f"{'/'.join(map(str, counts))} {setting.value}")
+    if not parts:
+        return ""
+    differing = f" (the runs do not cover the same subsets and pools: {_DIFFERING})" if unequal else ""
+    plural = "" if len(parts) == 1 and parts[0].startswith("1 ") else "s"
+    return f"{collection}: {', '.join(parts)} subset{plural}{differing}."
+
+
+def _absent(study: Study, collection: str, measures: Sequence[str]) -> list[str]:
+    """Why measures do not apply, by run; reasons that many measures share are told once."""
+    by_reason: dict[str, dict[str, None]] = {}
+    for run, name in enumerate(study.names):
+        each = study.scores(run, collection, Setting.MULTILINGUAL)
+        if not len(each):
+            continue
+        for key, reason in each.absent.items():
+            if key in measures:
+                by_reason.setdefault(reason, {}).setdefault(f"{BIAS_TITLES[key][0]} of {name}")
+    return [f"{collection}: not there: {', '.join(names)}: {reason}." for reason, names in by_reason.items()]
+
+
+def _table(study: Study, table: Table, *, letters: bool = False) -> Table | None:
+    """The table without columns in which nobody has anything, with how it was computed; None if it has no rows."""
+    columns, rows = table.columns, table.rows
+    if not rows:
+        return None
+    kept = [place for place in range(len(columns)) if any(row.cells[place].text for row in rows)]
+    how = _how(study, rows, letters)
+    if any(row.kind == "reported" for row in rows):
+        how += dict.fromkeys(system.publication.citation for system in study.reported)
+    return replace(
+        table,
+        columns=tuple(columns[place] for place in kept),
+        rows=tuple(replace(row, cells=tuple(row.cells[place] for place in kept)) for row in rows),
+        notes=tuple(note for note in (*table.notes, *how) if note),
+    )
+
+
+def _how(study: Study, rows: Sequence[Row], letters: bool) -> list[str]:
+    """How intervals and p-values were computed."""
+    choices = study.choices
+    drawn = f"questions clustered by {choices.cluster}, {choices.draws:,} draws, seed {choices.seed}"
+    found = []
+    cells = [cell for row in rows for cell in row.cells]
+    if any(cell.low is not None for cell in cells):
+        found.append(f"95% intervals: cluster bootstrap with expanded percentiles, {drawn}.")
+    if choices.baseline is not None and any(cell.p is not None for cell in cells):
+        found.append(
+            f"{DAGGER}: differs from {study.names[choices.baseline]}, adjusted p below {LEVEL}: cluster sign-flip "
+            f"test, {drawn}; adjusted over the runs by Holm in means, over languages or pairs by Benjamini and "
+            "Hochberg."
+        )
+    if letters:
+        found.append(f"Runs that share a letter do not differ by the randomised Tukey HSD test, {drawn}.")
+    return found

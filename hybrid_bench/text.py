@@ -1,0 +1,254 @@
+"""Tables as Markdown and as LaTeX, and the long form as CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from hybrid_bench.exhibits import Cell, Column, Row, Table
+
+__all__ = ["as_csv", "as_json", "as_latex", "as_markdown", "escape_latex", "standalone"]
+
+_ARROWS = {True: "↑", False: "↓", None: ""}
+_LATEX_ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}
+
+
+# -- Markdown -----------------------------------------------------------------------------------------------------
+
+
+def as_markdown(table: Table, *, intervals: bool = True) -> str:
+    """A table with its notes, as Markdown.
+
+    Args:
+        table: The table.
+        intervals: Whether intervals stand behind the values that have one.
+    """
+    grouped = len({column.group for column in table.columns}) > 1  # what is the same everywhere says nothing
+    titles = [f"{c.group if grouped else ''} {c.title} {_ARROWS[c.higher_is_better]}".strip() for c in table.columns]
+    header = [*table.heads, *titles]
+    body = [
+        [
+            _bar(row.section),
+            _bar(row.label),
+            *(_markdown_cell(cell, c, intervals) for cell, c in zip(row.cells, table.columns, strict=True)),
+        ]
+        for row in table.rows
+    ]
+    align = ("left", "left", *["right"] * len(table.columns))
+    text = str(tabulate(body, headers=header, tablefmt="pipe", colalign=align, disable_numparse=True))
+    notes = "\n".join(table.notes)
+    return f"{text}\n\n{notes}\n" if notes else f"{text}\n"
+
+
+def _markdown_cell(cell: Cell, column: Column, intervals: bool) -> str:
+    if not cell.text:
+        return f"- ({cell.note})" if cell.note else "-"
+    text = _bar(cell.text)
+    text = f"**{text}**" if cell.best else f"<u>{text}</u>" if cell.second else text
+    text += f" {cell.mark}" if cell.mark else ""
+    if intervals and column.decimals is not None and cell.low is not None and cell.high is not None:
+        text += f" [{cell.low:.{column.decimals}f}, {cell.high:.{column.decimals}f}]"
+    return text + (f" ({cell.note})" if cell.note.endswith("subsets") else "")
+
+
+def _bar(text: str) -> str:
+    return text.replace("|", r"\|").replace("\n", " ")
+
+
+# -- LaTeX --------------------------------------------------------------------------------------------------------
+
+
+def as_latex(table: Table, *, intervals: bool = True) -> str:
+    r"""A table as a ``tabular`` for booktabs and siunitx, with its notes as comments above.
+
+    Numbers stand in S columns, so that they are aligned by their points; what siunitx cannot read, an underlined number
+    or a dash, is padded to the same width. It needs ``\usepackage{booktabs,siunitx}``.
+
+    Args:
+        table: The table.
+        intervals: Whether intervals stand below the values that have one, in a row of their own.
+    """
+    notes = [f"% {note}" for note in table.notes]
+    return "\n".join([*notes, *_tabular(table, intervals)]) + "\n"
+
+
+def standalone(tables: Sequence[Table], *, intervals: bool = True) -> str:
+    """A document of these tables that compiles by itself: with pdflatex, lualatex or xelatex."""
+    lines = [
+        r"\documentclass[10pt]{article}",
+        r"\usepackage[a4paper,landscape,margin=15mm]{geometry}",
+        r"\usepackage{iftex}",
+        r"\ifPDFTeX",
+        r"\usepackage[T1]{fontenc}",
+        r"\usepackage[utf8]{inputenc}",
+        r"\else",
+        r"\usepackage{fontspec}",
+        r"\fi",
+        r"\usepackage{lmodern}",
+        r"\usepackage{booktabs,siunitx,array,caption}",
+        r"\captionsetup{justification=raggedright,singlelinecheck=false}",
+        r"\begin{document}",
+    ]
+    for table in tables:
+        caption = escape_latex(" ".join([f"{table.title}.", *table.notes]))
+        lines += [
+            r"\begin{table}[p]",
+            r"\centering",
+            r"\footnotesize",
+            r"\setlength{\tabcolsep}{4pt}",
+            rf"\caption{{{caption}}}",
+            rf"\label{{tab:{table.name}}}",
+            *_tabular(table, intervals),
+            r"\end{table}",
+            r"\clearpage",
+        ]
+    return "\n".join([*lines, r"\end{document}"]) + "\n"
+
+
+#: Names longer than this are broken into lines.
+_LONG_NAME = 34
+
+
+def _tabular(table: Table, intervals: bool) -> list[str]:
+    shapes = [_Shape(table, place) for place in range(len(table.columns))]
+    long = max((len(row.label) for row in table.rows), default=0) > _LONG_NAME
+    label = r">{\raggedright\arraybackslash}p{5cm}" if long else "l"
+    lines = [rf"\begin{{tabular}}{{l{label}{''.join(shape.column for shape in shapes)}}}", r"\toprule"]
+    if any(column.group for column in table.columns):
+        lines += _groups(table.columns)
+    titles = [_in_braces(f"{escape_latex(c.title)} {_LATEX_ARROWS[c.higher_is_better]}".strip()) for c in table.columns]
+    lines.append(rf"{' & '.join([*map(escape_latex, table.heads), *titles])} \\")
+    previous: Row | None = None
+    for row in table.rows:
+        anew = previous is None or row.section != previous.section
+        if anew:
+            lines.append(r"\midrule")
+        elif previous is not None and row.kind != previous.kind:
+            lines.append(r"\addlinespace")
+        cells = [shape.cell(cell) for shape, cell in zip(shapes, row.cells, strict=True)]
+        name = _breakable(row.label) if long else escape_latex(row.label)
+        lines.append(rf"{' & '.join([escape_latex(row.section) if anew else '', name, *cells])} \\")
+        if intervals and any(cell.low is not None for cell in row.cells):
+            ends = [shape.interval(cell) for shape, cell in zip(shapes, row.cells, strict=True)]
+            lines.append(rf" & & {' & '.join(ends)} \\")
+        previous = row
+    return [*lines, r"\bottomrule", r"\end{tabular}"]
+
+
+def _groups(columns: Sequence[Column]) -> list[str]:
+    spans: list[tuple[str, int, int]] = []
+    for place, column in enumerate(columns, start=3):
+        if spans and spans[-1][0] == column.group:
+            spans[-1] = (column.group, spans[-1][1], place)
+        else:
+            spans.append((column.group, place, place))
+    over = " & ".join(
+        rf"\multicolumn{{{last - first + 1}}}{{c}}{{{escape_latex(name)}}}" for name, first, last in spans
+    )
+    rules = " ".join(rf"\cmidrule(lr){{{first}-{last}}}" for name, first, last in spans if name)
+    return [rf" & & {over} \\", rules]
+
+
+class _Shape:
+    """How the numbers of a column are aligned."""
+
+    def __init__(self, table: Table, place: int) -> None:
+        cells = [row.cells[place] for row in table.rows]
+        self.decimals = table.columns[place].decimals
+        self.whole = max((len(c.text.partition(".")[0].lstrip("-+")) for c in cells if c.value is not None), default=1)
+        signed = any(cell.text[:1] in {"-", "+"} for cell in cells if cell.value is not None)
+        self.mark = max((cell.mark for cell in cells), key=len, default="")
+        if self.decimals is None:
+            self.column = "r"
+        else:
+            post = f",table-space-text-post={{{_superscript(self.mark)}}}" if self.mark else ""
+            # Not in groups of three digits, which an underlined number, that siunitx does not read, would lack.
+            bold = ",detect-weight,mode=text,group-minimum-digits=12"
+            form = f"{'+' if signed else ''}{self.whole}.{self.decimals}"
+            self.column = f"S[table-format={form}{bold}{post}]"
+
+    def cell(self, cell: Cell) -> str:
+        """A cell as siunitx reads it; in braces, padded to the width of a number, what it does not read."""
+        if not cell.text:
+            return _in_braces(escape_latex(f"-- ({cell.note})" if cell.note.endswith("subsets") else "--"))
+        if self.decimals is None or cell.value is None:
+            return _in_braces(escape_latex(cell.text) + _superscript(cell.mark))
+        if cell.second:
+            lacking = self.whole - len(cell.text.partition(".")[0].lstrip("-+"))
+            pad = rf"\phantom{{{'0' * lacking}}}" if lacking else ""
+            unused = self.mark.removeprefix(cell.mark) if cell.mark else self.mark
+            after = rf"\phantom{{{_superscript(unused)}}}" if unused else ""
+            return rf"{{{pad}\underline{{{cell.text}}}{_superscript(cell.mark)}{after}}}"
+        number = rf"\bfseries {cell.text}" if cell.best else cell.text
+        return f"{number}{{{_superscript(cell.mark)}}}" if cell.mark else number
+
+    def interval(self, cell: Cell) -> str:
+        """The interval of a cell."""
+        if cell.low is None or cell.high is None or self.decimals is None:
+            return "{}"
+        return rf"{{\scriptsize [{cell.low:.{self.decimals}f}, {cell.high:.{self.decimals}f}]}}"
+
+
+def _superscript(mark: str) -> str:
+    return rf"\textsuperscript{{{escape_latex(mark)}}}" if mark else ""
+
+
+def _in_braces(text: str) -> str:
+    return f"{{{text}}}"
+
+
+def _breakable(text: str) -> str:
+    """A name that may be broken behind its slashes, hyphens and underscores."""
+    escaped = escape_latex(text)
+    for sign in ("/", r"\_", "-", "="):
+        escaped = escaped.replace(sign, rf"{sign}\allowbreak{{}}")
+    return escaped
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "†": r"\textdagger{}",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "\n": " ",
+}
+
+
+def escape_latex(text: str) -> str:
+    """Text that LaTeX prints as it stands."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+# -- the long form ------------------------------------------------------------------------------------------------
+
+
+def as_csv(records: Sequence[Mapping[str, Any]]) -> str:
+    """Records of the long form as CSV; numbers as Python prints them, so that they can be read back exactly."""
+    file = io.StringIO()
+    names = list(dict.fromkeys(name for record in records for name in record))
+    writer = csv.DictWriter(file, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return file.getvalue()
+
+
+def as_json(records: Sequence[Mapping[str, Any]], details: Mapping[str, Any]) -> str:
+    """Records of the long form, and what the report says about itself, as JSON."""
+    return json.dumps({**details, "values": list(records)}, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
