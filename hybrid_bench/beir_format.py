@@ -497,7 +497,7 @@ def _settle(beside: Path, folder: Path, overwrite: bool) -> None:
     if new == old and all(sha256_once(beside / path) == sha256_once(folder / path) for path in new):
         return
     if not overwrite:
-        raise RequestError(f"{folder} holds something else already: choose another folder, or allow overwriting")
+        raise RequestError(f"{folder} holds something else already: choose another folder, or replace it (--overwrite)")
     # Without judgments a folder is not read: whoever meets it now does not take old ones for the new corpus.
     ours = {Path(f"{name}.jsonl{packed}") for name in ("corpus", "queries") for packed in ("", ".gz")}
     for path in old:

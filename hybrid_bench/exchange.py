@@ -252,7 +252,9 @@ def _write(path: Path, lines: Iterable[str], overwrite: bool) -> None:
             with beside.open("w", encoding="utf-8", newline="\n") as file:
                 file.writelines(lines)
             if path.is_file() and not overwrite and not _same(beside, path):
-                raise RequestError(f"{path} holds something else already: choose another folder, or allow overwriting")
+                raise RequestError(
+                    f"{path} holds something else already: choose another folder, or replace it (--overwrite)"
+                )
             beside.replace(path)
     except OSError as error:
         raise DataError(f"cannot write {path} ({error}): choose another folder") from error

@@ -25,12 +25,12 @@ from mteb.benchmarks.benchmark import Benchmark
 
 from hybrid_bench.corpora import Collection, Column, DataOptions, Judgments, Passages, Queries
 from hybrid_bench.errors import DataError, RequestError, first_line
-from hybrid_bench.hub import arrow_cache
+from hybrid_bench.hub import arrow_cache, cached_if_unreachable
 from hybrid_bench.languages import Setting
 from hybrid_bench.lexical import subset_languages
 from hybrid_bench.metrics import K_VALUES
 from hybrid_bench.retrieval import ExactRetrieval, TaskOptions
-from hybrid_bench.sources import sha256_of_lines, sha256_once
+from hybrid_bench.sources import data_folder, sha256_of_lines, sha256_once
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -66,7 +66,7 @@ def exact(task: AbsTaskRetrieval, data_dir: Path | None = None) -> ExactRetrieva
     Args:
         task: As mteb gives it, with the subsets and splits that are wanted.
         data_dir: Where the task's data set lies in the layout of the Hub, at the path that it has there, e.g.
-            ``<data_dir>/mteb/nfcorpus``; what is not there is loaded as mteb does.
+            ``<data_dir>/mteb/nfcorpus``; what is not there is loaded as mteb does. None for HYBRID_BENCH_DATA.
 
     Raises:
         RequestError: If the engine cannot score it; `why_not` tells before.
@@ -151,8 +151,8 @@ class _Foreign(ExactRetrieval):
     @property
     def local_folder(self) -> Path | None:
         """Where the task's data set lies in the user's data folder, if it does."""
-        data_dir = self.options.data.data_dir
-        folder = None if data_dir is None else data_dir / self.metadata.dataset["path"]
+        given = None if hasattr(self, "beir_sha256") else data_folder(self.options.data.data_dir)
+        folder = None if given is None else given[0] / self.metadata.dataset["path"]
         return folder if folder is not None and folder.is_dir() else None
 
     def load_data(self, num_proc: int | None = None, *, timer: TimingStack | None = None, **kwargs: Any) -> None:
@@ -160,16 +160,25 @@ class _Foreign(ExactRetrieval):
         if self.data_loaded:
             return
         declared = self.metadata
-        if self.local_folder is None:
-            try:
-                super().load_data(num_proc=num_proc, timer=timer, **kwargs)
-            except OSError as error:  # not on the Hub, or no network
-                raise DataError(
-                    f"{declared.name} cannot load its data set {declared.dataset['path']} ({first_line(error)}): "
-                    f"give a folder that holds {declared.dataset['path']} with --data-dir"
-                ) from error
+        local = self.local_folder
+        if hasattr(self, "beir_sha256"):
+            super().load_data(num_proc=num_proc, timer=timer, **kwargs)
+        elif local is None:
+            path = declared.dataset["path"]
+            with cached_if_unreachable(path, declared.dataset["revision"]) as reason:
+                try:
+                    super().load_data(num_proc=num_proc, timer=timer, **kwargs)
+                except Exception as error:
+                    # Not on the Hub, or no network; of a cache that lacks something, libraries say it in many ways.
+                    if not reason and not isinstance(error, OSError):
+                        raise
+                    why = f"from the Hub: {reason}, and the caches have no complete copy" if reason else ""
+                    raise DataError(
+                        f"{declared.name} cannot load its data set {path} {why or f'({first_line(error)})'}; "
+                        f"pass --data-dir DIR (or set HYBRID_BENCH_DATA) with a folder that holds it as {path}"
+                    ) from error
         else:
-            here = {**declared.dataset, "path": str(self.local_folder)}
+            here = {**declared.dataset, "path": str(local)}
             self.metadata = declared.model_copy(update={"dataset": here})
             try:
                 with _own_cache(self.data_sha256()["data"]):

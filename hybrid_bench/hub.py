@@ -7,7 +7,8 @@ is laid out like a data set on the Hub is read in the same way.
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,16 @@ if TYPE_CHECKING:
 
 # datasets and huggingface_hub are imported where they are needed: they take a second.
 
-__all__ = ["NotOnTheHubError", "arrow_cache", "configurations", "files_of", "mapped", "patterns", "snapshot"]
+__all__ = [
+    "NotOnTheHubError",
+    "arrow_cache",
+    "cached_if_unreachable",
+    "configurations",
+    "files_of",
+    "mapped",
+    "patterns",
+    "snapshot",
+]
 
 _TIMEOUT_SECONDS = 10.0  # for the Hub's first answer
 
@@ -49,10 +59,9 @@ def snapshot(name: str, revision: str, wanted: Callable[[Path], Iterable[str]], 
         NotOnTheHubError: If the Hub does not have it.
         DataError: If it cannot be downloaded, and there is no complete copy.
     """
-    from huggingface_hub import HfApi, constants, errors, snapshot_download
+    from huggingface_hub import constants, errors, snapshot_download
 
-    offline = offline_variable()
-    reason = f"offline is set ({offline})" if offline else ""
+    reason = ""
 
     def download(at: str | None, files: Iterable[str]) -> Path:
         files = ["README.md", *files]
@@ -63,13 +72,7 @@ def snapshot(name: str, revision: str, wanted: Callable[[Path], Iterable[str]], 
 
     problem, cause = "", None
     try:
-        if not offline:
-            try:
-                HfApi().dataset_info(name, revision=revision or None, timeout=_TIMEOUT_SECONDS)
-            except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError):
-                raise
-            except Exception as error:  # the HTTP libraries have no class of errors in common
-                reason = f"it cannot be reached ({_innermost(error)})"
+        reason = _unreachable(name, revision)
         # The description first: it says which files are needed. They are to be of the same commit.
         folder = download(revision or None, [])
         needed = list(wanted(folder))
@@ -94,6 +97,50 @@ def snapshot(name: str, revision: str, wanted: Callable[[Path], Iterable[str]], 
     if problem:
         raise DataError(f"cannot get {called} from {constants.ENDPOINT}: {problem}; {otherwise}") from cause
     return folder
+
+
+@contextmanager
+def cached_if_unreachable(name: str, revision: str) -> Iterator[str]:
+    """For code of others that loads a data set: without a way to the Hub it looks into the caches only.
+
+    By itself it would first try for half a minute, for each data set.
+
+    Args:
+        name: ``ORG/NAME``.
+        revision: A branch, tag or commit.
+
+    Yields:
+        Why the Hub cannot be asked, as a clause; empty if it can.
+    """
+    from datasets import config
+    from huggingface_hub import constants, errors
+
+    try:
+        reason = _unreachable(name, revision)
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError):
+        reason = ""  # whoever loads it can tell better
+    before = constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE
+    if reason:
+        constants.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE = True
+    try:
+        yield reason
+    finally:
+        constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE = before
+
+
+def _unreachable(name: str, revision: str) -> str:
+    """Why the Hub cannot be asked for a data set, empty if it can; raises what it says of one that is not there."""
+    from huggingface_hub import HfApi, errors
+
+    if offline := offline_variable():
+        return f"offline is set ({offline})"
+    try:
+        HfApi().dataset_info(name, revision=revision or None, timeout=_TIMEOUT_SECONDS)
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError):
+        raise
+    except Exception as error:  # the HTTP libraries have no class of errors in common
+        return f"it cannot be reached ({_innermost(error)})"
+    return ""
 
 
 def configurations(folder: Path) -> Mapping[str, Mapping[str, Any]]:

@@ -199,9 +199,10 @@ class MiraclSource:
             looked.append(f"{own.corpus.relative_to(folder)} (as project MIRACL publishes it)")
         if full and topics_only:
             looked.append(f"{own.topics.relative_to(folder)}")
+        chosen = "" if topics_only else ", choose other languages (--languages, --pool-languages)"
         raise DataError(
             f"{origin} {folder} does not have {self.collection} in '{language}': looked for {' and '.join(looked)};"
-            f" put one of them there, or {without} to download"
+            f" put one of them there{chosen}, or {without} to download"
         )
 
     def _sha256(self, options: DataOptions, places: Mapping[str, _Local | HubDataset]) -> dict[str, str]:

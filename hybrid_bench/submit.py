@@ -292,7 +292,7 @@ def _check_registered(offer: _Offer, name: str, revision: Any) -> None:
 
     from hybrid_bench.lexical import EMBEDDED
 
-    organisation = re.sub(r"\W+", "_", name.partition("/")[0]).lower()
+    organisation = "<yours>" if name.startswith("local/") else re.sub(r"\W+", "_", name.partition("/")[0]).lower()
     adding = (
         f"add its ModelMeta to mteb, in mteb/models/model_implementations/{organisation}_models.py, and offer results "
         f"once that is merged ({_ADDING_A_MODEL})"
@@ -337,7 +337,8 @@ def _check_result(offer: _Offer, path: Path) -> str:
     try:
         result = TaskResult.from_disk(path, load_historic_data=False)
     except (OSError, ValueError) as error:
-        offer.add("readable", path.name, f"mteb cannot read it ({_one_line(error)}): run it again, or move it away")
+        reason = _one_line(error.__cause__ or error)  # without the advice that mteb puts before it
+        offer.add("readable", path.name, f"mteb cannot read it ({reason}): run it again, or move it away")
         return path.stem
     name = result.task_name
     if name != path.stem:

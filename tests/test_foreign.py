@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from mteb.benchmarks.benchmark import Benchmark
 from mteb.results import TaskResult
 
 from helpers import WordCounts, registered
+from hub_server import nowhere, use_hub
 from hybrid_bench.beir_format import beir_task
 from hybrid_bench.errors import DataError, HybridBenchError, RequestError
 from hybrid_bench.foreign import exact, mteb_names, why_not
@@ -160,6 +162,15 @@ def random_data(
         for split in splits
     }
     return Data(corpus, asked, qrels)
+
+
+def save_beir(folder: Path) -> Path:
+    """A folder in BEIR's format with one document and one query."""
+    (folder / "qrels").mkdir(parents=True)
+    (folder / "corpus.jsonl").write_text('{"_id": "d1", "text": "a text"}\n')
+    (folder / "queries.jsonl").write_text('{"_id": "q1", "text": "a query"}\n')
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\n")
+    return folder
 
 
 # -- fixtures ---------------------------------------------------------------------------------------------------------
@@ -426,10 +437,54 @@ class TestExact:
             assert texts[-1] == [row["text"] for row in data.corpus]
         assert texts[0] != texts[1]
 
-    def test_data_that_are_nowhere(self, tmp_path: Path) -> None:
+    def test_the_users_folder_may_be_told_by_the_environment(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HYBRID_BENCH_DATA", str(tmp_path / "data"))
+        save_hub(tmp_path / "data/tests/set", {"default": small(documents=30)})
+        task = exact(task_class("TestRetrieval", "tests/set")())
+        assert task.data_sha256() == exact(task_class("TestRetrieval", "tests/set")(), tmp_path / "data").data_sha256()
+        task.load_data()
+        assert task.collection is not None
+        assert [len(passages) for passages in task.collection.passages.values()] == [30]
+
+    def test_a_beir_folder_is_not_looked_for_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One of the same name in the user's data folder is another."""
+        save_hub(tmp_path / "data/same", {"default": small()})
+        monkeypatch.setenv("HYBRID_BENCH_DATA", str(tmp_path / "data"))
+        task = exact(beir_task(save_beir(tmp_path / "here/same")))
+        task.load_data()
+        assert task.collection is not None
+        assert [len(passages) for passages in task.collection.passages.values()] == [1]
+
+    @pytest.mark.parametrize("offline", [True, False])
+    def test_data_that_are_nowhere(self, offline: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The error comes at once, though huggingface_hub would try for half a minute."""
+        use_hub(monkeypatch, nowhere(), tmp_path / "cache of the hub")
+        if offline:
+            monkeypatch.setenv("HYBRID_BENCH_OFFLINE", "1")
         task = exact(task_class("TestRetrieval", "tests/not-there")(), tmp_path)
-        with pytest.raises(DataError, match=r"TestRetrieval.*tests/not-there"):
+        reason = r"offline is set \(HYBRID_BENCH_OFFLINE=1\)" if offline else r"it cannot be reached \(.*refused.*\)"
+        start = time.monotonic()
+        with pytest.raises(
+            DataError, match=f"^TestRetrieval cannot load .*tests/not-there.*: {reason}, and .*--data-d"
+        ):
             task.load_data()
+        assert time.monotonic() - start < 5
+
+    def test_what_is_wrong_with_data_that_are_there_is_not_put_down_to_the_network(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("hybrid_bench.hub._unreachable", lambda name, revision: "")
+        kind = task_class("TestRetrieval", "tests/set")
+
+        def wrong(self: Any, **_: Any) -> None:
+            raise KeyError("corpus")
+
+        monkeypatch.setattr(kind, "load_data", wrong)
+        with pytest.raises(KeyError, match="corpus"):
+            exact(kind()).load_data()
 
     def test_the_hash_depends_on_every_file_and_not_on_the_place(self, tmp_path: Path) -> None:
         task = task_class("TestRetrieval", "tests/set")
@@ -872,9 +927,6 @@ class TestLanguages:
 
 def test_the_language_of_a_beir_folder_is_part_of_its_data(tmp_path: Path) -> None:
     """BM25 goes by it: a result with one language is none for another."""
-    (tmp_path / "qrels").mkdir()
-    (tmp_path / "corpus.jsonl").write_text('{"_id": "d1", "text": "a text"}\n')
-    (tmp_path / "queries.jsonl").write_text('{"_id": "q1", "text": "a query"}\n')
-    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\n")
-    hashes = {language: exact(beir_task(tmp_path, language)).data_sha256()["data"] for language in (None, "de", "en")}
+    folder = save_beir(tmp_path)
+    hashes = {language: exact(beir_task(folder, language)).data_sha256()["data"] for language in (None, "de", "en")}
     assert len(set(hashes.values())) == 3

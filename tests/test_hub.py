@@ -18,7 +18,16 @@ import pytest
 
 from hub_server import COMMIT, HubServer, nowhere, serving, use_hub
 from hybrid_bench.errors import DataError
-from hybrid_bench.hub import NotOnTheHubError, arrow_cache, configurations, files_of, mapped, patterns, snapshot
+from hybrid_bench.hub import (
+    NotOnTheHubError,
+    arrow_cache,
+    cached_if_unreachable,
+    configurations,
+    files_of,
+    mapped,
+    patterns,
+    snapshot,
+)
 
 ROWS = [{"id": "a", "text": "ä\u2028"}, {"id": "b", "text": ""}]
 
@@ -117,6 +126,28 @@ def test_without_a_way_to_the_hub_the_error_comes_soon(
     assert message.startswith(f"cannot get the waters from {endpoint}: {reason}")
     assert message.endswith("), and the cache of huggingface_hub has no complete copy; swim")
     assert offline or "refused" in message
+
+
+@pytest.mark.parametrize("offline", ["", "HF_HUB_OFFLINE", "HYBRID_BENCH_OFFLINE"])
+def test_loaders_of_others_do_not_try_for_long(offline: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`datasets` by itself takes half a minute to find that nobody answers."""
+    if offline:
+        monkeypatch.setenv(offline, "1")
+    start = time.monotonic()
+    with cached_if_unreachable("org/waters", COMMIT) as reason, pytest.raises(ConnectionError):
+        datasets.load_dataset("org/waters", revision=COMMIT)
+    assert time.monotonic() - start < 5
+    assert reason.startswith(f"offline is set ({offline}=1)" if offline else "it cannot be reached (")
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE
+    assert not datasets.config.HF_HUB_OFFLINE
+
+
+@pytest.mark.parametrize("name", ["org/waters", "org/fires", "org/waters/x"])
+@pytest.mark.usefixtures("hub")
+def test_loaders_of_others_ask_a_hub_that_answers(name: str) -> None:
+    """Also one that does not have the data set: the loader's own message says more."""
+    with cached_if_unreachable(name, "main") as reason:
+        assert (reason, huggingface_hub.constants.HF_HUB_OFFLINE) == ("", False)
 
 
 @pytest.mark.parametrize(

@@ -806,9 +806,11 @@ def test_a_folder_without_miracl(tmp_path: Path, data_dir: Path) -> None:
     assert str(caught.value) == (
         f"--data-dir {data_dir} does not have MIRACL in 'sw': looked for mteb/MIRACLRetrieval (the data set"
         " mteb/MIRACLRetrieval) and miracl/miracl-corpus-v1.0-sw (as project MIRACL publishes it); put one of them"
-        " there, or leave out --data-dir to download"
+        " there, choose other languages (--languages, --pool-languages), or leave out --data-dir to download"
     )
-    with pytest.raises(DataError, match=r"miracl/topics\.miracl-v1\.0-sw-dev\.tsv"):
+    with pytest.raises(
+        DataError, match=r"miracl/topics\.miracl-v1\.0-sw-dev\.tsv; put one of them there, or leave out"
+    ):
         source.topics(DataOptions(data_dir=tmp_path), "sw")
     with pytest.raises(DataError, match="is not a folder: give one that holds MIRACL, or leave out --data-dir"):
         source.sha256(DataOptions(data_dir=tmp_path / "none"), ["sw"])
