@@ -84,6 +84,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def slow(session: nox.Session) -> None:
+    """Run the tests that take minutes or several processes: training, pages in a browser, LaTeX where it is installed."""
+    install(session, "test")
+    session.run("pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, format and the direction of imports."""
     session.install("-c", str(CONSTRAINTS), *group("lint"))
@@ -116,6 +123,7 @@ def build(session: nox.Session) -> None:
     expected |= {path.as_posix() for path in package if "__pycache__" not in path.parts}
     tasks = (path.relative_to(ROOT) for kind in ("*.py", "*.json") for path in (ROOT / "tasks").rglob(kind))
     expected |= {f"hybrid_bench/{path.as_posix()}" for path in tasks}
+    expected |= {f"hybrid_bench/published_results/{path.name}" for path in (ROOT / "results" / "published").iterdir()}
     require(session, expected - set(files), "not in the wheel")
     allowed = re.compile(r"hybrid_bench(-[\w.]+\.dist-info)?/(?!.*__pycache__)")
     require(session, (name for name in files if not allowed.match(name)), "does not belong in the wheel")

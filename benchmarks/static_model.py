@@ -1,7 +1,11 @@
-"""A static embedding model trained on the spot: a real encoder where no weights are at hand."""
+"""A static embedding model trained on the spot: a real encoder where no weights are at hand.
+
+``static_model.py FOLDER --data-dir DIR`` trains one on NTREX-128 and saves it.
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,3 +68,21 @@ def train(
         loss(features, torch.empty(0)).backward()
         optimizer.step()
     return model.eval()
+
+
+def main() -> None:
+    """Train and save a model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the model is saved")
+    parser.add_argument("--data-dir", type=Path, required=True, help="folder that has ntrex-128/")
+    parser.add_argument("--dimension", type=int, default=384)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    pairs = ntrex_pairs(options.data_dir)
+    model = train(pairs, dimension=options.dimension, steps=options.steps, seed=options.seed)
+    model.save(str(options.folder))
+
+
+if __name__ == "__main__":
+    main()

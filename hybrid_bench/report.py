@@ -85,8 +85,12 @@ def report(request: ReportRequest) -> str:
     """
     _check(request)
     study = study_of(request)
+    if request.format == "html" and request.table is None:
+        _records(study, None)  # everything at once: what the page's tables and figures ask for is then there
     if request.format in {"csv", "json"}:
-        records = _records(study, request.table)
+        records = _records(study, request)
+        if not records:
+            raise RequestError(_nothing(study, request))
         return as_csv(records) if request.format == "csv" else as_json(records, _details(study))
     tables = _tables(study, request)
     if not tables:
@@ -100,7 +104,7 @@ def report(request: ReportRequest) -> str:
         if request.standalone:
             return standalone(tables, intervals=request.intervals)
         return "\n".join(as_latex(table, intervals=request.intervals) for table in tables)
-    several = len(tables) > 1 and request.table is not None
+    several = len(tables) > 1 and (request.table is not None or request.reproduce)
     return "\n".join(
         (f"**{table.title}**\n\n" if several else "") + as_markdown(table, intervals=request.intervals)
         for table in tables
@@ -187,6 +191,8 @@ def _check(request: ReportRequest) -> None:
             raise RequestError(f"unknown {name} '{value}': {did_you_mean(value, known)}")
     if request.standalone and request.format != "latex":
         raise RequestError(f"--standalone goes with --format latex, not with {request.format}")
+    if request.reproduce and request.format in {"csv", "json"}:
+        raise RequestError(f"--reproduce makes a table: take --format markdown, latex or html, not {request.format}")
     if request.draws < 100:
         raise RequestError(f"{request.draws} draws: take at least 100, better {DRAWS}")
     if request.table == "compare":
@@ -256,13 +262,15 @@ def _details(study: Study) -> dict[str, Any]:
 # -- the long form ------------------------------------------------------------------------------------------------
 
 
-def _records(study: Study, table: str | None) -> list[dict[str, Any]]:
+def _records(study: Study, request: ReportRequest) -> list[dict[str, Any]]:
     """One record for each value: long, not rounded, with what is known about it."""
     records: list[dict[str, Any]] = []
     for parallel in (True, False):
         for collection in study.collections(parallel=parallel):
             for setting in study.settings(collection):
-                measures, levels = _wanted(study, table, collection, setting, parallel)
+                if request.table == "miracl" and collection != "MIRACL":
+                    continue
+                measures, levels = _wanted(study, request, collection, setting, parallel)
                 values = study.values(collection, setting, measures, levels)
                 records += [
                     _record(study, run, level, value, collection=collection, setting=setting.value, metric=measure)
@@ -283,6 +291,7 @@ def _records(study: Study, table: str | None) -> list[dict[str, Any]]:
                 "source": f"{system.publication.identifier}, {value.source}",
             }
             for value in system.values.values()
+            if request.table != "miracl" or value.collection == "MIRACL"
         ]
     return records
 
@@ -296,9 +305,10 @@ _EMPTY: Mapping[str, Any] = dict.fromkeys(
 
 
 def _wanted(
-    study: Study, table: str | None, collection: str, setting: Setting, parallel: bool
+    study: Study, request: ReportRequest, collection: str, setting: Setting, parallel: bool
 ) -> tuple[list[str], set[str]]:
     """Measures and levels that a table shows; all where none is named."""
+    table = request.table
     quality = ["map", "ndcg_at_10", "recall_at_1", "recall_at_10", "recall_at_100", "mrr"]
     excess = [f"bias_js_at_10_{target}_{what}" for target in ("uniform", "prior") for what in ("expected", "excess")]
     bias = [*(key for key in OF_QUERIES if key.startswith("bias_")), *OF_SUBSETS, *excess]
@@ -307,6 +317,9 @@ def _wanted(
         return [*quality, *bias], {"mean", "language", "pair", "seen"}
     if table == "bias":
         return bias, {"mean", "language"}
+    if table == "compare":
+        every = all(study.coverage(run, collection, setting) for run in range(len(study.runs)))
+        return [request.measure] if every else [], {"mean"}
     if table == "pairs":
         return [main_measure(study, collection)], {"language", "pair"}
     if table in {"per-language", "miracl"}:

@@ -379,7 +379,8 @@ class ExactRetrieval(AbsTaskRetrieval):
             "dtype": "float32",
             # A small pool may be searched in full where a large one is not: the task's depth is what limits it at all.
             "depth": self.signature.get("depth", "full") if depth == "full" else depth,
-            "notes": [*([self.caveat] if self.caveat else []), *collection.notes],
+            "caveat": self.caveat,
+            "notes": list(collection.notes),
             "main_score": self.metadata.main_score,
         }
         metadata = {

@@ -31,14 +31,18 @@ from hybrid_bench.significance import (
     sign_flip,
 )
 
-__all__ = ["MEAN", "SEEN", "Choices", "Level", "Study", "Value"]
+__all__ = ["KINDS", "MEAN", "SEEN", "Choices", "Level", "Study", "Value"]
 
+#: Kinds of levels: over everything, by query language, by pair, by whether languages were seen in training.
+KINDS = ("mean", "language", "pair", "seen")
 #: Levels that are means over languages.
 MEAN = "mean"
 #: Levels by whether a model was trained on the languages of query and pool: on all, on one of both, on none.
 SEEN = ("seen", "mixed", "unseen")
 
 Scores = NDArray[np.float64]
+#: What runs share that have the same subsets, queries and clusters, in the same order.
+_Layout = tuple[tuple[tuple[str, str, str], ...], bytes, bytes]
 
 
 class Level(NamedTuple):
@@ -172,7 +176,7 @@ class Study:
             collection: Name of the collection.
             setting: The setting.
             measures: Measures of `scores`.
-            levels: Of ``mean``, ``language``, ``pair``, ``seen``; None for all. Fewer take less time.
+            levels: Of `KINDS`; None for all. Fewer take less time; what was computed once is kept.
 
         Returns:
             Values by level, by run and measure. What a run does not have is not there.
@@ -181,7 +185,31 @@ class Study:
             RequestError: If there is a baseline, and a run that has this setting cannot be compared with it; or an
                 option is wrong.
         """
-        kinds = set(levels) if levels is not None else {"mean", "language", "pair", "seen"}
+        kinds = set(levels) if levels is not None else set(KINDS)
+        known = self._known
+        missing = [m for m in measures if not kinds <= known.get((collection, setting, m), (set(), {}))[0]]
+        if missing:
+            # What was known of fewer levels is computed again with all of them, so that one call has everything.
+            wanted = kinds.union(*(known.get((collection, setting, m), (set(), {}))[0] for m in missing))
+            computed = self._values(collection, setting, missing, wanted)
+            for measure in missing:
+                of_runs = {run: each for (run, name), each in computed.items() if name == measure}
+                known[collection, setting, measure] = (wanted, of_runs)
+        return {
+            (run, measure): {level: value for level, value in each.items() if _kind(level) in kinds}
+            for run in range(len(self.runs))
+            for measure in measures
+            if (each := known[collection, setting, measure][1].get(run)) is not None
+        }
+
+    @cached_property
+    def _known(self) -> dict[tuple[str, Setting, str], tuple[set[str], dict[int, dict[Level, Value]]]]:
+        """Values that were computed, by collection, setting and measure: the kinds of levels, and values by run."""
+        return {}
+
+    def _values(
+        self, collection: str, setting: Setting, measures: Sequence[str], kinds: set[str]
+    ) -> dict[tuple[int, str], dict[Level, Value]]:
         found: dict[tuple[int, str], dict[Level, Value]] = {}
         for run in range(len(self.runs)):
             each = self.scores(run, collection, setting)
@@ -213,8 +241,8 @@ class Study:
         setting: Setting,
         kinds: set[str],
     ) -> None:
-        alike: dict[tuple[bytes, bytes], list[tuple[int, str, Scores]]] = defaultdict(list)
-        layouts: dict[tuple[bytes, bytes], tuple[SettingScores, NDArray[np.bool_]]] = {}
+        alike: dict[_Layout, list[tuple[int, str, Scores]]] = defaultdict(list)
+        layouts: dict[_Layout, tuple[SettingScores, NDArray[np.bool_]]] = {}
         for (run, measure), of_run in found.items():
             each = self.scores(run, collection, setting)
             if measure in OF_SUBSETS:
@@ -225,7 +253,7 @@ class Study:
                 continue
             known = ~np.isnan(values)
             cluster = each.cluster(self.choices.cluster)
-            key = (each.subset[known].tobytes(), cluster[known].tobytes())
+            key = (tuple(each.subsets), each.subset[known].tobytes(), cluster[known].tobytes())
             layouts.setdefault(key, (each, known))
             alike[key].append((run, measure, values[known]))
         for key, members in alike.items():
@@ -258,31 +286,34 @@ class Study:
             if cells is not None:
                 found = bootstrap(cells, rows[:, within], **self.choices.drawn)
                 yield level, found.low, found.high, cells.n_clusters
+        # A pair whose questions are all of one cluster has no interval.
+        single = {code: level for code, level in single.items() if _cells(codes[codes == code], cluster[codes == code])}
         if single:
             within = np.isin(codes, list(single))
-            cells = _cells(codes[within], cluster[within])
-            if cells is None or (cells.counts > 0).sum(axis=0).min() < 2:
-                return
+            cells = Cells.of(codes[within], cluster[within])
             found = bootstrap(cells, rows[:, within], by_setting=True, **self.choices.drawn)
             for place, code in enumerate(cells.settings.tolist()):
                 clusters = int((cells.counts[:, place] > 0).sum())
                 yield single[code], found.low[:, place], found.high[:, place], clusters
 
     def _add_interval_of_subsets(self, values: dict[Level, Value], each: SettingScores, measure: str) -> None:
-        """The interval of a median or of Kendall's W, for the mean over query languages."""
+        """The interval of a median or of Kendall's W, for the mean over the query languages that it applies to."""
         level = Level(MEAN)
-        if level not in values:
+        by_subset = each.of_subsets(measure)
+        if level not in values or by_subset is None:
             return
-        cluster = each.cluster(self.choices.cluster)
-        cells = _cells(each.subset, cluster)
+        known = ~np.isnan(by_subset)[each.subset]
+        cells = _cells(each.subset[known], each.cluster(self.choices.cluster)[known])
         if cells is None:
             return
         if measure == "bias_rank_distance_median":
             distances = each.of("bias_rank_distance")
             assert distances is not None
-            found = bootstrap_median(cells, distances, **self.choices.drawn)
+            found = bootstrap_median(cells, distances[known], **self.choices.drawn)
         else:
-            sums, figure = each.concordance(cells.cluster, cells.n_clusters)
+            cluster = np.zeros(len(each), dtype=np.intp)
+            cluster[known] = cells.cluster
+            sums, figure = each.concordance(cluster, cells.n_clusters)
             found = bootstrap_sums(sums, figure, **self.choices.drawn)
         values[level] = _with(values[level], low=float(found.low), high=float(found.high), clusters=cells.n_clusters)
 
@@ -299,13 +330,17 @@ class Study:
         assert baseline is not None
         each = self.scores(baseline, collection, setting)
         levels = _levels(each, setting, None, kinds - {"seen"})
-        alike: dict[tuple[bytes, bytes], list[tuple[str, list[int], Aligned]]] = defaultdict(list)
+        alike: dict[_Layout, list[tuple[str, list[int], Aligned]]] = defaultdict(list)
         # An excess differs from its measure by a constant, so that there is nothing more to test.
         for measure in [measure for run, measure in found if run == baseline and measure in OF_QUERIES]:
             others = [run for run, name in found if name == measure and run != baseline]
             if others:
                 aligned = self.aligned([baseline, *others], collection, setting, measure)
-                key = (aligned.codes.tobytes(), aligned.cluster(self.choices.cluster).tobytes())
+                key = (
+                    tuple(aligned.subsets),
+                    aligned.codes.tobytes(),
+                    aligned.cluster(self.choices.cluster).tobytes(),
+                )
                 alike[key].append((measure, others, aligned))
         for members in alike.values():
             aligned = members[0][2]
@@ -377,6 +412,13 @@ class Study:
     def aligned(self, runs: Sequence[int], collection: str, setting: Setting, measure: str) -> Aligned:
         """The scores of some of the runs on the same queries; see `comparisons.align`."""
         return align([self.runs[run] for run in runs], collection, setting, measure)
+
+
+def _kind(level: Level) -> str:
+    """Which of `KINDS` a level is of."""
+    if level.pool:
+        return "pair"
+    return "mean" if level.query_language == MEAN else "seen" if level.query_language in SEEN else "language"
 
 
 def _with(value: Value, **changes: Any) -> Value:

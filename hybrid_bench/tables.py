@@ -184,7 +184,7 @@ def main_table(study: Study, *, letters: bool = False) -> Table | None:
     for collection in study.collections(parallel=True):
         fields = [_Field(column, setting, column.key) for setting, column in MAIN]
         rows += _rows(study, collection, collection, fields, {"mean"}, letters=letters)
-        notes.append(_covered(study, collection))
+        notes += [_covered(study, collection), *_absent(study, collection, [DISTANCE, DISTANCE_MEDIAN])]
     made = Table("main", "Quality by setting, and rank distance", _BY_MODEL, MAIN_COLUMNS, tuple(rows), tuple(notes))
     return _table(study, made, letters=letters)
 
@@ -222,29 +222,22 @@ def _by_language(study: Study, collection: str, measures: Sequence[tuple[Setting
     seen = any(run.trained_languages is not None for run in study.runs)
     rows: list[Row] = []
     columns = [Column(code, code) for code in languages]
+    # The median over languages stands in the paper's tables of MIRACL, and in no others.
     columns += [
         Column(MEAN, "Mean"),
-        *([Column("median", "Median")] if (Setting.MULTILINGUAL, DISTANCE) in measures else []),
+        *([Column("median", "Median")] if NDCG in {measure for _, measure in measures} else []),
     ]
     columns += [Column(level, level.capitalize(), "Languages in training") for level in SEEN] if seen else []
     for setting, measure in measures:
         decimals = 1 if measure == DISTANCE else 3
         typed = [c._replace(decimals=decimals, higher_is_better=_direction(measure)) for c in columns]
-        # Only of rank distances is there a median over languages, as in the paper's Tables 7 and 8.
-        fields = [
-            _Field(column, setting, measure, Level(column.key))
-            for column in typed
-            if column.key != _MEDIAN.query_language or measure == DISTANCE
-        ]
+        fields = [_Field(column, setting, measure, Level(column.key)) for column in typed]
         title = BIAS_TITLES[measure][0] if measure in BIAS_TITLES else _TITLES[measure]
         arrow = {True: " ↑", False: " ↓", None: ""}[_direction(measure)]
         section = f"{setting.value}, {title}{arrow}"
-        places = {field.column.key: place for place, field in enumerate(fields)}
-        for row in _rows(study, collection, section, fields, {"mean", "language", "seen"}):
-            cells = tuple(row.cells[places[c.key]] if c.key in places else Cell() for c in columns)
-            rows.append(replace(row, cells=cells))
+        rows += _rows(study, collection, section, fields, {"mean", "language", "seen"})
     directionless = [column._replace(higher_is_better=None) for column in columns]
-    notes = [f"By language of the question. {_MEANS_NOTE}", _covered(study, collection)]
+    notes = [f"By language of the question. {_MEANS_NOTE}", _covered(study, collection), *_caveats(study, collection)]
     if seen:
         notes.append(
             "Seen: query and passages are in languages that the run's model was trained on, by its own record; mixed: "
@@ -313,7 +306,7 @@ def bias_tables(study: Study) -> list[Table]:
                 continue
             fields = [_Field(column, Setting.MULTILINGUAL, column.key) for column in columns]
             rows += _rows(study, collection, collection, fields, {"mean"}, random=True)
-            notes += _absent(study, collection, measures)
+            notes += [*_caveats(study, collection), *_absent(study, collection, measures)]
         table = _table(study, Table(name, title, _BY_MODEL, tuple(columns), tuple(rows), tuple(notes)))
         if table is not None:
             made.append(table)
@@ -325,24 +318,33 @@ def task_table(study: Study) -> Table | None:
     rows: list[Row] = []
     notes = [_MEANS_NOTE]
     told: list[str] = []
+    caveats: list[str] = []
     for collection in study.collections(parallel=False):
         for setting in study.settings(collection):
             fields = [_Field(column, setting, column.key) for column in TASKS]
             rows += _rows(study, collection, f"{collection}, {setting.value}", fields, {"mean"})
         notes.append(_covered(study, collection))
+        caveats += _caveats(study, collection)
         told += [
             note for table in study.tables if table.collection == collection for note in table.metadata.get("notes", ())
         ]
     if any(cell.value is not None for row in rows for cell in row.cells[3:]):
         notes.insert(1, NOTES["tasks"])
     told = list(dict.fromkeys(told))
-    notes += told[:_NOTES_SHOWN]
-    if len(told) > _NOTES_SHOWN:
-        notes.append(f"and {len(told) - _NOTES_SHOWN} more notes in signatures.jsonl")
+    left = len(told) - _NOTES_SHOWN
+    notes += [*caveats, *told[:_NOTES_SHOWN]]
+    if left > 0:
+        notes.append(f"and {left} more note{'s' if left > 1 else ''} in signatures.jsonl")
     return _table(study, Table("tasks", "Other tasks", ("Task", "Model"), TASKS, tuple(rows), tuple(notes)))
 
 
 _NOTES_SHOWN = 5
+
+
+def _caveats(study: Study, collection: str) -> list[str]:
+    """What has to be said wherever the numbers of a collection stand."""
+    found = [table.metadata.get("caveat", "") for table in study.tables if table.collection == collection]
+    return [caveat for caveat in dict.fromkeys(found) if caveat]
 
 
 def leaderboard_table(study: Study) -> Table | None:
@@ -355,14 +357,15 @@ def leaderboard_table(study: Study) -> Table | None:
             Column(f"{setting.value} borda", "Borda", setting.value.capitalize(), 1),
         ]
     columns += [Column(key, BIAS_TITLES[key][0], "Bias", BIAS_TITLES[key][1], _direction(key)) for key in _BESIDE]
-    by_section: dict[str, list[list[Cell]]] = {}
+    by_section: dict[str, tuple[list[list[Cell]], list[bool]]] = {}
     for collection in [*study.collections(parallel=True), *study.collections(parallel=False)]:
         by_section[collection] = _standing(study, collection)
     if len(by_section) > 1:
-        by_section = {"All": _over_all(list(by_section.values())), **by_section}
-    for section, cells in by_section.items():
+        cells_of, alike_of = zip(*by_section.values(), strict=True)
+        by_section = {"All": (_over_all(cells_of), [all(flags) for flags in zip(*alike_of, strict=True)]), **by_section}
+    for section, (cells, alike) in by_section.items():
         ordered = sorted(zip(study.names, cells, strict=True), key=_standing_place)
-        marked = _marked([Row(section, name, tuple(each)) for name, each in ordered], columns)
+        marked = _marked([Row(section, name, tuple(each)) for name, each in ordered], columns, alike)
         rows += [row for row in marked if any(cell.value is not None for cell in row.cells)]
     notes = (NOTES["leaderboard"],)
     return _table(study, Table("leaderboard", "Leaderboard", _BY_MODEL, tuple(columns), tuple(rows), notes))
@@ -374,9 +377,10 @@ def _standing_place(named: tuple[str, Sequence[Cell]]) -> float:
     return 1.0 if count is None else -count
 
 
-def _standing(study: Study, collection: str) -> list[list[Cell]]:
-    """The cells of each run in the leaderboard of one collection."""
+def _standing(study: Study, collection: str) -> tuple[list[list[Cell]], list[bool]]:
+    """The cells of each run in the leaderboard of one collection, and of which columns the numbers can be compared."""
     measure = main_measure(study, collection)
+    alike: dict[Setting, bool] = {}
     means: dict[Setting, dict[int, Cell]] = {}
     counts: dict[Setting, dict[int, float]] = {}
     for setting in Setting:
@@ -385,10 +389,11 @@ def _standing(study: Study, collection: str) -> list[list[Cell]]:
         most = max(coverage, key=len, default=frozenset())
         whole = [run for run, covered in enumerate(coverage) if covered == most and (run, measure) in values]
         means[setting] = {
-            run: replace(_cell(study, each[_MAIN_LEVEL], 3), note=_partial(coverage[run], most))
+            run: replace(_cell(study, each[_MAIN_LEVEL], 3), note=_partial(len(coverage[run]), len(most)))
             for (run, _), each in values.items()
         }
         counts[setting] = _borda(study, collection, setting, measure, whole)
+        alike[setting] = len({coverage[run] for run in means[setting]}) <= 1
     bias = study.values(collection, Setting.MULTILINGUAL, _BESIDE, {"mean"})
     found = []
     for run in range(len(study.runs)):
@@ -403,7 +408,8 @@ def _standing(study: Study, collection: str) -> list[list[Cell]]:
             value = bias.get((run, key), {}).get(_MAIN_LEVEL)
             cells.append(_number(None if value is None else value.value, BIAS_TITLES[key][1]))
         found.append(cells)
-    return found
+    of_settings = [flag for setting in Setting for flag in (alike[setting], True)]
+    return found, [True, *of_settings, *[alike[Setting.MULTILINGUAL]] * len(_BESIDE)]
 
 
 def _borda(study: Study, collection: str, setting: Setting, measure: str, runs: Sequence[int]) -> dict[int, float]:
@@ -471,7 +477,9 @@ def compare_table(study: Study, measure: str) -> Table:
         found = against_baseline(
             aligned, 0, collection=collection, setting=setting, measure=measure, cluster=choices.cluster, **options
         )
-        letters = all_pairs(aligned, choices.cluster, **options)[1] if len(study.runs) > 2 else None
+        better = _direction(measure) is not False
+        several = len(study.runs) > 2
+        letters = all_pairs(aligned, choices.cluster, higher_is_better=better, **options)[1] if several else None
         section = f"{collection}, {setting.value}"
         rows += _compared(section, found, letters)
         result = found[0].result
@@ -649,8 +657,10 @@ def _rows(
             found = values[field.setting].get((run, field.measure), {})
             cell = _cell(study, _value_of(found, field.level), field.column.decimals or 0)
             most = max(coverage[field.setting], key=len)
-            partial = _partial(coverage[field.setting][run], most)
-            if field.level.query_language in {MEAN, "median"} and partial:
+            partial = _partial(len(coverage[field.setting][run]), len(most))
+            if field.level == _MAIN_LEVEL and (mean := found.get(_MAIN_LEVEL)) is not None:
+                partial = _partial(mean.subsets, len(most))  # a measure may apply to some of them only
+            if field.level in {_MAIN_LEVEL, _MEDIAN} and partial:
                 cell = replace(cell, note=partial)
             if (marks := shared.get((field.setting, field.measure), {})) and run in marks and cell.text:
                 cell = replace(cell, mark=f"{cell.mark}{marks[run]}")
@@ -762,16 +772,16 @@ def _alike(
     field: _Field,
 ) -> bool:
     """Whether all values of a column are means over the same subsets of the same pools."""
-    having = [
-        run
-        for run in range(len(study.runs))
-        if _value_of(values.get((run, field.measure), {}), field.level) is not None
-    ]
-    return len({coverage[run] for run in having}) <= 1
+    found = {}
+    for run in range(len(study.runs)):
+        value = _value_of(values.get((run, field.measure), {}), field.level)
+        if value is not None:  # a measure may apply to some of a run's subsets only
+            found[run] = (coverage[run], value.subsets)
+    return len(set(found.values())) <= 1
 
 
-def _partial(covered: frozenset[tuple[str, int]], most: frozenset[tuple[str, int]]) -> str:
-    return f"{len(covered)} of {len(most)} subsets" if len(covered) < len(most) else ""
+def _partial(covered: int, most: int) -> str:
+    return f"{covered} of {most} subsets" if covered < most else ""
 
 
 def _covered(study: Study, collection: str) -> str:

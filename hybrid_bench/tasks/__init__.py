@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid_bench.errors import RequestError
+from hybrid_bench.published import PUBLICATIONS
 
 if TYPE_CHECKING:
     from hybrid_bench.retrieval import ParallelRetrieval
@@ -101,15 +102,7 @@ def _register_benchmark() -> None:
             "all languages, with exact ranks at full depth and measures of language bias."
         ),
         reference="https://arxiv.org/abs/2408.10536",
-        citation=r"""
-@misc{elmahdy2024synergistic,
-  archiveprefix = {arXiv},
-  author = {Elmahdy, Adel and Lin, Sheng-Chieh and Ahmad, Amin},
-  eprint = {2408.10536},
-  title = {Synergistic Approach for Simultaneous Optimization of Monolingual, Cross-lingual, and Multilingual Information Retrieval},
-  year = {2024},
-}
-""",  # noqa: E501 # mteb wants each field of a citation on one line
+        citation=f"\n{PUBLICATIONS['elmahdy2024'].bibtex}\n",
     )
     _build_registry.cache_clear()
     _build_aliases_registry.cache_clear()
