@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from hybrid_bench.errors import RequestError
 
-__all__ = ["LANGUAGES", "Language", "Setting", "did_you_mean", "language", "languages", "setting_of"]
+__all__ = ["LANGUAGES", "Language", "Setting", "did_you_mean", "language", "languages", "setting_of", "settings_of"]
 
 
 class Language(NamedTuple):
@@ -100,6 +100,25 @@ class Setting(StrEnum):
     def short(self) -> str:
         """The abbreviation used in tables: Mo., Cr. or Mul."""
         return {"monolingual": "Mo.", "cross-lingual": "Cr.", "multilingual": "Mul."}[self.value]
+
+
+#: What the settings are called when they are chosen: in short, or in full.
+_CHOSEN = {"mono": Setting.MONOLINGUAL, "cross": Setting.CROSS_LINGUAL, "multi": Setting.MULTILINGUAL}
+_CHOSEN |= {setting.value: setting for setting in Setting}
+
+
+def settings_of(names: Iterable[str]) -> set[Setting]:
+    """The settings with these names, ``mono``, ``cross``, ``multi`` or their full ones; all of them for no name.
+
+    Raises:
+        RequestError: If there is no such setting.
+    """
+    chosen = set()
+    for name in names:
+        if name not in _CHOSEN:
+            raise RequestError(f"unknown setting '{name}': {did_you_mean(name, _CHOSEN)}")
+        chosen.add(_CHOSEN[name])
+    return chosen or set(Setting)
 
 
 def setting_of(query_language: str, pool_languages: Sequence[str]) -> Setting:

@@ -24,7 +24,7 @@ from hybrid_bench.corpora import DataOptions, PassagePool, PassageText
 from hybrid_bench.custom import parallel_tasks
 from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError
 from hybrid_bench.foreign import exact, mteb_names, mteb_tasks, why_not
-from hybrid_bench.languages import Setting, did_you_mean, language
+from hybrid_bench.languages import Setting, did_you_mean, language, settings_of
 from hybrid_bench.lexical import subset_languages
 from hybrid_bench.parallel import ParallelSource
 from hybrid_bench.results import RunCache, read_signatures
@@ -43,8 +43,6 @@ logger = logging.getLogger(__name__)
 #: What `run` does when no model is given: the collection and the models that need no download.
 DEMO = ("HybridDemo", ("hybrid_bench/bm25", "hybrid_bench/char-ngram"))
 
-_SETTINGS = {"mono": Setting.MONOLINGUAL, "cross": Setting.CROSS_LINGUAL, "multi": Setting.MULTILINGUAL}
-_SETTINGS |= {setting.value: setting for setting in Setting}
 
 
 @dataclass(frozen=True)
@@ -135,10 +133,7 @@ def select_tasks(request: RunRequest) -> list[AbsTask]:
         DataError: If a folder or file that a task is made of cannot be read.
     """
     register()
-    for name in request.settings:
-        if name not in _SETTINGS:
-            raise RequestError(f"unknown setting '{name}': {did_you_mean(name, _SETTINGS)}")
-    settings = {_SETTINGS[name] for name in request.settings} or set(Setting)
+    settings = settings_of(request.settings)
     for code in (*request.languages, *request.pool_languages):
         language(code)
     data = DataOptions(
