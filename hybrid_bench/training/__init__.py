@@ -1,9 +1,9 @@
 """Training with hybrid batches (arXiv 2408.10536), for sentence-transformers.
 
 The parts can be used alone, each in a plain SentenceTransformerTrainer script: `ParallelDataset` holds parallel queries
-and passages, `HybridBatchSampler` draws batches that are monolingual with probability alpha and cross-lingual otherwise,
-`HybridBatchLoss` keeps translations of one passage from being each other's negatives (`LossByKind` logs it for
-monolingual and cross-lingual batches apart), and `HybridRetrievalEvaluator` measures what `run` measures. They are
+and passages, `HybridBatchSampler` draws batches that are monolingual with probability alpha and cross-lingual
+otherwise, `HybridBatchLoss` keeps translations of one passage from being each other's negatives (`LossByKind` logs it
+for monolingual and cross-lingual batches apart), and `HybridRetrievalEvaluator` measures what `run` measures. They are
 imported when they are first asked for: sources, overlap and configuration are checked without torch.
 """
 
@@ -17,8 +17,18 @@ if TYPE_CHECKING:
     from hybrid_bench.training.evaluator import HybridRetrievalEvaluator
     from hybrid_bench.training.loss import HybridBatchLoss, LossByKind
     from hybrid_bench.training.sampler import HybridBatchSampler
+    from hybrid_bench.training.sampling import Sampling
+    from hybrid_bench.training.texts import ParallelTexts
 
-__all__ = ["HybridBatchLoss", "HybridBatchSampler", "HybridRetrievalEvaluator", "LossByKind", "ParallelDataset"]
+__all__ = [
+    "HybridBatchLoss",
+    "HybridBatchSampler",
+    "HybridRetrievalEvaluator",
+    "LossByKind",
+    "ParallelDataset",
+    "ParallelTexts",
+    "Sampling",
+]
 
 _HOME = {
     "HybridBatchLoss": "loss",
@@ -26,6 +36,8 @@ _HOME = {
     "HybridRetrievalEvaluator": "evaluator",
     "LossByKind": "loss",
     "ParallelDataset": "data",
+    "ParallelTexts": "texts",
+    "Sampling": "sampling",
 }
 
 

@@ -1,0 +1,234 @@
+"""`ParallelDataset`: parallel texts as the data set that a SentenceTransformerTrainer takes.
+
+The Trainer insists on a `datasets.Dataset`, and calls a good part of its methods. This one reads its items from
+`ParallelTexts` when they are asked for. Its length is the number of rows; items of all pairs of languages lie above it,
+and only `HybridBatchSampler` asks for those (see `Items`).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import datasets
+import numpy as np
+from datasets.table import InMemoryTable
+from numpy.typing import ArrayLike, NDArray
+
+from hybrid_bench.errors import RequestError, shown
+from hybrid_bench.languages import did_you_mean
+from hybrid_bench.training.texts import ItemParts, Items, ParallelTexts
+
+__all__ = ["GROUP_BITS", "ParallelDataset"]
+
+#: The first number of a label is `source * 2**GROUP_BITS + group`, which no two sources share.
+GROUP_BITS = 40
+
+# Rows that are read together where a caller goes through all of them.
+_PIECE = 1_000
+# Methods of `Dataset` that are right here as they are: one goes by `select`, the other looks for files, of which there
+# are none.
+_KEPT = {"cleanup_cache_files", "take"}
+
+
+class ParallelDataset(datasets.Dataset):  # type: ignore[misc] # datasets ships no types
+    """Rows of one or several sources, as items with the columns that the losses of sentence-transformers read.
+
+    In this order: ``query``, ``passage``, ``negative_1``, ... and ``label``, which is three whole numbers: the group of
+    the passage, unique over all sources, and the query's and the passage's language, as positions in `languages`. An
+    item of a source with fewer hard negatives than another lacks their columns; all items of a batch are of one source.
+
+    ``dataset[i]`` for a row number i is row i in the first language that it is whole in, or else in the first pair of
+    languages that it has; its texts are empty where it has none. Made by `of`.
+
+    It only reads: rows are chosen and changed in the sources. Methods of `Dataset` that would copy all items, or change
+    them, are refused.
+    """
+
+    items: Items
+    #: The epoch that batches are drawn for. accelerate sets the epoch of the data set, too, and does so where it no
+    #: longer finds the batch sampler: when training goes on from a checkpoint on several devices.
+    epoch: int
+
+    @classmethod
+    def of(
+        cls, sources: ParallelTexts | Sequence[ParallelTexts], *, negatives: int | None = None, name: str | None = None
+    ) -> ParallelDataset:
+        """All rows of these sources.
+
+        Args:
+            sources: One source, or several of different names.
+            negatives: How many hard negatives to read at most; None for all that a source has.
+            name: What the model card calls the data; None for the names of the sources.
+
+        Raises:
+            RequestError: No sources, two of one name, or a negative number of hard negatives.
+        """
+        chosen = [sources] if isinstance(sources, ParallelTexts) else list(sources)
+        if negatives is not None:
+            if negatives < 0:
+                raise RequestError(f"negatives is {negatives}: give 0 for no hard negatives, or how many")
+            chosen = [
+                replace(
+                    source,
+                    negatives=source.negatives[:negatives],
+                    negative_rows=source.negative_rows[:negatives],
+                    negative_groups=source.negative_groups[:negatives],
+                )
+                for source in chosen
+            ]
+        items = Items(chosen)
+        roles = max((source.roles for source in items.sources), key=len)
+        features = datasets.Features(
+            {
+                **{role: datasets.Value("string") for role in roles},
+                "label": datasets.Sequence(datasets.Value("int64"), length=3),
+            }
+        )
+        info = datasets.DatasetInfo(
+            features=features, dataset_name=name or " + ".join(source.name for source in items.sources)
+        )
+        told = [(source.name, len(source), source.languages, source.roles) for source in items.sources]
+        dataset = cls(
+            InMemoryTable(features.arrow_schema.empty_table()),
+            info=info,
+            split=datasets.Split.TRAIN,
+            fingerprint=hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16],
+        )
+        dataset.items = items
+        dataset.epoch = 0
+        return dataset
+
+    @property
+    def sources(self) -> tuple[ParallelTexts, ...]:
+        """The sources, in order."""
+        return self.items.sources
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Languages of all sources; labels hold positions in it."""
+        return self.items.languages
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw batches for this epoch from now on, counted from 0."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.items.n_rows
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows of all sources."""
+        return len(self)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows, and of columns."""
+        return len(self), len(self.column_names)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for start in range(0, len(self), _PIECE):
+            yield from self.__getitems__(range(start, min(start + _PIECE, len(self))))
+
+    def __getitem__(self, key: Any) -> Any:
+        """An item by its number; several as a dictionary of columns; or, by name, one column of all rows."""
+        if isinstance(key, str):
+            if key not in self.column_names:
+                raise RequestError(f"no column {shown(key)}: {did_you_mean(key, self.column_names)}")
+            return [item[key] for item in self]
+        if isinstance(key, int | np.integer):
+            return self.__getitems__([int(key) + (len(self) if key < 0 else 0)])[0]
+        chosen = range(*key.indices(len(self))) if isinstance(key, slice) else list(key)
+        read = self.__getitems__(chosen)
+        return {column: [item.get(column, "") for item in read] for column in self.column_names}
+
+    def __getitems__(self, keys: Sequence[int]) -> list[dict[str, Any]]:
+        """The items with these numbers, in this order. This is what a DataLoader calls.
+
+        Raises:
+            IndexError: A number is not an item's.
+        """
+        if not len(keys):
+            return []
+        parts = self._in_a_language(self.items.decode(np.fromiter(keys, np.int64, len(keys))))
+        columns = [column for column in self.column_names if column != "label"]
+        read: list[dict[str, Any]] = [{} for _ in keys]
+        labels = self._labels(parts)
+        for number in np.unique(parts.source).tolist():
+            source = self.sources[number]
+            for role in columns:
+                if role not in source.roles:
+                    continue
+                language = parts.query if role == "query" else parts.passage
+                for code in np.unique(language[parts.source == number]).tolist():
+                    places = np.flatnonzero((parts.source == number) & (language == code))
+                    texts = source.texts(role, source.languages[code], parts.row[places])
+                    for place, text in zip(places.tolist(), texts, strict=True):
+                        read[place][role] = text
+        if "label" in self.column_names:
+            for item, label in zip(read, labels.tolist(), strict=True):
+                item["label"] = label
+        return read
+
+    def labels(self, keys: ArrayLike) -> NDArray[np.int64]:
+        """(m, 3), the labels of the items with these numbers, without reading their texts."""
+        return self._labels(self._in_a_language(self.items.decode(keys)))
+
+    def select(self, indices: Any, *_: Any, **__: Any) -> datasets.Dataset:
+        """These items, read into an ordinary data set: meant for a few, as a model card shows them."""
+        return datasets.Dataset.from_dict(self[list(indices)], features=self.features)
+
+    def select_columns(self, column_names: str | Sequence[str], *_: Any, **__: Any) -> ParallelDataset:
+        """The same rows with these columns alone."""
+        names = [column_names] if isinstance(column_names, str) else list(column_names)
+        if unknown := [name for name in names if name not in self.column_names]:
+            raise RequestError(f"no column {shown(unknown[0])}: {did_you_mean(unknown[0], self.column_names)}")
+        fewer = copy.copy(self)
+        fewer._info = copy.copy(self._info)
+        fewer._info.features = datasets.Features({name: self.features[name] for name in names})
+        fewer._data = self._data.select(names)
+        return fewer
+
+    def _labels(self, parts: ItemParts) -> NDArray[np.int64]:
+        labels = np.empty((len(parts.row), 3), dtype=np.int64)
+        for number in np.unique(parts.source).tolist():
+            mine, source = parts.source == number, self.sources[number]
+            position = np.array([self.languages.index(code) for code in source.languages])
+            labels[mine, 0] = (number << GROUP_BITS) + source.group_of(parts.row[mine])
+            labels[mine, 1] = position[parts.query[mine]]
+            labels[mine, 2] = position[parts.passage[mine]]
+        return labels
+
+    def _in_a_language(self, parts: ItemParts) -> ItemParts:
+        """With languages for those that ask for a row as such."""
+        if not (parts.query < 0).any():
+            return parts
+        query, passage = parts.query.copy(), parts.passage.copy()
+        for number in np.unique(parts.source[query < 0]).tolist():
+            places = np.flatnonzero((parts.source == number) & (parts.query < 0))
+            asked, answered = self.sources[number].readable(parts.row[places])
+            both = asked & answered
+            query[places] = np.where(both.any(1), both.argmax(1), asked.argmax(1))
+            passage[places] = np.where(both.any(1), both.argmax(1), answered.argmax(1))
+        return parts._replace(query=query, passage=passage)
+
+
+def _refusal(name: str) -> Callable[..., Any]:
+    def refused(self: ParallelDataset, *_: Any, **__: Any) -> Any:
+        raise RequestError(
+            f"a ParallelDataset has no {name}(): choose or change the rows of its sources, or read items with select()"
+        )
+
+    return refused
+
+
+# The other methods of `Dataset` work on its table, which is empty here: what they return would be wrong without a word.
+for _name in dir(datasets.Dataset):
+    _method = inspect.getattr_static(datasets.Dataset, _name)
+    if not _name.startswith("_") and inspect.isfunction(_method) and _name not in _KEPT | {*vars(ParallelDataset)}:
+        setattr(ParallelDataset, _name, _refusal(_name))

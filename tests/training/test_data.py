@@ -1,0 +1,203 @@
+"""The data set that the Trainer takes: items by definition, the Trainer's own parts on it, and what it refuses."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from torch.utils.data import DataLoader
+
+from helpers import static_model
+from hybrid_bench.errors import RequestError
+from hybrid_bench.training import HybridBatchSampler, ParallelDataset
+from hybrid_bench.training.data import GROUP_BITS
+from parallel_texts import parallel, text_of
+
+
+def two_sources() -> ParallelDataset:
+    """One with groups, gaps and hard negatives; one with other languages and fewer hard negatives."""
+    return ParallelDataset.of(
+        [
+            parallel("A", 30, ("de", "en", "sw"), missing=0.2, negatives=2, groups=np.arange(30) // 4),
+            parallel("B", 20, ("en", "zh"), negatives=1),
+        ]
+    )
+
+
+def item_of(dataset: ParallelDataset, source: int, row: int, query: str, passage: str) -> dict[str, Any]:
+    """An item by definition."""
+    texts = dataset.sources[source]
+    languages = {"query": query}
+    item: dict[str, Any] = {}
+    for role in texts.roles:
+        code = languages.get(role, passage)
+        there = texts.available(role, code, np.array([row]))[0]
+        item[role] = text_of(texts.name, role, row, code) if there else ""
+    group = row if texts.groups is None else row // 4
+    label = [source * 2**GROUP_BITS + group, *(dataset.languages.index(code) for code in (query, passage))]
+    return {**item, "label": label}
+
+
+def test_every_item_is_read_by_its_number() -> None:
+    dataset = two_sources()
+    assert dataset.languages == ("de", "en", "sw", "zh")
+    numbers, expected = [], []
+    for source, texts in enumerate(dataset.sources):
+        for row, query, passage in product(range(len(texts)), texts.languages, texts.languages):
+            at = texts.languages.index(query), texts.languages.index(passage)
+            numbers.append(int(dataset.items.encode(source, np.array([row]), *at)[0]))
+            expected.append(item_of(dataset, source, row, query, passage))
+    order = np.random.default_rng(0).permutation(len(numbers))
+    read = dataset.__getitems__([numbers[place] for place in order])
+    assert read == [expected[place] for place in order]
+    assert [list(item) for item in read] == [list(expected[place]) for place in order]  # the order of columns, too
+    assert dataset[numbers[0]] == expected[0]
+    assert dataset.labels(numbers).tolist() == [item["label"] for item in expected]
+    assert dataset.__getitems__([]) == []
+
+
+def test_rows_as_such_are_in_the_first_language_that_they_are_whole_in() -> None:
+    dataset = two_sources()
+    texts = dataset.sources[0]
+    kinds = set()
+    for row, item in zip(range(30), dataset, strict=False):
+        there = {
+            code: [texts.available(role, code, np.array([row]))[0] for role in texts.roles] for code in texts.languages
+        }
+        whole = [code for code in texts.languages if all(there[code])]
+        asked = [code for code in texts.languages if there[code][0]]
+        answered = [code for code in texts.languages if all(there[code][1:])]
+        query, passage = (whole[0], whole[0]) if whole else ([*asked, "de"][0], [*answered, "de"][0])
+        kinds.add((bool(whole), bool(asked), bool(answered)))
+        assert item == item_of(dataset, 0, row, query, passage)
+        assert item == dataset[row] == dataset[row - len(dataset)]
+    assert {(True, True, True), (False, True, True), (False, True, False)} <= kinds
+    assert dataset[30] == item_of(dataset, 1, 0, "en", "en")
+
+
+def test_it_is_a_data_set_of_its_rows() -> None:
+    dataset = two_sources()
+    assert isinstance(dataset, datasets.Dataset)
+    assert (len(dataset), dataset.num_rows, dataset.shape, dataset.num_columns) == (50, 50, (50, 5), 5)
+    assert dataset.column_names == ["query", "passage", "negative_1", "negative_2", "label"]
+    assert [*dataset.features] == dataset.column_names
+    assert len(list(dataset)) == 50
+    columns = dataset[28:32]
+    assert [*columns] == dataset.column_names
+    assert columns["query"] == [dataset[row]["query"] for row in range(28, 32)]
+    assert columns["negative_2"][2:] == ["", ""]  # the second source has one hard negative
+    assert dataset["passage"] == [item["passage"] for item in dataset]
+    assert dataset[[3, 1]]["label"] == [dataset[3]["label"], dataset[1]["label"]]
+    assert "50" in repr(dataset)
+    taken = dataset.take(5)
+    assert type(taken) is datasets.Dataset
+    assert taken.to_list() == [dataset[row] for row in range(5)]
+    assert dataset.select([49, 0])["query"][:] == [dataset[49]["query"], dataset[0]["query"]]
+    fewer = dataset.select_columns(["query", "label"])
+    assert fewer[0] == {name: dataset[0][name] for name in ("query", "label")}
+    assert (len(fewer), fewer.column_names, [*fewer.features]) == (50, ["query", "label"], ["query", "label"])
+    assert dataset.column_names[1] == "passage"
+    for number in (-51, dataset.items.end):
+        with pytest.raises(IndexError):
+            dataset[number]
+
+
+def test_it_is_copied_and_pickled_with_its_items() -> None:
+    dataset = two_sources()
+    for other in (copy.copy(dataset), pickle.loads(pickle.dumps(dataset))):
+        assert list(other) == list(dataset)
+    assert two_sources()._fingerprint == dataset._fingerprint
+    assert ParallelDataset.of(dataset.sources[0])._fingerprint != dataset._fingerprint
+
+
+@pytest.mark.parametrize(("negatives", "most"), [(0, 0), (1, 1), (5, 2)])
+def test_hard_negatives_can_be_left_out(negatives: int, most: int) -> None:
+    dataset = ParallelDataset.of(two_sources().sources, negatives=negatives)
+    assert dataset.column_names == ["query", "passage", *(f"negative_{k + 1}" for k in range(most)), "label"]
+    assert [*dataset[0]] == dataset.column_names
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_reads_the_items_of_the_sampler(workers: int) -> None:
+    dataset = two_sources()
+    sampler = HybridBatchSampler(dataset, 4, seed=1)
+    loader: Any = DataLoader(dataset, batch_sampler=sampler, collate_fn=list, num_workers=workers)
+    read = list(loader)
+    assert read == [dataset.__getitems__(list(batch)) for batch in sampler]
+    for batch in read:
+        assert len({item["label"][0] for item in batch}) == 4
+        assert all(text for item in batch for text in item.values())
+        assert len({tuple(item) for item in batch}) == 1  # the same columns in a batch
+
+
+def test_the_trainer_trains_and_its_model_card_knows_the_data(tmp_path: Path) -> None:
+    dataset = two_sources()
+    model = static_model([item[role] for item in dataset for role in ("query", "passage")], dimension=8)
+    trainer = SentenceTransformerTrainer(
+        model=model,
+        args=SentenceTransformerTrainingArguments(
+            str(tmp_path / "out"),
+            per_device_train_batch_size=4,
+            per_device_eval_batch_size=4,
+            num_train_epochs=1,
+            batch_sampler=HybridBatchSampler,
+            dataloader_num_workers=2,
+            dataloader_pin_memory=False,
+            eval_strategy="epoch",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=True,
+            prompts={"query": "Query: ", "passage": "Passage: "},
+        ),
+        train_dataset=dataset,
+        eval_dataset=dataset,
+        loss=MultipleNegativesRankingLoss(model),
+    )
+    steps = 24 // 4 + 20 // 4  # six rows of the first lack what every batch needs
+    assert len(trainer.get_train_dataloader()) == steps
+    done = trainer.train()
+    assert done.global_step == steps
+    assert np.isfinite(done.training_loss)
+    assert np.isfinite(trainer.evaluate()["eval_loss"])
+    model.save_pretrained(str(tmp_path / "model"))
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "A + B" in card
+    assert "* Size: 50 training samples" in card
+    assert all(f"<code>{column}</code>" in card for column in dataset.column_names)
+    assert dataset[0]["query"] in card
+
+
+@pytest.mark.parametrize("method", ["map", "filter", "shuffle", "train_test_split", "to_dict", "save_to_disk", "iter"])
+def test_what_would_go_by_the_empty_table_is_refused_in_one_line(method: str) -> None:
+    with pytest.raises(RequestError) as error:
+        getattr(two_sources(), method)(lambda item: item)
+    assert str(error.value) == (
+        f"a ParallelDataset has no {method}(): choose or change the rows of its sources, or read items with select()"
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda dataset: dataset["qurey"], "no column \"qurey\": did you mean 'query'?"),
+        (lambda dataset: dataset.select_columns("label2"), "no column \"label2\": did you mean 'label'?"),
+        (lambda dataset: ParallelDataset.of([]), "no sources: give at least one ParallelTexts"),
+        (
+            lambda dataset: ParallelDataset.of(dataset.sources, negatives=-1),
+            "negatives is -1: give 0 for no hard negatives, or how many",
+        ),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_refused_in_one_line(call: Any, message: str) -> None:
+    with pytest.raises(RequestError) as error:
+        call(two_sources())
+    assert str(error.value) == message
