@@ -19,7 +19,7 @@ from hybrid_bench.corpora import Collection, DataOptions, Judgments, Passages, P
 from hybrid_bench.errors import DataError, shown
 from hybrid_bench.sources import RemoteFile, resolve, sha256_of, sha256_of_lines
 
-__all__ = ["LareqaSource", "load_lareqa"]
+__all__ = ["LareqaSource", "load_lareqa", "read_lareqa"]
 
 T = TypeVar("T")
 
@@ -136,7 +136,7 @@ def _load_lareqa(key: _Hashable, data_dir: Path | None, passage: PassageText) ->
     else:
         local = resolve(list(source.files.values()), data_dir)
         paths = {code: local[file.path] for code, file in source.files.items()}
-    files = {code: _read_lareqa(path, passage) for code, path in paths.items()}
+    files = {code: read_lareqa(path, passage) for code, path in paths.items()}
     for code, file in files.items():
         for what, found, expected in (
             ("candidate sentences", len(file.candidates), source.candidates[code]),
@@ -193,7 +193,7 @@ def _groups(files: Iterable[_File], level: str) -> Iterator[list[str]]:
         yield from together.values()
 
 
-def _read_lareqa(path: Path, passage: PassageText) -> _File:
+def read_lareqa(path: Path, passage: PassageText) -> _File:
     """One file, checked field by field; `DataError` names the place of the first thing that is wrong."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
