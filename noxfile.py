@@ -91,6 +91,20 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session
+def browser(session: nox.Session) -> None:
+    """Try the page in Chromium: sorting, hover, themes, a phone's width. Needs Debian's chromium and chromium-driver."""
+    install(session, "test")
+    session.run("pytest", "-m", "slow", "tests/browser", *session.posargs, env={"HYBRID_BENCH_REQUIRE_BROWSER": "1"})
+
+
+@nox.session
+def latex(session: nox.Session) -> None:
+    """Compile the tables. Needs a TeX with booktabs and siunitx: Debian's texlive-latex-extra and texlive-science."""
+    install(session, "test")
+    session.run("pytest", "-m", "slow", "tests/test_text.py", *session.posargs, env={"HYBRID_BENCH_REQUIRE_LATEX": "1"})
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, format and the direction of imports."""
     session.install("-c", str(CONSTRAINTS), *group("lint"))
