@@ -193,6 +193,8 @@ def bench(session: nox.Session) -> None:
     """Measure against what others offer; prints the ratios that the README states."""
     install(session, "bench")
     session.run("python", "benchmarks/run.py", *session.posargs)
+    session.run("python", "benchmarks/significance.py")
+    session.run("python", "benchmarks/sampler.py")
 
 
 @nox.session

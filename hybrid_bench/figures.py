@@ -75,7 +75,7 @@ def _pairs(study: Study, collection: str, measure: str) -> list[Figure]:
         made.append(
             HeatMap(
                 name=_slug("pairs", collection, name),
-                title=f"{collection}: {name}",
+                title=f"{collection} by pair of languages: {name}",
                 measure=what,
                 row_title="language of the question",
                 column_title="language of the passages",
@@ -125,7 +125,7 @@ def _answer_languages(study: Study, collection: str) -> list[Figure]:
         made.append(
             HeatMap(
                 name=_slug("answers", collection, name),
-                title=f"{collection}: {name}",
+                title=f"{collection}, language of the answer: {name}",
                 measure=what,
                 row_title="language of the question",
                 column_title="language of the answer",
@@ -225,7 +225,8 @@ def _alpha_sweep(study: Study, collection: str, measure: str) -> list[Figure]:
     }
     points = []
     for (base, alpha), (x, y) in means.items():
-        front = not any(other[0] >= x and other[1] >= y and other != (x, y) for other in means.values())
+        alike = [each for (other, _), each in means.items() if other == base]
+        front = not any(other[0] >= x and other[1] >= y and other != (x, y) for other in alike)
         sizes = [bias[run].value for run in by_alpha[base, alpha] if run in bias]
         points.append(Point(f"{alpha:g}", x, y, float(np.mean(sizes)) if sizes else None, base, chosen=front))
     title = f"{collection}: share of monolingual batches, alpha"

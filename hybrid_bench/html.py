@@ -45,7 +45,7 @@ def page(title: str, exhibits: Sequence[Exhibit], details: Details) -> str:
     anchors = file_names(f"exhibit-{exhibit.name}" for exhibit in exhibits)
     sections = "".join(_exhibit(exhibit, anchor) for exhibit, anchor in zip(exhibits, anchors, strict=True))
     links = "".join(
-        element("li", element("a", _name(_entry(exhibit)), href=f"#{anchor}"))
+        element("li", element("a", _name(exhibit.title), href=f"#{anchor}"))
         for exhibit, anchor in zip(exhibits, anchors, strict=True)
     )
     contents = element("nav", element("h2", "Contents") + element("ol", links), aria_label="Contents") if links else ""
@@ -97,11 +97,6 @@ def _name(text: str) -> str:
     Names of models have no spaces: they may be broken where their parts meet.
     """
     return element("bdi", re.sub(r"([/=,])(?=\w)", r"\1<wbr>", _escaped(text)))
-
-
-def _entry(exhibit: Exhibit) -> str:
-    """An exhibit's line in the contents; heat maps of one model differ in what they show."""
-    return f"{exhibit.title}, {exhibit.measure}" if isinstance(exhibit, HeatMap) else exhibit.title
 
 
 def _exhibit(exhibit: Exhibit, anchor: str) -> str:

@@ -69,6 +69,14 @@ def rates(found: list[Figure]) -> dict[tuple[str, str], float]:
     return {(f.clusters, f.method): f.value for f in found}
 
 
+def report_tables(report: str) -> list[list[list[str]]]:
+    """The cells of the tables of a report, row by row, titles first."""
+    blocks = [block.splitlines() for block in report.split("\n\n") if block.startswith("|")]
+    return [
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], *lines[2:])] for lines in blocks
+    ]
+
+
 @pytest.fixture(scope="module")
 def sample() -> tuple[Cells, Floats, Totals]:
     """Three samples of differences, not centred, in cells and in totals."""
@@ -90,7 +98,7 @@ def measured() -> Calibration:
     """Everything, with fewer flips where they are many."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration, "_MANY_FLIPS", 2000)
-        return calibration.calibrate(two_runs(2), 100, 500, 0)
+        return calibration.calibrate(two_runs(2), 400, 500, 0)
 
 
 @pytest.fixture(scope="module")
@@ -181,8 +189,10 @@ class TestIntervals:
         cells, values, totals = sample
         found = calibration.intervals(totals, 999, 3)
         assert tuple(found) == METHODS
-        plain = bootstrap(cells, values, draws=999, seed=3)
-        np.testing.assert_allclose(found["significance.bootstrap"], ends(plain), atol=1e-12)
+        reported, plain = (bootstrap(cells, values, draws=999, seed=3, expanded=expanded) for expanded in (True, False))
+        np.testing.assert_allclose(found["significance.bootstrap"], ends(reported), atol=1e-12)
+        np.testing.assert_allclose(found["expanded percentile"], ends(reported), atol=1e-12)
+        np.testing.assert_allclose(found["percentile"], ends(plain), atol=1e-12)
         np.testing.assert_allclose(found["clustered t"], ends(clustered_t(cells, values)), atol=1e-12)
 
     def test_percentiles_and_their_corrections_by_definition(self, sample: tuple[Cells, Floats, Totals]) -> None:
@@ -346,15 +356,44 @@ class TestReport:
         report = (tmp_path / "new" / "README.md").read_text()
         (rate,) = found.of("false positives", settings="monolingual", drawn_by="article", clusters="cell")
         assert rate.error is not None
-        assert rate.error == pytest.approx(np.sqrt(rate.value * (1 - rate.value) / 100))
-        assert f" {100 * rate.value:.1f} ± {100 * rate.error:.1f} |" in report
-        assert "100 draws a row; 500 flips" in report
-        assert "| multilingual" in report
+        assert rate.error == pytest.approx(np.sqrt(rate.value * (1 - rate.value) / 400))
+        assert "400 draws for each comparison and way of swapping; 500 flips" in report
         assert "nan" not in report
 
+    def test_begins_with_the_averages_and_ranges_of_all_comparisons(self, found: Calibration) -> None:
+        first = report_tables(calibration.report_of(found))[0]
+        assert [title.split(" (")[0] for title in first[0]] == [
+            "Labels swapped by",
+            *(f"By {unit}" for unit in UNITS),
+            "Paired t over all cells",
+            "t over means of settings",
+        ]
+        tests = [
+            *((unit, "sign flip") for unit in UNITS),
+            ("cell", "pooled paired t"),
+            ("setting", "t over setting means"),
+        ]
+        for row, unit in zip(first[1:], UNITS, strict=True):
+            assert row[0] == unit
+            for cell, (clusters, method) in zip(row[1:], tests, strict=True):
+                figures = found.of("false positives", drawn_by=unit, clusters=clusters, method=method)
+                rates = [100 * f.value for f in figures]
+                assert len(rates) == 3, "all settings, and two kinds"
+                assert cell == f"{np.mean(rates):.1f} ({min(rates):.1f} to {max(rates):.1f})"
+
+    def test_has_the_averages_of_every_kind_of_setting(self, found: Calibration) -> None:
+        by_settings = report_tables(calibration.report_of(found))[2]
+        assert [row[:2] for row in by_settings[1:]] == [
+            [settings, unit] for settings in ("all", "monolingual", "multilingual") for unit in UNITS
+        ]
+        (rate,) = found.of("false positives", settings="multilingual", drawn_by="article", clusters="paragraph")
+        assert by_settings[-1][3] == f"{100 * rate.value:.1f}"
+
     def test_tells_which_interval_the_reports_use(self, found: Calibration) -> None:
-        assert found.reported in METHODS[1:]
-        assert f"(at present: {found.reported})" in calibration.report_of(found)
+        assert found.reported == "expanded percentile"
+        report = calibration.report_of(found)
+        assert "`significance.bootstrap` (expanded percentile, by article)" in report
+        assert "| expanded percentile (reported) |" in report
 
     def test_keeps_all_promises_where_cells_are_independent(self, found: Calibration) -> None:
         assert found.broken() == []
@@ -363,7 +402,12 @@ class TestReport:
         ("part", "wanted", "value", "message"),
         [
             ("false positives", {"clusters": "article"}, 0.2, "swapped by question: 20.0% false positives"),
-            ("coverage", {"method": METHODS[0]}, 0.9, "on average 90.0% of the 95% intervals"),
+            (
+                "coverage",
+                {"method": METHODS[0], "settings": "monolingual"},
+                0.8,
+                "80.0% of the 95% intervals of signif",
+            ),
             ("all flips", {"method": "all"}, 0.01, "8 clusters: p is not that of all flips"),
         ],
     )

@@ -16,12 +16,18 @@ from hybrid_bench.significance import (
     Comparison,
     benjamini_hochberg,
     bootstrap,
+    bootstrap_median,
+    bootstrap_statistic,
+    bootstrap_sums,
+    cluster_sums,
     clustered_t,
     compare,
     holm,
     macro_mean,
     sign_flip,
+    sign_flip_median,
     sign_flip_statistic,
+    sign_flip_sums,
     tukey_hsd,
 )
 
@@ -142,10 +148,13 @@ def test_results_stay_in_their_range(problem: Problem) -> None:
         analytic = clustered_t(cells, d, by_setting=by_setting)
         assert ((analytic.p > 0) & (analytic.p <= 1) & (analytic.se >= 0) & (analytic.detectable >= 0)).all()
         assert ((analytic.low <= analytic.delta) & (analytic.delta <= analytic.high)).all()
-        interval = bootstrap(cells, d, by_setting=by_setting, draws=DRAWS)
-        assert (interval.low <= interval.high).all()
-        assert (interval.low >= d.min() - 1e-9).all()
-        assert (interval.high <= d.max() + 1e-9).all()
+        for interval in (
+            bootstrap(cells, d, by_setting=by_setting, draws=DRAWS),
+            bootstrap_median(cells, d, by_setting=by_setting, draws=DRAWS),
+        ):
+            assert (interval.low <= interval.high).all()
+            assert (interval.low >= d.min() - 1e-9).all()
+            assert (interval.high <= d.max() + 1e-9).all()
     ours = problem.compare()
     assert all(0 < p <= 1 for p in (ours.p, ours.p_t, ours.p_paired_t, ours.p_wilcoxon))
     assert ours.wins + ours.ties + ours.losses == ours.n_cells
@@ -160,6 +169,46 @@ def test_both_ways_of_flipping_agree(problem: Problem) -> None:
     quick = sign_flip(cells, a - b, draws=DRAWS)
     slow = sign_flip_statistic(cells, a, b, lambda values, _: float(macro_mean(cells, values)), draws=DRAWS)
     assert slow.p == quick.p
+
+
+def macro_medians(values: Floats, setting: NDArray[np.intp]) -> float:
+    return float(np.mean([np.median(values[setting == p]) for p in np.unique(setting)]))
+
+
+@settings(LAYOUTS, max_examples=40)
+@given(problems(_SCORES | _ANY))
+def test_medians_are_those_of_numpy(problem: Problem) -> None:
+    """Few cells and many ties, and settings that some resamples do not have."""
+    cells, (a, b, _) = problem.cells, problem.runs
+    quick, slow = (
+        bootstrap_median(cells, a, draws=DRAWS),
+        bootstrap_statistic(cells, a, macro_medians, draws=DRAWS),
+    )
+    np.testing.assert_allclose([quick.low, quick.high], [slow.low, slow.high], rtol=1e-12, atol=1e-9)
+    flips = sign_flip_median(cells, a, b, draws=DRAWS), sign_flip_statistic(cells, a, b, macro_medians, draws=DRAWS)
+    assert flips[0].p == flips[1].p
+
+
+@LAYOUTS
+@given(problems())
+def test_means_by_sums_are_means(problem: Problem) -> None:
+    cells, (a, b, _) = problem.cells, problem.runs
+    sizes = cells.counts.sum(axis=0)
+
+    def macro(sums: Floats) -> Floats:
+        return np.asarray((sums / sizes).mean(axis=1))
+
+    by_sums = sign_flip_sums(cluster_sums(cells, a), cluster_sums(cells, b), macro, draws=DRAWS)
+    assert by_sums.p == sign_flip(cells, a - b, draws=DRAWS).p
+
+    def of_present(sums: Floats) -> Floats:
+        totals, numbers = np.split(sums, 2, axis=1)
+        means = np.divide(totals, numbers, out=np.zeros_like(totals), where=numbers > 0)
+        return np.asarray(means.sum(axis=1) / (numbers > 0).sum(axis=1))
+
+    ours = bootstrap_sums(np.concatenate([cluster_sums(cells, a), cells.counts], axis=1), of_present, draws=DRAWS)
+    means = bootstrap(cells, a, draws=DRAWS)
+    np.testing.assert_allclose([ours.low, ours.high], [means.low, means.high], rtol=0, atol=1e-12)
 
 
 @LAYOUTS
