@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 from hybrid_bench.errors import HybridBenchError, ModelError, RequestError, first_line
 from hybrid_bench.languages import did_you_mean
 from hybrid_bench.lexical import EMBEDDED
+from hybrid_bench.trained import RECORD
 
 if TYPE_CHECKING:
     from mteb.models.model_meta import ModelMeta
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
 __all__ = ["folder_hash", "load", "model_meta", "offline_if_unreachable", "with_options"]
 
 #: What a folder holds besides the model: changing it does not change an embedding.
-_NOT_THE_MODEL = {"README.md", ".gitattributes", ".gitignore", "optimizer.pt", "scheduler.pt", "trainer_state.json"}
+_NOT_THE_MODEL = {
+    *("README.md", ".gitattributes", ".gitignore", "optimizer.pt", "scheduler.pt", "trainer_state.json"),
+    RECORD,
+}
 
 #: Class in sentence-transformers and wrapper in mteb, by the kind that a saved folder says it is.
 _KINDS = {

@@ -1,0 +1,499 @@
+"""Trainings from configurations: real ones, of models that are small enough to be trained here in a second or two."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+
+from hybrid_bench import models
+from hybrid_bench.cli import main
+from hybrid_bench.errors import DataError, ModelError, RequestError
+from hybrid_bench.run import RunRequest, run
+from hybrid_bench.trained import read_record, training_languages
+from hybrid_bench.training.build import build_model, texts_of, train_tokenizer
+from hybrid_bench.training.config import LOSSES, ModelConfig, TrainingConfig, load_config
+from hybrid_bench.training.sweep import pareto, sweep, sweep_report
+from hybrid_bench.training.train import Trained, prepare, train
+
+#: Two of the demo's languages, half of its paragraphs; the other half is asked, within each language.
+SMALL = """
+[model]
+kind = "static"
+vocabulary = 600
+width = 32
+query_prompt = "Query: "
+
+[[sources]]
+name = "demo half"
+kind = "lareqa"
+dataset = "HybridDemo"
+languages = ["de", "en"]
+options = { folds = 2, fold = [0] }
+
+[overlap]
+check = false
+
+[evaluation]
+collections = ["HybridDemo"]
+languages = ["de", "en"]
+settings = ["mono"]
+folds = 2
+fold = [1]
+
+[arguments]
+per_device_train_batch_size = 8
+learning_rate = 0.02
+max_steps = 8
+save_steps = 4
+logging_steps = 4
+use_cpu = true
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collections that are not here are not tried for."""
+    monkeypatch.setenv("HYBRID_BENCH_OFFLINE", "1")
+    monkeypatch.delenv("HYBRID_BENCH_DATA", raising=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _threads() -> Iterator[None]:
+    """Sums in one order, so that two trainings can be the same to the last bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def configured(folder: Path, changes: Mapping[str, Any] = MappingProxyType({}), text: str = SMALL) -> TrainingConfig:
+    """A configuration whose output is ``<folder>/model``."""
+    path = folder / "small.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path, {"output": str(folder / "model"), **changes})
+
+
+class Told(list[str]):
+    """What a training tells, line by line."""
+
+    def about(self, text: str) -> list[str]:
+        return [line for line in self if text in line]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trained, Told]:
+    """A finished training's folder, what it returned and what it told."""
+    folder, told = tmp_path_factory.mktemp("finished"), Told()
+    return folder, train(configured(folder), told.append), told
+
+
+def test_training_improves_what_it_is_not_trained_on(finished: tuple[Path, Trained, Told]) -> None:
+    _, trained, told = finished
+    measure = "HybridDemo_monolingual_map"
+    assert trained.steps == 8
+    assert trained.after[measure] != trained.before[measure]
+    assert told.about("step 8 of 8: loss")
+    assert all("loss_monolingual" in line or "loss_cross_lingual" in line for line in told.about(" of 8: loss"))
+
+
+def test_run_finds_the_same_in_the_saved_model(finished: tuple[Path, Trained, Told], tmp_path: Path) -> None:
+    folder, trained, _ = finished
+    # The whole collection: so the model is evaluated again by the evaluator, on all questions.
+    from hybrid_bench.training.evaluator import HybridRetrievalEvaluator
+
+    model = SentenceTransformer(str(trained.folder), device="cpu")
+    assert model.prompts["query"] == "Query: "
+    measured = HybridRetrievalEvaluator("HybridDemo", languages=["de", "en"], settings=["mono"])(model)
+    request = RunRequest((str(trained.folder),), ["HybridDemo-Pairs"], ["mono"], ["de", "en"], output=tmp_path)
+    outcome = run(request)
+    assert not outcome.failures
+    saved = json.loads((outcome.folders[0] / "HybridDemo-Pairs.json").read_text(encoding="utf-8"))
+    scores = [each["map"] for each in saved["scores"]["test"]]
+    assert np.mean(scores) == pytest.approx(measured["HybridDemo_monolingual_map"], abs=1e-6)
+    assert folder / "model" == trained.folder
+
+
+def test_the_folder_says_how_it_was_trained(finished: tuple[Path, Trained, Told]) -> None:
+    _, trained, _ = finished
+    assert training_languages(trained.folder) == ("de", "en")
+    record = read_record(trained.folder) or {}
+    assert (record["mode"], record["alpha"], record["seed"], record["steps"]) == ("hybrid", 0.5, 0, 8)
+    assert record["sources"] == [{"name": "demo half", "rows": 42, "languages": ["de", "en"]}]
+    assert record["after"] == dict(trained.after)
+    card = (trained.folder / "README.md").read_text(encoding="utf-8")
+    for text in ("alpha 0.5", "German, English", "demo half", "not** compared", "HybridDemo_monolingual_map", "- de\n"):
+        assert text in card, text
+    assert not (trained.folder / "training_args.bin").exists()
+
+
+def test_the_same_training_is_not_done_twice(finished: tuple[Path, Trained, Told]) -> None:
+    folder, trained, _ = finished
+    before, told = models.folder_hash(trained.folder), Told()
+    again = train(
+        configured(folder, {"arguments.logging_steps": 2}), told.append
+    )  # which changes nothing that is learned
+    assert told.about("already trained")
+    assert models.folder_hash(trained.folder) == before
+    assert (again.after, again.steps) == (trained.after, trained.steps)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"sampling.alpha": 0.25}, "sampling.alpha was 0.5, now 0.25"),
+        ({"seed": 1}, "seed was 0, now 1"),
+        ({"arguments.learning_rate": 0.5}, "arguments.learning_rate was 0.02, now 0.5"),
+        ({"model.width": 16}, "model.width was 32, now 16"),
+    ],
+)
+def test_a_model_of_another_training_is_refused(
+    finished: tuple[Path, Trained, Told], change: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(RequestError, match=f"model of another training .*{told}"):
+        prepare(configured(finished[0], change))
+
+
+def test_an_interrupted_training_goes_on_exactly(finished: tuple[Path, Trained, Told], tmp_path: Path) -> None:
+    _, trained, _ = finished
+    whole = weights(trained.folder)
+    config = configured(tmp_path)
+    shutil.copytree(trained.folder.with_name("model.training"), config.work)
+    shutil.rmtree(config.work / "checkpoint-8")
+    (config.work / "checkpoint-6").mkdir()  # one that was being written when the power went
+    told = Told()
+    train(config, told.append)
+    assert told.about("going on from")[0].endswith("checkpoint-4")
+    again = weights(config.output)
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_checkpoint_of_another_training_is_refused(finished: tuple[Path, Trained, Told], tmp_path: Path) -> None:
+    config = configured(tmp_path, {"sampling.alpha": 1.0})
+    shutil.copytree(finished[1].folder.with_name("model.training"), config.work)
+    with pytest.raises(RequestError, match=r"checkpoint-8 is of another training .*sampling.alpha was 0.5, now 1.0"):
+        prepare(config)
+    (config.work / "training.json").write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match="--overwrite starts anew"):
+        prepare(config)
+    assert prepare(config, overwrite=True).resume is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"arguments.lr_scheduler_type": "zigzag"}, "[arguments]: zigzag is not a valid SchedulerType"),
+        ({"arguments.learning_rate": "high"}, '[arguments] learning_rate = "high"'),
+        ({"arguments.per_device_train_batch_size": 1}, "per_device_train_batch_size = 1: give a number of at least 2"),
+        ({"arguments.report_to": "wandb"}, "report_to wandb needs wandb, which is not installed"),
+        ({"arguments.report_to": ["tensorboard"]}, "report_to tensorboard needs tensorboard"),
+        ({"arguments.load_best_model_at_end": True}, "load_best_model_at_end: give [validation]"),
+        ({"arguments.eval_strategy": "steps", "evaluation.collections": []}, "there is nothing to evaluate"),
+        ({"loss.options": {"temprature": 1}}, "has no option 'temprature': "),
+        ({"arguments.per_device_train_batch_size": 100}, "groups of rows"),
+        ({"sampling.mode": "en-en", "sampling.language": "fr"}, "no source is in 'fr'"),
+        ({"evaluation.collections": ["HybridDemos"]}, "did you mean 'HybridDemo'"),
+        ({"evaluation.folds": 1, "evaluation.fold": [0], "evaluation.languages": ["xx"]}, "unknown language 'xx'"),
+    ],
+)
+def test_what_is_wrong_is_said_before_a_model_is_made(changes: dict[str, Any], told: str, tmp_path: Path) -> None:
+    config = configured(tmp_path, changes)
+    with pytest.raises(RequestError) as caught:
+        train(config)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not config.output.exists()
+
+
+def test_data_that_do_not_fit_are_said(tmp_path: Path) -> None:
+    one = SMALL.replace('languages = ["de", "en"]\noptions', 'languages = ["de"]\noptions')
+    with pytest.raises(RequestError, match=r"alpha is 0.5, but every source is in one language: demo half \(de\)"):
+        prepare(configured(tmp_path, text=one))
+    with pytest.raises((RequestError, DataError), match="yo"):
+        prepare(
+            configured(tmp_path, text=SMALL.replace('languages = ["de", "en"]\noptions', 'languages = ["yo"]\noptions'))
+        )
+    table = '[[sources]]\nname = "mine"\nkind = "parallel"\npath = "{}"\n'
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"query_de": "a", "passage_de": "b", "query_en": "c"}\n', encoding="utf-8")
+    with pytest.raises((RequestError, DataError), match=r"mine.*passage_en"):
+        prepare(configured(tmp_path, text=SMALL + table.format(rows)))
+    with pytest.raises((RequestError, DataError), match="absent"):
+        prepare(configured(tmp_path, text=SMALL + table.format(tmp_path / "absent.jsonl")))
+
+
+def test_an_output_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    config.output.mkdir()
+    (config.output / "thesis.tex").touch()
+    with pytest.raises(RequestError, match="holds something else"):
+        train(config, overwrite=True)
+    shutil.rmtree(config.output)
+    config.output.touch()
+    with pytest.raises(RequestError, match="is a file"):
+        train(config)
+
+
+def test_overlap_is_dropped_and_told(tmp_path: Path) -> None:
+    """By article nothing is shared; with another division, questions that are asked are trained on."""
+    changes = {"overlap.check": True, "evaluation.by": "paragraph"}
+    told = Told()
+    ready = prepare(configured(tmp_path, changes), told.append)
+    assert len(ready.sources[0]) == 42
+    assert ready.overlap is not None
+    assert "HybridDemo" in ready.overlap.compared
+    assert "XQuAD-R" in ready.overlap.not_compared  # not here
+    trained = train(configured(tmp_path, {**changes, "arguments.max_steps": 1}))
+    card = (trained.folder / "README.md").read_text(encoding="utf-8")
+    assert "**Not compared**" in card
+    assert str(Path.home()) not in card  # nor anything else of this machine
+    for folder in (trained.folder, trained.folder.with_name("model.training")):
+        shutil.rmtree(folder)
+    changes |= {"evaluation.folds": 4, "evaluation.fold": [0]}  # a half of what is trained on
+    ready = prepare(configured(tmp_path, changes), told.append)
+    assert 0 < len(ready.sources[0]) < 42
+    assert told.about("stand in an evaluation collection, dropped")
+    kept = prepare(configured(tmp_path, {**changes, "overlap.drop": False}))
+    assert len(kept.sources[0]) == 42
+
+
+def test_nan_ends_the_training(tmp_path: Path) -> None:
+    changes = {"arguments.learning_rate": 1e38, "arguments.max_grad_norm": 0.0, "evaluation.collections": []}
+    with pytest.raises(ModelError, match="the loss is nan"):
+        train(configured(tmp_path, changes))
+
+
+def test_validation_ends_the_training_and_chooses_the_best(tmp_path: Path) -> None:
+    validation = """
+[validation]
+patience = 2
+min_delta = 1000.0
+[validation.source]
+name = "english"
+kind = "lareqa"
+dataset = "HybridDemo"
+languages = ["en"]
+options = { folds = 2, fold = [1] }
+"""
+    changes = {"arguments.max_steps": 100, "arguments.eval_steps": 2, "arguments.save_total_limit": 1}
+    text = SMALL.replace("save_steps = 4\n", "")
+    told = Told()
+    trained = train(configured(tmp_path, {**changes, "evaluation.collections": []}, text + validation), told.append)
+    # The first evaluation is the best so far; two more are not lower by as much as that.
+    assert trained.steps == 6
+    assert len(told.about("eval_loss")) == 3
+
+
+def test_a_transformer_from_nothing(tmp_path: Path) -> None:
+    changes = {
+        "model": TINY,
+        "arguments.max_steps": 2,
+        "evaluation.collections": [],
+        "loss": {"kind": "cached-mnrl", "mini_batch_size": 4, "scale": 10},
+    }
+    trained = train(configured(tmp_path, changes))
+    model = SentenceTransformer(str(trained.folder), device="cpu")
+    assert model.get_embedding_dimension() == 16
+    assert model.max_seq_length == 32
+    assert np.isfinite(model.encode(["Bienen", "ミツバチ" * 50])).all()
+    meta = models.model_meta(str(trained.folder))
+    assert models.load(meta, "cpu") is not None
+
+
+def test_the_same_seed_gives_the_same_model() -> None:
+    texts = ["der Honig der Bienen", "the honey of bees", "мёд пчёл"] * 3
+    config = ModelConfig(kind="static", vocabulary=300, width=8)
+    first, again, other = (build_model(config, lambda: texts, seed=seed, device="cpu") for seed in (0, 0, 1))
+    assert np.array_equal(first.encode(texts), again.encode(texts))
+    assert not np.array_equal(first.encode(texts), other.encode(texts))
+
+
+def test_the_tokenizer_has_a_token_for_everything() -> None:
+    tokenizer = train_tokenizer(["the bees", "the honey", "the hive"], 300)
+    assert tokenizer.decode(tokenizer.encode("Ωμέγα 蜂 🐝").ids).strip() == "ωμέγα 蜂 🐝"
+    assert "[UNK]" not in tokenizer.encode("Ωμέγα 蜂 🐝").tokens
+    assert len(tokenizer.encode("the").ids) == 1  # learned
+    with pytest.raises(RequestError, match=r"model\.vocabulary = 100: 261 tokens are needed"):
+        train_tokenizer(["a"], 100)
+
+
+def test_texts_for_the_tokenizer_are_of_all_languages(tmp_path: Path) -> None:
+    (source,) = prepare(configured(tmp_path)).sources
+    most = list(texts_of([source], most=5))
+    assert len(most) == 20  # queries and passages in two languages
+    assert len(list(texts_of([source]))) > 20
+
+
+def test_pareto_front_by_definition() -> None:
+    rng = np.random.default_rng(0)
+    points = [*rng.integers(0, 5, (40, 2)).tolist(), [4, 4]]
+    expected = [
+        not any(all(b >= a for a, b in zip(one, two, strict=True)) and two != one for two in points) for one in points
+    ]
+    assert pareto(points) == expected
+    assert pareto([[0.2, 0.1], [0.1, 0.2], [0.1, 0.1]]) == [True, True, False]
+
+
+def command(*arguments: str | Path) -> tuple[int, str, str]:
+    """A command in this process: its exit code, stdout and stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+    return code, out.getvalue(), err.getvalue()
+
+
+def test_command_shows_checks_and_estimates(tmp_path: Path) -> None:
+    path = tmp_path / "small.toml"
+    path.write_text(f'output = "{tmp_path}/model"\n{SMALL}', encoding="utf-8")
+    code, out, _ = command("train", path, "--set", "sampling.alpha=0.25", "seed=7", "--show")
+    assert (code, "alpha = 0.25\n" in out, "seed = 7\n" in out) == (0, True, True)
+    code, out, err = command("train", path, "--check")
+    assert (code, out) == (0, "")
+    assert "5 steps an epoch, of 8 pairs: demo half 5" in err
+    code, out, _ = command("train", path, "--estimate", "--devices", "2")
+    assert (code, "| peak of a step |" in out) == (0, True)
+    code, out, _ = command("train", "--accelerate-config", "fsdp")
+    assert (code, Path(out.strip()).name) == (0, "fsdp.yaml")
+    code, out, _ = command("train", "--preset", "paper-xlmr-x-y", "--show")
+    assert (code, 'mode = "x-y"' in out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("train",), "name one training"),
+        (("train", "a.toml", "--preset", "b"), "name one training"),
+        (("train", "absent.toml"), "there is no file absent.toml"),
+        (("train", "--preset", "paper-hybrid"), "no preset 'paper-hybrid'"),
+        (("train", "--accelerate-config", "fdsp"), "did you mean 'fsdp'"),
+        (("train", "--preset", "llm-lora", "--set", "seed"), "should be KEY=VALUE"),
+        (("train", "--preset", "llm-lora", "--set", "sampling.alpha=2", "--show"), "alpha is 2"),
+        (("sweep", "--preset", "llm-lora"), "--alpha"),
+    ],
+)
+def test_command_refuses_in_one_line(arguments: tuple[str, ...], told: str) -> None:
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert told in err
+    assert len(err.splitlines()) == 1
+
+
+TINY = {"kind": "transformer", "vocabulary": 500, "width": 16, "layers": 1, "heads": 2, "max_length": 32}
+
+
+@pytest.mark.parametrize("kind", sorted(LOSSES))
+def test_every_loss_trains(kind: str, tmp_path: Path) -> None:
+    loss: dict[str, Any] = {"kind": kind, "mono_weight": 0.5}
+    loss |= {"mini_batch_size": 4} if kind.startswith("cached") else {}
+    loss |= (
+        {"matryoshka": [16, 8], "options": {"directions": ["query_to_doc", "doc_to_query"]}} if kind == "mnrl" else {}
+    )
+    if kind.endswith("gist"):
+        texts = ["Bienen", "bees"]
+        guide = build_model(ModelConfig(**{**TINY, "vocabulary": 300}), lambda: texts, device="cpu")  # type: ignore[arg-type] # of several types
+        guide.save_pretrained(str(tmp_path / "guide"))
+        loss["guide"] = str(tmp_path / "guide")
+    changes = {"model": TINY, "loss": loss, "arguments.max_steps": 2, "evaluation.collections": []}
+    assert train(configured(tmp_path, changes)).steps == 2
+
+
+def sweep_config(folder: Path, steps: int) -> TrainingConfig:
+    """A training on the whole demo: what is checked is the sweep, not what is learned."""
+    changes = {
+        "evaluation.folds": 1,
+        "evaluation.fold": [0],
+        "evaluation.settings": [],
+        "sources": [{"name": "demo", "kind": "lareqa", "dataset": "HybridDemo", "languages": ["de", "en"]}],
+        "arguments.max_steps": steps,
+    }
+    return configured(folder, changes)
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_and_ends_with_its_report(tmp_path: Path) -> None:
+    config = sweep_config(tmp_path, steps=2)
+    first = sweep(config, [0, 1], [1])
+    told = Told()
+    points = sweep(config, [0, 1], [1, 2], told.append)
+    assert len(told.about("already trained")) == 2
+    assert [(point.alpha, point.seed) for point in points] == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    assert {point.run for point in first} < {point.run for point in points}
+    text = sweep_report(points, draws=200)
+    assert "**HybridDemo by alpha**" in text
+    assert "Against alpha 1 (X-X-mono)" in text
+    assert "Against alpha 0 (X-Y)" in text
+    # The table's means are those of the result files.
+    row = next(line for line in text.splitlines() if line.replace(" ", "").startswith("|0|2|"))
+    scores = []
+    for point in points[:2]:
+        saved = json.loads((point.run / "HybridDemo-Pairs.json").read_text(encoding="utf-8"))
+        each = {score["hf_subset"]: score["map"] for score in saved["scores"]["test"]}
+        scores.append(np.mean([each["de-de"], each["en-en"]]))
+    assert f"{np.mean(scores):.4f} ± {np.std(scores, ddof=1):.4f}" in row
+
+
+def test_a_sweep_checks_everything_first(tmp_path: Path) -> None:
+    config = sweep_config(tmp_path, steps=2)
+    for alphas, seeds, told in (
+        ([0.0, 0.0], [1], "alpha is given twice"),
+        ([0.0], [], "no seed is given"),
+        ([0.5, 1.5], [1], "alpha is 1.5"),
+    ):
+        with pytest.raises(RequestError, match=told):
+            sweep(config, alphas, seeds)
+    with pytest.raises(RequestError, match="whole collections"):
+        sweep(configured(tmp_path), [0.5], [1])
+    with pytest.raises(RequestError, match="give collections"):
+        sweep(configured(tmp_path, {"evaluation.collections": []}), [0.5], [1])
+    assert not list(tmp_path.glob("model/*"))
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
+    """Two devices with half the batch each and gathered negatives, launched as a user would, against one with all."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    gathered = {"loss.gather_across_devices": True, "evaluation.collections": []}
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL, encoding="utf-8")
+    for processes in (1, 2):
+        settings = {
+            **gathered,
+            "output": str(tmp_path / f"by-{processes}"),
+            "arguments.per_device_train_batch_size": 16 // processes,
+        }
+        launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m", "hybrid_bench"]
+        changes = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+        command_line = [sys.executable, "-m", *launch, "train", str(path), "--set", *changes]
+        done = subprocess.run(command_line, env=environment, capture_output=True, text=True, check=False, timeout=250)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("8 steps in") == 1  # one process tells
+    one, two = (weights(tmp_path / f"by-{processes}") for processes in (1, 2))
+    assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
+    base = build_model(
+        configured(tmp_path).model, lambda: texts_of(prepare(configured(tmp_path)).sources), device="cpu"
+    )
+    (before,) = base.state_dict().values()
+    (after,) = one.values()
+    assert (after - before).abs().max() > 0.01  # something was learned
