@@ -205,6 +205,14 @@ def calibration(session: nox.Session) -> None:
 
 
 @nox.session
+def experiments(session: nox.Session) -> None:
+    """Repeat the experiments in results/experiments; an hour or two. Arguments: some of their names."""
+    install(session, "test", "dev")
+    for name in session.posargs or ("static", "transformer", "minilm"):
+        session.run("python", "benchmarks/experiment.py", name, "--work", str(ROOT / "sweeps"))
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Run what a newcomer runs first: the embedded default, and mteb's own command line with our tasks in it."""
     session.install("-c", str(CONSTRAINTS), ".")

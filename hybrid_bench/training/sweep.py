@@ -22,6 +22,7 @@ from hybrid_bench.report import ReportRequest, report
 from hybrid_bench.run import RunRequest, run, select_tasks
 from hybrid_bench.runs import Run, TaskTable, find_runs
 from hybrid_bench.significance import DRAWS, macro_mean
+from hybrid_bench.study import SEEN, Level, Study
 from hybrid_bench.training.config import TrainingConfig
 from hybrid_bench.training.sampling import Sampling
 from hybrid_bench.training.train import prepare, train
@@ -187,7 +188,38 @@ def _section(points: Sequence[Point], runs: Sequence[Run], collection: str, draw
         " monolingual and cross-lingual mAP and at least as good in the other. alpha 1 is X-X-mono, 0 is X-Y."
     )
     tests = [_tests(aligned, members, baseline, collection, draws) for baseline in (1.0, 0.0) if baseline in members]
-    return "\n\n".join([f"**{collection} by alpha**", table, notes, *(each for each in tests if each)])
+    seen = _seen(runs, members, collection)
+    return "\n\n".join([f"**{collection} by alpha**", table, notes, *(each for each in (*tests, seen) if each)])
+
+
+def _seen(runs: Sequence[Run], members: Mapping[float, list[int]], collection: str) -> str:
+    """Quality by whether the models were trained on the languages, means over seeds; empty if they were on all."""
+    study = Study(runs)
+    columns: dict[str, dict[float, float]] = {}
+    for setting in Setting:
+        values = study.values(collection, setting, ["map"], {"seen"})
+        for kind in SEEN:
+            by_alpha = {}
+            for alpha, places in members.items():
+                found = [values.get((place, "map"), {}).get(Level(kind)) for place in places]
+                if all(found):
+                    by_alpha[alpha] = float(np.mean([value.value for value in found if value is not None]))
+            if by_alpha:
+                columns[f"{setting.short} {kind}"] = by_alpha
+    if all(name.endswith(f" {SEEN[0]}") for name in columns):
+        return ""
+    rows = [
+        [f"{alpha:g}", *(f"{each[alpha]:.4f}" if alpha in each else "-" for each in columns.values())]
+        for alpha in members
+    ]
+    table = tabulate(
+        rows, ["alpha", *columns], tablefmt="pipe", disable_numparse=True, colalign=("right",) * len(rows[0])
+    )
+    note = (
+        "mAP by whether question and passages are in languages of the training: seen, both; mixed, one of them; unseen,"
+        " neither. In the multilingual pool the language of the question decides."
+    )
+    return f"Languages in and out of the training:\n\n{table}\n\n{note}"
 
 
 def _tables(each: Run, collection: str) -> list[TaskTable]:
@@ -247,6 +279,7 @@ def _tests(
     table = tabulate(rows, heads, tablefmt="pipe", disable_numparse=True, colalign=("left", *["right"] * 4))
     note = (
         f"Cluster sign-flip test and expanded percentile cluster bootstrap ({draws:,} draws), questions clustered by"
-        f" the coarsest clusters that there are several of; † where p, adjusted for the alphas compared, is below {LEVEL}."
+        " the coarsest clusters that there are several of; † where p, adjusted for the alphas compared, is below"
+        f" {LEVEL}."
     )
     return f"{title}\n\n{table}\n\n{note}"

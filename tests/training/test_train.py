@@ -425,6 +425,7 @@ def sweep_config(folder: Path, steps: int) -> TrainingConfig:
         "evaluation.folds": 1,
         "evaluation.fold": [0],
         "evaluation.settings": [],
+        "evaluation.languages": ["de", "en", "th"],
         "sources": [{"name": "demo", "kind": "lareqa", "dataset": "HybridDemo", "languages": ["de", "en"]}],
         "arguments.max_steps": steps,
     }
@@ -450,8 +451,25 @@ def test_a_sweep_goes_on_and_ends_with_its_report(tmp_path: Path) -> None:
     for point in points[:2]:
         saved = json.loads((point.run / "HybridDemo-Pairs.json").read_text(encoding="utf-8"))
         each = {score["hf_subset"]: score["map"] for score in saved["scores"]["test"]}
-        scores.append(np.mean([each["de-de"], each["en-en"]]))
-    assert f"{np.mean(scores):.4f} ± {np.std(scores, ddof=1):.4f}" in row
+        scores.append(each)
+    means = [np.mean([each[f"{code}-{code}"] for code in ("de", "en", "th")]) for each in scores]
+    assert f"{np.mean(means):.4f} ± {np.std(means, ddof=1):.4f}" in row
+    # What was trained on stands apart from what was not.
+    lines = text.splitlines()
+    heads = next(place for place, line in enumerate(lines) if "Mo. unseen" in line)
+    cells = dict(
+        zip(*([cell.strip() for cell in lines[heads + down].split("|")[1:-1]] for down in (0, 2)), strict=True)
+    )
+    for head, subsets in (
+        ("Mo. seen", ("de-de", "en-en")),
+        ("Mo. unseen", ("th-th",)),
+        ("Cr. seen", ("de-en", "en-de")),
+        ("Cr. mixed", ("de-th", "en-th", "th-de", "th-en")),
+    ):
+        assert cells[head] == f"{np.mean([each[subset] for each in scores for subset in subsets]):.4f}", head
+    assert cells["alpha"] == "0"
+    assert {"Mul. seen", "Mul. unseen"} < cells.keys()
+    assert "Cr. unseen" not in cells
 
 
 def test_a_sweep_checks_everything_first(tmp_path: Path) -> None:
