@@ -86,7 +86,7 @@ def report(request: ReportRequest) -> str:
     _check(request)
     study = study_of(request)
     if request.format == "html" and request.table is None:
-        _records(study, None)  # everything at once: what the page's tables and figures ask for is then there
+        _compute_for_page(study)
     if request.format in {"csv", "json"}:
         records = _records(study, request)
         if not records:
@@ -222,6 +222,17 @@ def _tables(study: Study, request: ReportRequest) -> list[Table]:
     if request.reproduce:
         found += reproduce_tables(study)
     return [table for table in found if table is not None]
+
+
+def _compute_for_page(study: Study) -> None:
+    """Compute what the tables and figures of a page ask for in few calls, which share their resamples, and are kept."""
+    for parallel, shown in ((True, BY_LANGUAGE), (False, BY_LANGUAGE_GRADED)):
+        for collection in study.collections(parallel=parallel):
+            main = main_measure(study, collection)
+            for setting in study.settings(collection):
+                by_language = {measure for each, measure in shown if each is setting} - {main}
+                study.values(collection, setting, [main])
+                study.values(collection, setting, sorted(by_language), {"mean", "language", "seen"})
 
 
 def _figures_of(study: Study, request: ReportRequest) -> list[Figure]:

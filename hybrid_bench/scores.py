@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -104,6 +104,7 @@ class SettingScores:
         asked = zip(self.subsets, self.query_languages, strict=True)
         self.pools = [self._pool(subset, language) for subset, language in asked]
         self._found: dict[str, Scores | None] = {}
+        self._clusters: dict[str, NDArray[np.int64]] = {}
 
     @cached_property
     def queries(self) -> pd.DataFrame:
@@ -180,12 +181,21 @@ class SettingScores:
 
     def cluster(self, name: str) -> NDArray[np.int64]:
         """The cluster of each query, by one of `CLUSTERS`: (n_queries,)."""
-        return clusters_of(self.queries)[name]
+        if name not in self._clusters:
+            column = "question_id" if name == "question" else f"cluster_{name}"
+            read = [
+                table.frame(column).loc[rows, column]
+                for table, rows in zip(self._tables.values(), self._rows, strict=True)
+            ]
+            found = pd.concat(read, ignore_index=True) if read else pd.Series(dtype=np.int64)
+            self._clusters[name] = _numbered(found) if name == "question" else found.to_numpy(np.int64)
+        return self._clusters[name]
 
     def concordance(self, cluster: NDArray[np.intp], n_clusters: int) -> tuple[Scores, Callable[[Scores], Scores]]:
         """Kendall's W as a figure of sums over clusters, for intervals.
 
         W depends on the number of queries and, for each language, the sum of its places; both are sums over clusters.
+        Only the query languages that it applies to count.
 
         Args:
             cluster: (n_queries,), cluster of each query, from 0.
@@ -197,6 +207,8 @@ class SettingScores:
         columns: list[Scores] = []
         widths: list[int] = []
         for each in self.ranked:
+            if bias.measure_of("bias_kendall_w", each.ranks, each.pool) is None:
+                continue
             places = bias.language_places(each.ranks)
             within = cluster[each.rows]
             columns.append(np.bincount(within, minlength=n_clusters).astype(np.float64)[:, None])
@@ -224,6 +236,8 @@ class SettingScores:
     def absent(self) -> Mapping[str, str]:
         """Why a bias measure does not apply, by measure: the reason that its first subset gives; all of them."""
         reasons: dict[str, str] = {}
+        if len(self) and not self.ranked:
+            return {measure.key: "the pool has only one language" for measure in MEASURES}
         for each in self.ranked:
             for key, reason in bias.absent(each.ranks, each.pool).items():
                 reasons.setdefault(key, reason)
@@ -277,8 +291,13 @@ def clusters_of(queries: pd.DataFrame) -> Mapping[str, NDArray[np.int64]]:
     return {
         "article": queries["cluster_article"].to_numpy(np.int64),
         "paragraph": queries["cluster_paragraph"].to_numpy(np.int64),
-        "question": pd.factorize(queries["question_id"])[0].astype(np.int64),
+        "question": _numbered(queries["question_id"]),
     }
+
+
+def _numbered(column: pd.Series[Any]) -> NDArray[np.int64]:
+    """A number for each distinct value, in the order in which they come."""
+    return pd.factorize(column)[0].astype(np.int64)
 
 
 def check_measure(measure: str) -> None:

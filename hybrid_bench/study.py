@@ -267,7 +267,9 @@ class Study:
                 for place, (run, measure, _) in enumerate(members):
                     value = found[run, measure].get(level)
                     if value is not None:
-                        found[run, measure][level] = _with(value, low=low[place], high=high[place], clusters=clusters)
+                        found[run, measure][level] = _with(
+                            value, low=float(low[place]), high=float(high[place]), clusters=clusters
+                        )
 
     def _intervals(
         self,

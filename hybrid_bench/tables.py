@@ -162,7 +162,9 @@ NOTES: Mapping[str, str] = {
     "leaderboard": (
         "Borda: in each subset a run gets a point for every run that it beats and half a point for a tie; the mean "
         "over subsets, as a percentage of what is possible, by setting, and averaged over settings. Published and "
-        "incomplete systems take no part. Bias stands beside quality and does not count."
+        "incomplete systems take no part. Bias stands beside quality and does not count: norm., rank distance over "
+        "what a random ranking gives; std ln r, standard deviation of the logarithms of the ranks; excess, divergence "
+        "of the first ten's languages from the pool's shares, less what a random ranking gives."
     ),
 }
 
@@ -298,7 +300,7 @@ def bias_tables(study: Study) -> list[Table]:
     collections = [*study.collections(parallel=True), *study.collections(parallel=False)]
     made = []
     for name, title, measures, note in kinds:
-        columns = [Column(key, BIAS_TITLES[key][0], "", BIAS_TITLES[key][1], _direction(key)) for key in measures]
+        columns = [_bias_column(key) for key in measures]
         rows: list[Row] = []
         notes = [note, _MEANS_NOTE]
         for collection in collections:
@@ -311,6 +313,16 @@ def bias_tables(study: Study) -> list[Table]:
         if table is not None:
             made.append(table)
     return made
+
+
+def _bias_column(key: str) -> Column:
+    """The column of a bias measure; what a random ranking gives, and the excess over it, stand beside theirs."""
+    title, decimals = BIAS_TITLES[key]
+    group = ""
+    if key.startswith("bias_js_at_10_"):
+        target = key.removeprefix("bias_js_at_10_").partition("_")[0]
+        group, title = f"JS@10 {target}", "value" if key == f"bias_js_at_10_{target}" else title
+    return Column(key, title, group, decimals, _direction(key))
 
 
 def task_table(study: Study) -> Table | None:
@@ -804,15 +816,21 @@ def _covered(study: Study, collection: str) -> str:
 
 def _absent(study: Study, collection: str, measures: Sequence[str]) -> list[str]:
     """Why measures do not apply, by run; reasons that many measures share are told once."""
-    by_reason: dict[str, dict[str, None]] = {}
+    lacking: dict[tuple[str, str], list[str]] = {}  # runs, by reason and title
+    having = 0
     for run, name in enumerate(study.names):
         each = study.scores(run, collection, Setting.MULTILINGUAL)
         if not len(each):
             continue
+        having += 1
         for key, reason in each.absent.items():
             if key in measures:
-                by_reason.setdefault(reason, {}).setdefault(f"{BIAS_TITLES[key][0]} of {name}")
-    return [f"{collection}: not there: {', '.join(names)}: {reason}." for reason, names in by_reason.items()]
+                lacking.setdefault((reason, BIAS_TITLES[key][0]), []).append(name)
+    by_reason: dict[str, list[str]] = {}
+    for (reason, title), names in lacking.items():
+        told = [title] if len(names) == having else [f"{title} of {name}" for name in names]
+        by_reason.setdefault(reason, []).extend(told)
+    return [f"{collection}: not there: {', '.join(told)}: {reason}." for reason, told in by_reason.items()]
 
 
 def _table(study: Study, table: Table, *, letters: bool = False) -> Table | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from hybrid_bench.exhibits import Cell, Column, Row, Table
 __all__ = ["as_csv", "as_json", "as_latex", "as_markdown", "escape_latex", "standalone"]
 
 _ARROWS = {True: "↑", False: "↓", None: ""}
+_DAGGER = "†"
 _LATEX_ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}
 
 
@@ -41,7 +43,7 @@ def as_markdown(table: Table, *, intervals: bool = True) -> str:
     ]
     align = ("left", "left", *["right"] * len(table.columns))
     text = str(tabulate(body, headers=header, tablefmt="pipe", colalign=align, disable_numparse=True))
-    notes = "\n".join(table.notes)
+    notes = "\n".join(" ".join(note.split()) for note in table.notes)
     return f"{text}\n\n{notes}\n" if notes else f"{text}\n"
 
 
@@ -73,7 +75,7 @@ def as_latex(table: Table, *, intervals: bool = True) -> str:
         table: The table.
         intervals: Whether intervals stand below the values that have one, in a row of their own.
     """
-    notes = [f"% {note}" for note in table.notes]
+    notes = [f"% {' '.join(note.split())}" for note in table.notes]  # a second line would not be a comment
     return "\n".join([*notes, *_tabular(table, intervals)]) + "\n"
 
 
@@ -112,13 +114,16 @@ def standalone(tables: Sequence[Table], *, intervals: bool = True) -> str:
 
 #: Names longer than this are broken into lines.
 _LONG_NAME = 34
+#: So many letters stand in a line whatever they are.
+_UNBROKEN = 16
 
 
 def _tabular(table: Table, intervals: bool) -> list[str]:
     shapes = [_Shape(table, place) for place in range(len(table.columns))]
     long = max((len(row.label) for row in table.rows), default=0) > _LONG_NAME
-    label = r">{\raggedright\arraybackslash}p{5cm}" if long else "l"
-    lines = [rf"\begin{{tabular}}{{l{label}{''.join(shape.column for shape in shapes)}}}", r"\toprule"]
+    long_section = max((len(row.section) for row in table.rows), default=0) > _LONG_NAME
+    heads = "".join(r">{\raggedright\arraybackslash}p{5cm}" if each else "l" for each in (long_section, long))
+    lines = [rf"\begin{{tabular}}{{{heads}{''.join(shape.column for shape in shapes)}}}", r"\toprule"]
     if any(column.group for column in table.columns):
         lines += _groups(table.columns)
     titles = [_in_braces(f"{escape_latex(c.title)} {_LATEX_ARROWS[c.higher_is_better]}".strip()) for c in table.columns]
@@ -132,7 +137,8 @@ def _tabular(table: Table, intervals: bool) -> list[str]:
             lines.append(r"\addlinespace")
         cells = [shape.cell(cell) for shape, cell in zip(shapes, row.cells, strict=True)]
         name = _breakable(row.label) if long else escape_latex(row.label)
-        lines.append(rf"{' & '.join([escape_latex(row.section) if anew else '', name, *cells])} \\")
+        section = _breakable(row.section) if long_section else escape_latex(row.section)
+        lines.append(rf"{' & '.join([section if anew else '', name, *cells])} \\")
         if intervals and any(cell.low is not None for cell in row.cells):
             ends = [shape.interval(cell) for shape, cell in zip(shapes, row.cells, strict=True)]
             lines.append(rf" & & {' & '.join(ends)} \\")
@@ -161,15 +167,18 @@ class _Shape:
         cells = [row.cells[place] for row in table.rows]
         self.decimals = table.columns[place].decimals
         self.whole = max((len(c.text.partition(".")[0].lstrip("-+")) for c in cells if c.value is not None), default=1)
-        signed = any(cell.text[:1] in {"-", "+"} for cell in cells if cell.value is not None)
-        self.mark = max((cell.mark for cell in cells), key=len, default="")
+        self.signed = any(cell.text[:1] in {"-", "+"} for cell in cells if cell.value is not None)
+        # Room for the widest: letters are as wide as a b, but for m and w, which few tables get to.
+        letters = max((len(cell.mark.removeprefix(_DAGGER)) for cell in cells), default=0)
+        self.mark = _DAGGER * any(cell.mark.startswith(_DAGGER) for cell in cells) + "b" * letters
         if self.decimals is None:
             self.column = "r"
         else:
             post = f",table-space-text-post={{{_superscript(self.mark)}}}" if self.mark else ""
             # Not in groups of three digits, which an underlined number, that siunitx does not read, would lack.
             bold = ",detect-weight,mode=text,group-minimum-digits=12"
-            form = f"{'+' if signed else ''}{self.whole}.{self.decimals}"
+            bold += ",retain-explicit-plus" if self.signed else ""
+            form = f"{'+' if self.signed else ''}{self.whole}.{self.decimals}"
             self.column = f"S[table-format={form}{bold}{post}]"
 
     def cell(self, cell: Cell) -> str:
@@ -179,13 +188,19 @@ class _Shape:
         if self.decimals is None or cell.value is None:
             return _in_braces(escape_latex(cell.text) + _superscript(cell.mark))
         if cell.second:
-            lacking = self.whole - len(cell.text.partition(".")[0].lstrip("-+"))
-            pad = rf"\phantom{{{'0' * lacking}}}" if lacking else ""
-            unused = self.mark.removeprefix(cell.mark) if cell.mark else self.mark
+            number = cell.text.lstrip("-+")
+            sign = cell.text.removesuffix(number).replace("-", r"\textminus{}")
+            lacking = "0" * (self.whole - len(number.partition(".")[0]))
+            lacking += r"\textminus{}" if self.signed and not sign else ""
+            pad = rf"\phantom{{{lacking}}}" if lacking else ""
+            unused = self.mark[len(cell.mark) :]
             after = rf"\phantom{{{_superscript(unused)}}}" if unused else ""
-            return rf"{{{pad}\underline{{{cell.text}}}{_superscript(cell.mark)}{after}}}"
+            return rf"{{{pad}\underline{{{sign}{number}}}{_superscript(cell.mark)}{after}}}"
         number = rf"\bfseries {cell.text}" if cell.best else cell.text
-        return f"{number}{{{_superscript(cell.mark)}}}" if cell.mark else number
+        if not cell.mark:
+            return number
+        series = r"\mdseries" if cell.best else ""  # a bold mark would need more room
+        return f"{number}{{{series}{_superscript(cell.mark)}}}"
 
     def interval(self, cell: Cell) -> str:
         """The interval of a cell."""
@@ -203,11 +218,10 @@ def _in_braces(text: str) -> str:
 
 
 def _breakable(text: str) -> str:
-    """A name that may be broken behind its slashes, hyphens and underscores."""
-    escaped = escape_latex(text)
-    for sign in ("/", r"\_", "-", "="):
-        escaped = escaped.replace(sign, rf"{sign}\allowbreak{{}}")
-    return escaped
+    """A name that may be broken behind its slashes, hyphens and underscores, and where it has none for long."""
+    parts = re.split(r"(?<=[/_=-])", text)
+    broken = [part[start : start + _UNBROKEN] for part in parts for start in range(0, len(part), _UNBROKEN)]
+    return r"\allowbreak{}".join(map(escape_latex, broken))
 
 
 _LATEX = {

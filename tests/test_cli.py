@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ import pytest
 
 from hybrid_bench import __version__
 from hybrid_bench.cli import main
-from hybrid_bench.report import compare, report
+from hybrid_bench.report import ReportRequest, compare, report
 from hybrid_bench.results import read_signatures
 
 ROOT = Path(__file__).parents[1]
@@ -197,7 +198,8 @@ def test_help_of_a_command_has_an_example(name: str) -> None:
         (["submit", "--check", "--out", "x", "y"], "argument --out: not allowed with argument --check"),
         (["run", "--modles", "x"], "unrecognized arguments: --modles x (see hybrid-bench"),
         (["report"], "the following arguments are required: PATH (see hybrid-bench report --help)"),
-        (["report", "x", "--format", "html"], "argument --format: invalid choice: 'html' (choose from "),
+        (["report", "x", "--format", "docx"], "argument --format: invalid choice: 'docx' (choose from "),
+        (["report", "x", "--table", "mian"], "argument --table: invalid choice: 'mian' (choose from "),
         (["compare"], "the following arguments are required: RUN (see hybrid-bench compare --help)"),
         (["compare", "x", "y"], "there is no folder x: give the --output of `hybrid-bench run`"),
         (["compare", "x", "--cluster", "language"], "argument --cluster: invalid choice: 'language' (choose from "),
@@ -286,16 +288,22 @@ def test_run_without_models_is_the_demo(demo_run: DemoRun) -> None:
     assert [cell.strip() for cell in header.strip("|").split("|")] == [
         "Collection",
         "Model",
-        "mAP Mo. ↑",
-        "mAP Cr. ↑",
-        "mAP Mul. ↑",
-        "Rank distance mean ↓",
-        "Rank distance median ↓",
+        "Monolingual mAP ↑",
+        "Monolingual R@1 ↑",
+        "Cross-lingual mAP ↑",
+        "Cross-lingual R@1 ↑",
+        "Multilingual mAP ↑",
+        "Multilingual R@10 ↑",
+        "Rank distance ↓",
+        "Rank median ↓",
     ]
     assert set(rule) == set("|:-")
     assert [row.split("|")[2].strip() for row in rows] == [BM25, CHAR_NGRAM]
     values = [[float(value) for value in re.findall(r"\d+\.\d+", row)] for row in rows]
-    for mono, cross, multi, mean, median in values:
+    for mono, mono_1, cross, cross_1, multi, multi_10, mean, median in values:
+        assert 0 < mono_1 < mono
+        assert 0 < cross_1 < cross
+        assert 0 < multi_10 < 1
         assert 0 < cross < mono < 1
         assert 0 < multi < mono
         assert 10 <= min(mean, median) <= max(mean, median) < 1408
@@ -360,13 +368,15 @@ def test_report_gives_the_table_again(demo_run: DemoRun) -> None:
 def test_report_as_latex(demo_run: DemoRun, tmp_path: Path) -> None:
     done = command("report", demo_run.output, "--format", "latex")
     assert (done.code, done.err) == (0, "")
-    assert done.out == report([demo_run.output], "latex")
+    assert done.out == report(ReportRequest([demo_run.output], format="latex"))
     notes, table = done.out[: done.out.index("\\begin")], done.out[done.out.index("\\begin") :]
     assert all(line.startswith("% ") for line in notes.splitlines())
     assert re.fullmatch(
-        r"\\begin\{tabular\}\{llrrrrr\}\n\\toprule\n.*\\bottomrule\n\\end\{tabular\}\n", table, re.DOTALL
+        r"\\begin\{tabular\}\{ll(S\[[^\]]*\]){8}\}\n\\toprule\n.*\\bottomrule\n\\end\{tabular\}\n",
+        table,
+        re.DOTALL,
     )
-    assert r"hybrid\_bench/bm25 & \textbf{0." in table
+    assert r"hybrid\_bench/bm25 & \bfseries 0." in table
     file = tmp_path / "table.tex"
     assert command("report", demo_run.output, "--format", "latex", "--out", file) == Done(0, "", "")
     assert file.read_text(encoding="utf-8") == done.out
@@ -375,15 +385,16 @@ def test_report_as_latex(demo_run: DemoRun, tmp_path: Path) -> None:
 def test_compare(demo_run: DemoRun) -> None:
     done = command("compare", demo_run.output)
     assert (done.code, done.err) == (0, "")
-    assert done.out == compare([demo_run.output])
-    titles = re.findall(r"^\*\*HybridDemo, ([\w-]+)\*\*: map, (\d+) subsets", done.out, re.MULTILINE)
+    assert done.out == compare(ReportRequest([demo_run.output]))
+    titles = re.findall(r"^HybridDemo, ([\w-]+): (\d+) subsets, ", done.out, re.MULTILINE)
     assert titles == [("monolingual", "11"), ("cross-lingual", "110"), ("multilingual", "11")]
     (bm25,) = (demo_run.output / "results" / "hybrid_bench__bm25").iterdir()
     (char_ngram,) = (demo_run.output / "results" / "hybrid_bench__char-ngram").iterdir()
     options = ["--measure", "bias_awrf_uniform", "--cluster", "question", "--draws", "200", "--seed", "5"]
     done = command("compare", bm25, "--baseline", char_ngram, *options)
     assert (done.code, done.err) == (0, "")
-    assert done.out == compare([bm25], char_ngram, measure="bias_awrf_uniform", cluster="question", draws=200, seed=5)
+    request = ReportRequest([bm25], baseline=char_ngram, measure="bias_awrf_uniform", cluster="question", draws=200)
+    assert done.out == compare(replace(request, seed=5))
 
 
 def test_compare_of_runs_that_cannot_be_compared(demo_run: DemoRun, tmp_path: Path) -> None:
@@ -398,7 +409,7 @@ def test_compare_of_runs_that_cannot_be_compared(demo_run: DemoRun, tmp_path: Pa
 
 def test_run_with_another_format_of_the_table(demo_run: DemoRun) -> None:
     done = command("run", "--output", demo_run.output, "--format", "latex")
-    assert (done.code, done.out) == (0, report([demo_run.output], "latex"))
+    assert (done.code, done.out) == (0, report(ReportRequest([demo_run.output], format="latex")))
 
 
 def test_a_narrowed_pool_is_another_run(demo_run: DemoRun, tmp_path: Path) -> None:
@@ -420,9 +431,9 @@ def test_a_narrowed_pool_is_another_run(demo_run: DemoRun, tmp_path: Path) -> No
     names = [line.split("|")[2].strip() for line in both.out.splitlines()[2:4]]
     assert names == [BM25, f"{BM25} (pool_languages=de-en)"]
     before, after = ([float(value) for value in re.findall(r"\d+\.\d+", line)] for line in both.out.splitlines()[2:4])
-    assert len(before) == len(after) == 3  # mAP, rank distance mean and median
+    assert len(before) == len(after) == 4  # mAP, R@10, rank distance mean and median
     assert after[0] > before[0]  # fewer passages, and only two to find
-    assert after[1] < 256 < before[1]
+    assert after[2] < 256 < before[2]
     assert both.out.endswith(
         "HybridDemo: 2 multilingual subsets "
         "(the runs do not cover the same subsets and pools: such means cannot be compared, and are not marked).\n"
@@ -445,15 +456,18 @@ def test_a_pool_of_one_language_is_still_that_of_the_multilingual_task(tmp_path:
     assert command("run", *wanted, "--pool-languages", "de").code == 0
     assert command("run", *wanted, "--settings", "mono", "cross").code == 0
     done = command("report", tmp_path)
-    pairs, narrowed = (line.split("|")[3:6] for line in done.out.splitlines()[2:4])
+    pairs, narrowed = (line.split("|")[3:9] for line in done.out.splitlines()[2:4])
     # The pairs know nothing of the pool: they stand with the model's other results, and were not run twice.
-    assert [re.fullmatch(r"\d\.\d+|-", cell.strip()) is not None for cell in (*pairs, *narrowed)] == [True] * 6
-    assert [cell.strip() == "-" for cell in pairs] == [False, False, True]
-    assert [cell.strip() == "-" for cell in narrowed] == [True, True, False]
-    assert [line.split("|")[2].strip() for line in done.out.splitlines()[2:4]] == [BM25, f"{BM25} (pool_languages=de)"]
+    shown = [re.fullmatch(r"\d\.\d+|- \(0 of 2 subsets\)", cell.strip()) is not None for cell in (*pairs, *narrowed)]
+    assert shown == [True] * 12
+    assert [cell.strip().startswith("-") for cell in pairs] == [False] * 4 + [True] * 2
+    assert [cell.strip().startswith("-") for cell in narrowed] == [True] * 4 + [False] * 2
+    name = f"{BM25} (pool_languages=de)"
+    assert [line.split("|")[2].strip() for line in done.out.splitlines()[2:4]] == [BM25, name]
     assert done.out.endswith(
         "HybridDemo: 0/2 monolingual, 0/2 cross-lingual, 0/2 multilingual subsets "
         "(the runs do not cover the same subsets and pools: such means cannot be compared, and are not marked).\n"
+        "HybridDemo: not there: Rank dist., Median: the pool has only one language.\n"
     )
 
 
@@ -483,7 +497,7 @@ def test_what_is_exported_in_beirs_format_is_run_again_with_the_same_ranks(tmp_p
     assert "nDCG@10" in of_beir.out
     assert "nDCG@10" not in ours.out
     both = command("report", tmp_path / "runs").out
-    assert both.count("nDCG@10") == both.count("Rank distance mean") == 1
+    assert both.count("nDCG@10") == both.count("Rank distance ↓") == 1
 
 
 def test_what_is_exported_as_trec_files_has_the_scores_of_the_run(tmp_path: Path) -> None:

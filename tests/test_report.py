@@ -1,262 +1,495 @@
-"""Reports: what stands beside the tables of `tables`, and comparisons as they are printed."""
+"""Reports from saved runs: every table in every format, and what is said of a request that cannot be met."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import math
 import re
 import shutil
+from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow.compute as pc
 import pytest
 
-from hybrid_bench.comparisons import CLUSTERS, LEVEL, Difference, against_baseline, align, all_pairs
-from hybrid_bench.errors import RequestError
+from hybrid_bench.cli import main
+from hybrid_bench.comparisons import against_baseline, align
+from hybrid_bench.errors import DataError, HybridBenchError, RequestError
+from hybrid_bench.exhibits import Kind
 from hybrid_bench.languages import Setting
-from hybrid_bench.report import compare, report
+from hybrid_bench.published import published
+from hybrid_bench.report import FORMATS, TABLES, ReportRequest, compare, report, save_figures, study_of
+from hybrid_bench.results import table_path
 from hybrid_bench.runs import find_runs
-from hybrid_bench.tables import MAIN, main_frame, render
+from hybrid_bench.study import MEAN, Level, Value
+from hybrid_bench.tables import compare_table, leaderboard_table, main_table, pair_tables, per_language_tables
+from hybrid_bench.text import as_latex, as_markdown
+from report_cases import change_metadata, under_name
 from saved_runs import BM25, CHAR_NGRAM, WORD_COUNTS, change_signature, change_table, copy_of, folder_of, save_runs
 
 PAIRS, MULTILINGUAL = "HybridDemo-Pairs", "HybridDemo-Multilingual"
-FEW: dict[str, Any] = {"draws": 300, "seed": 1}
+MODELS = [BM25, CHAR_NGRAM, WORD_COUNTS]
+REPORTED = "published:elmahdy2024"
+FEW: dict[str, Any] = {"draws": 200, "seed": 3}
+#: Of the long form, in this order.
+COLUMNS = ["system", "kind", "revision", "collection", "setting", "query_language", "pool", "metric", "value", "n"]
+COLUMNS += ["subsets", "lo", "hi", "cluster", "clusters", "baseline", "delta", "p", "p_adjusted", "source"]
 
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_runs(tmp_path_factory.mktemp("runs"), [BM25, CHAR_NGRAM, WORD_COUNTS])
+    return save_runs(tmp_path_factory.mktemp("runs"), MODELS)
 
 
-@pytest.fixture
-def two(output: Path) -> list[Path]:
-    return [folder_of(output, BM25), folder_of(output, CHAR_NGRAM)]
+@pytest.fixture(scope="module")
+def asked(output: Path) -> ReportRequest:
+    return ReportRequest([output, REPORTED], **FEW)
 
 
-# -- tables and notes ---------------------------------------------------------------------------------------------
+def refused(make: Callable[[], object], error: type[HybridBenchError] = RequestError) -> str:
+    """The one line that is said instead of a report."""
+    with pytest.raises(error) as caught:
+        make()
+    message = str(caught.value)
+    assert message
+    assert "\n" not in message
+    return message
 
 
-def test_report_tells_what_the_means_are_over(output: Path) -> None:
-    table, _, notes = report([output]).partition("\n\n")
-    assert table == render(main_frame(find_runs([output])), MAIN, "markdown")
-    assert notes.endswith("\nHybridDemo: 3 monolingual, 6 cross-lingual, 3 multilingual subsets.\n")
-    assert "the median is each subset's" in notes
-    latex = report([output], "latex").splitlines()
-    assert [line.removeprefix("% ") for line in latex[:2]] == notes.splitlines()
-    assert latex[2] == r"\begin{tabular}{llrrrrr}"
-
-
-def test_report_says_where_the_means_are_over_other_subsets(output: Path, tmp_path: Path) -> None:
-    copy = copy_of(output, tmp_path)
-    save_runs(copy, [BM25], [PAIRS], ["de"], settings=["mono"], passage="sentence+context")
-    assert report([copy]).endswith(
-        "HybridDemo: 1/3 monolingual, 0/6 cross-lingual, 0/3 multilingual subsets "
-        "(the runs do not cover the same subsets and pools: such means cannot be compared, and are not marked).\n"
-    )
-
-
-# -- comparisons --------------------------------------------------------------------------------------------------
-
-HEADS = ["Run", "Mean", "Difference", "95% interval", "p (article)", "p (paragraph)", "p (question)", "p (Holm)", "d_z"]
-HEADS += ["Wins/ties/losses", "MDE"]
-
-
-def sections(text: str) -> dict[str, list[list[str]]]:
-    """The tables of a comparison by their titles, as rows of cells; the first has the heads."""
-    found: dict[str, list[list[str]]] = {}
-    title = ""
-    for line in text.splitlines():
-        if line.startswith("**"):
-            title = line
-        elif line.startswith("|") and not line.startswith("|:-"):
-            cells = [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-            found.setdefault(title, []).append(cells)
+def records(text: str) -> list[dict[str, Any]]:
+    """The long form from CSV, as Python's own values: what is empty is None."""
+    numbers = {"value", "lo", "hi", "delta", "p", "p_adjusted"}
+    counts = {"n", "subsets", "clusters"}
+    found = []
+    for row in csv.DictReader(io.StringIO(text, newline="")):
+        assert list(row) == COLUMNS
+        found.append(
+            {
+                name: None
+                if value == "" and (name != "pool" or row["kind"] == "reported")
+                else float(value)
+                if name in numbers
+                else int(value)
+                if name in counts
+                else value
+                for name, value in row.items()
+            }
+        )
     return found
 
 
-def expected_row(each: Difference) -> list[str]:
-    result = each.result
-    return [
-        each.run + (" †" if each.p_adjusted < LEVEL else ""),
-        f"{result.mean_a:.4f}",
-        f"{result.delta:+.4f}",
-        f"{result.low:+.4f} to {result.high:+.4f}",
-        *(f"{each.by[name].p:.4f}" for name in CLUSTERS),  # with so few draws none is too small for that
-        f"{each.p_adjusted:.4f}",
-        f"{result.d_z:.2f}",
-        f"{result.wins}/{result.ties}/{result.losses}",
-        f"{result.detectable:.4f}",
-    ]
+# -- formats ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("measure", "cluster"), [("map", "article"), ("recall_at_1", "question")])
-def test_numbers_are_those_of_the_comparison(measure: str, cluster: str, two: list[Path]) -> None:
-    text = compare(two, measure=measure, cluster=cluster, **FEW)
-    found = sections(text)
-    assert len(found) == 3
-    for (title, rows), setting in zip(found.items(), Setting, strict=True):
-        aligned = align(find_runs(two), "HybridDemo", setting, measure)
-        (each,) = against_baseline(
-            aligned, 0, collection="HybridDemo", setting=setting, measure=measure, cluster=cluster, **FEW
-        )
-        assert rows == [HEADS, [BM25, f"{each.result.mean_b:.4f}", *["-"] * 9], expected_row(each)]
-        subsets = {"monolingual": 3, "cross-lingual": 6, "multilingual": 3}[setting.value]
-        assert title == (
-            f"**HybridDemo, {setting.value}**: {measure}, {subsets} subsets, {84 * subsets} queries in "
-            f"{each.result.n_clusters} clusters"
-        )
-    notes = text.splitlines()[-1]
-    assert notes.startswith(f"Difference from {BM25} in {measure}, ")
-    assert "(300 flips and resamples, seed 1)" in notes
-    assert f"questions clustered by {cluster};" in notes
-    assert "letter" not in text
+def test_markdown_is_the_tables_as_markdown(asked: ReportRequest) -> None:
+    study = study_of(asked)
+    (table,) = (table for table in (main_table(study),) if table is not None)
+    assert report(asked) == as_markdown(table, intervals=False)
+    two = per_language_tables(study_of(ReportRequest([REPORTED])))
+    text = report(ReportRequest([REPORTED], table="per-language"))
+    assert text == "\n".join(f"**{table.title}**\n\n{as_markdown(table)}" for table in two)
 
 
-def test_the_same_request_gives_the_same_text_and_another_seed_another(two: list[Path]) -> None:
-    assert compare(two, draws=100) == compare(two, draws=100, seed=0) != compare(two, draws=100, seed=1)
+def test_latex_is_the_tables_as_latex(asked: ReportRequest) -> None:
+    table = main_table(study_of(asked))
+    assert table is not None
+    assert report(replace(asked, format="latex")) == as_latex(table, intervals=False)
+    whole = report(replace(asked, format="latex", standalone=True))
+    assert whole.startswith(r"\documentclass")
+    assert "\n".join(as_latex(table, intervals=False).splitlines()[len(table.notes) :]) in whole
+    with_intervals = report(replace(asked, format="latex", intervals=True))
+    assert with_intervals.count(r"\scriptsize") == 3 * 8
 
 
-def test_three_runs_get_letters(output: Path) -> None:
-    text = compare([output], **FEW)
-    for rows, setting in zip(sections(text).values(), Setting, strict=True):
-        aligned = align(find_runs([output]), "HybridDemo", setting, "map")
-        differences = against_baseline(aligned, 0, collection="HybridDemo", setting=setting, measure="map", **FEW)
-        letters = all_pairs(aligned, **FEW)[1]
-        assert rows[0] == [*HEADS, "Letters"]
-        assert [row[:-1] for row in rows[2:]] == [expected_row(each) for each in differences]
-        assert [row[-1] for row in rows[1:]] == letters
-    assert "Runs that share a letter do not differ" in text
-    assert any(row[0].endswith(" †") for rows in sections(text).values() for row in rows)
-    assert f"† where that is below {LEVEL};" in text
+@pytest.mark.parametrize("table", [name for name in TABLES if name != "miracl"])
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_table_in_every_format(table: str, form: str, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    request = ReportRequest([output], table=table, format=form, **FEW)
+    text = report(request)
+    begins: dict[str, str | tuple[str, ...]] = {
+        "markdown": ("|", "**"),
+        "latex": "% ",
+        "html": "<!doctype html>",
+        "csv": "system,",
+        "json": "{",
+    }
+    assert text.lower().startswith(begins[form])
+    assert text.endswith("\n")
+    assert "nan" not in re.findall(r"\b\w+\b", text.lower()) or form == "html"  # a script may speak of it
+    # what is on the command line is the same request
+    options = ["--draws", "200", "--seed", "3", "--format", form]
+    assert main(["report", str(output), "--table", table, *options]) == 0
+    assert capsys.readouterr() == (text, "")
+    if table == "compare":
+        assert compare(replace(request, table=None)) == text
+        assert main(["compare", str(output), *options]) == 0
+        assert capsys.readouterr() == (text, "")
+    elif form not in {"csv", "json"}:
+        spelled = [name.replace("_", r"\_") if form == "latex" else name for name in MODELS]
+        assert all(name in text.replace("<wbr>", "") for name in spelled)
 
 
-def test_letters_and_marks_stand_by_the_clustering_that_counts(output: Path) -> None:
-    by_question = compare([output], cluster="question", **FEW)
-    for rows, setting in zip(sections(by_question).values(), Setting, strict=True):
-        aligned = align(find_runs([output]), "HybridDemo", setting, "map")
-        assert [row[-1] for row in rows[1:]] == all_pairs(aligned, "question", **FEW)[1]
+@pytest.mark.parametrize("form", FORMATS)
+def test_miracl_from_publications(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = report(ReportRequest([REPORTED], table="miracl", format=form))
+    assert main(["report", REPORTED, "--table", "miracl", "--format", form]) == 0
+    assert capsys.readouterr() == (text, "")
+    assert "0.8120" in text or "0.812" in text
+    if form == "csv":
+        assert {record["collection"] for record in records(text)} == {"MIRACL"}
+        assert len(records(text)) == 6 * 2 * 17
 
 
-def test_a_single_article_leaves_the_finer_clusters(two: list[Path], tmp_path: Path) -> None:
-    copies = [Path(shutil.copytree(folder, tmp_path / name / "1")) for folder, name in zip(two, "mn", strict=True)]
-    for folder in copies:
-        change_table(folder, PAIRS, lambda table: table.filter(pc.equal(table["cluster_article"], 0)))
-        (folder / f"{MULTILINGUAL}.json").unlink()
-    tables = sections(compare(copies, cluster="question", **FEW))
-    assert len(tables) == 2
-    for rows in tables.values():
-        assert rows[2][4] == "-"
-        assert rows[2][6] == rows[2][7] != "-"
-    assert refused(*copies).startswith("1 cluster: a comparison needs at least 2; choose smaller clusters")
+def test_without_a_table_a_page_has_everything(output: Path) -> None:
+    page = report(ReportRequest([output], format="html", **FEW))
+    one = report(ReportRequest([output], format="html", table="main", **FEW))
+    assert len(page) > len(one)
+    for anchor in ("main", "leaderboard", "per-language-HybridDemo", "bias-ranks", "bias-shares", "bias-split"):
+        assert f'id="exhibit-{anchor}"' in page
+    assert 'id="exhibit-leaderboard"' not in one
+    assert "Leaderboard</title>" in report(ReportRequest([output], format="html", table="leaderboard", **FEW))
 
 
-def test_very_small_p_values_are_told(output: Path) -> None:
-    rows = next(iter(sections(compare([output], draws=20_000)).values()))
-    assert rows[3][0] == f"{WORD_COUNTS} †"
-    assert rows[3][4] == "5.0e-05"  # 1 / 20,001: nothing is 0.0000
+def test_the_leaderboard_and_pairs_are_their_tables(output: Path) -> None:
+    study = study_of(ReportRequest([output]))
+    board = leaderboard_table(study)
+    assert board is not None
+    assert report(ReportRequest([output], table="leaderboard")) == as_markdown(board)
+    assert report(ReportRequest([output], table="pairs")) == as_markdown(pair_tables(study)[0])
 
 
-def test_the_baseline_can_be_named(output: Path, two: list[Path]) -> None:
+def test_the_same_request_gives_the_same_text_and_another_seed_another(output: Path) -> None:
+    request = ReportRequest([output], table="compare", draws=100)
+    assert report(request) == report(request) == report(replace(request, seed=0)) != report(replace(request, seed=1))
+
+
+# -- the long form ------------------------------------------------------------------------------------------------
+
+
+def test_the_long_form_holds_every_value(output: Path) -> None:
     baseline = folder_of(output, CHAR_NGRAM)
-    text = compare([output], baseline, **FEW)
-    for rows in sections(text).values():
-        assert [row[0].removesuffix(" †") for row in rows] == ["Run", CHAR_NGRAM, BM25, WORD_COUNTS]
-        assert rows[1][2] == "-"
-    assert text.splitlines()[-1].startswith(f"Difference from {CHAR_NGRAM} in map")
-    # from the other side
-    forth, back = sections(compare(two, **FEW)), sections(compare([two[0]], two[1], **FEW))
-    for one, other in zip(forth.values(), back.values(), strict=True):
-        assert float(one[2][2]) == -float(other[2][2])
-        assert (one[1][1], one[2][1]) == (other[2][1], other[1][1])
-        assert one[2][4:8] == other[2][4:8]
-        assert one[2][9].split("/") == other[2][9].split("/")[::-1]
+    request = ReportRequest([output], format="csv", baseline=baseline, cluster="paragraph", **FEW)
+    found = records(report(request))
+    study = study_of(request)
+    assert study.names == [CHAR_NGRAM, BM25, WORD_COUNTS]  # the baseline comes first
+    by_place = {(r["system"], r["setting"], r["metric"], Level(r["query_language"], r["pool"])): r for r in found}
+    assert len(by_place) == len(found)
+    expected: dict[tuple[str, str, str, Level], Value] = {}
+    for setting in Setting:
+        metrics = sorted({r["metric"] for r in found if r["setting"] == setting.value})
+        assert ("bias_kendall_w" in metrics) == (setting is Setting.MULTILINGUAL)
+        for (run, metric), values in study.values("HybridDemo", setting, metrics).items():
+            for level, value in values.items():
+                expected[study.names[run], setting.value, metric, level] = value
+    assert by_place.keys() == expected.keys()
+    for place, value in expected.items():
+        record = by_place[place]
+        assert (record["n"], record["subsets"], record["clusters"]) == (value.n, value.subsets, value.clusters)
+        for name, number in {
+            "value": value.value,
+            "lo": value.low,
+            "hi": value.high,
+            "delta": value.delta,
+            "p": value.p,
+            "p_adjusted": value.p_adjusted,
+        }.items():
+            assert record[name] == number or record[name] == pytest.approx(number, abs=1e-12)
+            assert number is None or math.isfinite(number)
+        assert (record["kind"], record["collection"], record["source"]) == ("run", "HybridDemo", None)
+        assert record["cluster"] == ("paragraph" if value.low is not None else None)
+        assert record["baseline"] == (CHAR_NGRAM if value.p is not None else None)
+    tested = [record for record in found if record["p"] is not None]
+    assert {record["system"] for record in tested} == {BM25, WORD_COUNTS}
+    assert {record["kind"] for record in found} <= set(get_args(Kind))
 
 
-def test_a_folder_of_several_runs_is_no_baseline(output: Path, two: list[Path]) -> None:
-    with pytest.raises(RequestError) as caught:
-        compare(two, output)
-    assert str(caught.value) == (
+def test_json_is_the_same_with_what_repeats_it(output: Path, asked: ReportRequest) -> None:
+    request = replace(asked, baseline=folder_of(output, BM25))
+    made = json.loads(report(replace(request, format="json")))
+    of_csv = records(report(replace(request, format="csv")))
+    values = made.pop("values")
+    assert [{**dict.fromkeys(COLUMNS), **value} for value in values] == of_csv
+    assert list(values[0]) == COLUMNS
+    assert made["baseline"] == BM25
+    assert (made["cluster"], made["draws"], made["seed"], made["confidence"]) == ("article", 200, 3, 0.95)
+    assert list(made["runs"]) == MODELS
+    for run in find_runs([output]):
+        told = made["runs"][run.model]
+        assert (told["model"], told["revision"]) == (run.model, run.revision)
+        assert told["tasks"] == {task: dict(table.signature) for task, table in run.tasks.items()}
+    assert made["published"] == [published(REPORTED)[0].publication.citation]
+
+
+def test_published_values_are_in_the_long_form_as_printed(asked: ReportRequest) -> None:
+    found = [r for r in records(report(replace(asked, format="csv"))) if r["kind"] == "reported"]
+    systems = {system.name: system for system in published(REPORTED)}
+    assert len(found) == sum(len(system.values) for system in systems.values())
+    for record in found:
+        printed = systems[record["system"]].get(
+            record["collection"], Setting(record["setting"]), record["query_language"], record["metric"]
+        )
+        assert printed is not None
+        assert (record["value"], record["source"]) == (printed.value, f"arXiv 2408.10536, {printed.source}")
+        assert record["p"] is record["lo"] is record["n"] is None
+
+
+def test_a_comparison_in_the_long_form_is_of_its_measure(output: Path) -> None:
+    request = ReportRequest([output], format="csv", measure="bias_awrf_prior", **FEW)
+    found = records(compare(request))
+    assert [(r["system"], r["metric"], r["setting"]) for r in found] == [
+        (model, "bias_awrf_prior", "multilingual") for model in MODELS
+    ]
+    aligned = align(find_runs([output]), "HybridDemo", Setting.MULTILINGUAL, "bias_awrf_prior")
+    expected = against_baseline(
+        aligned, 0, collection="HybridDemo", setting=Setting.MULTILINGUAL, measure="bias_awrf_prior", **FEW
+    )
+    for record, each in zip(found[1:], expected, strict=True):
+        assert record["delta"] == pytest.approx(each.result.delta, abs=1e-12)
+        assert (record["p"], record["p_adjusted"]) == (each.result.p, each.p_adjusted)
+        assert record["baseline"] == BM25
+    assert found[0]["p"] is None
+
+
+# -- figures ------------------------------------------------------------------------------------------------------
+
+
+def test_figures_are_drawn_into_a_folder(output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pair = folder_of(output, BM25), folder_of(output, CHAR_NGRAM)
+    narrow = ReportRequest(pair, subsets={MULTILINGUAL: ["de", "en", "th"]}, **FEW)
+    files = save_figures(narrow, tmp_path / "figures")
+    assert {file.suffix for file in files} == {".png", ".pdf"}
+    assert all(file.stat().st_size > 1000 for file in files)
+    assert {file.stem for file in files} == {
+        "answers-HybridDemo-hybrid-bench-bm25",
+        "answers-HybridDemo-hybrid-bench-char-ngram",
+        "distances-HybridDemo",
+        "bias-HybridDemo",
+        "languages-HybridDemo-multilingual",
+    }
+    assert capsys.readouterr() == ("", "")
+    lone = ReportRequest([folder_of(output, BM25)], subsets={PAIRS: ["de-de"]})
+    assert refused(lambda: save_figures(lone, tmp_path)).startswith("there is nothing to draw: ")
+
+
+# -- requests that cannot be met ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "htm"}, "unknown format 'htm': did you mean 'html'?"),
+        ({"format": "docx"}, "unknown format 'docx': known: csv, html, json, latex, markdown"),
+        ({"table": "mian"}, "unknown table 'mian': did you mean 'main'?"),
+        ({"cluster": "articel"}, "unknown cluster 'articel': did you mean 'article'?"),
+        ({"standalone": True}, "--standalone goes with --format latex, not with markdown"),
+        ({"standalone": True, "format": "html"}, "--standalone goes with --format latex, not with html"),
+        ({"draws": 99}, "99 draws: take at least 100, better 10000"),
+        ({"table": "compare", "measure": "mapp"}, "no measure of queries is called 'mapp': did you mean 'map'?"),
+        (
+            {"reproduce": True, "format": "csv"},
+            "--reproduce makes a table: take --format markdown, latex or html, not csv",
+        ),
+    ],
+    ids=str,
+)
+def test_wrong_options(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    assert refused(lambda: report(replace(ReportRequest([tmp_path]), **changes))) == message  # before a run is read
+
+
+def test_options_of_the_command_line_are_those_of_a_request(capsys: pytest.CaptureFixture[str], output: Path) -> None:
+    assert main(["report", str(output), "--standalone"]) == 2
+    assert capsys.readouterr() == ("", "hybrid-bench: --standalone goes with --format latex, not with markdown\n")
+    assert main(["report", str(output), "published:elmahdy"]) == 2
+    assert capsys.readouterr().err == (
+        "hybrid-bench: no publication is called 'elmahdy': did you mean 'elmahdy2024'?\n"
+    )
+    assert {field.name for field in fields(ReportRequest)} >= {"intervals", "letters", "reproduce"}
+    baseline = folder_of(output, BM25)
+    options = ["--letters", "--intervals", "--baseline", str(baseline), "--draws", "200", "--cluster", "question"]
+    assert main(["report", str(output), *options]) == 0
+    expected = ReportRequest([output], letters=True, intervals=True, baseline=baseline, draws=200, cluster="question")
+    assert capsys.readouterr() == (report(expected), "")
+
+
+def test_published_results_are_no_baseline_and_are_not_compared(output: Path) -> None:
+    assert refused(lambda: report(ReportRequest([output], baseline=Path(f"{REPORTED}/labse-hybrid")))) == (
+        f"'{REPORTED}/labse-hybrid' cannot be a baseline: published results have no scores by query; name the folder "
+        "of a run"
+    )
+    for request in (
+        ReportRequest([output, REPORTED]),
+        ReportRequest([output], baseline=Path(REPORTED)),
+        ReportRequest([REPORTED]),
+    ):
+        assert refused(lambda request=request: compare(request)) == (  # type: ignore[misc] # mypy knows no default here
+            f"'{REPORTED}' cannot be compared: published results have no scores by query; `report` shows them beside "
+            "runs"
+        )
+
+
+def test_a_folder_of_several_runs_is_no_baseline(output: Path) -> None:
+    assert refused(lambda: report(ReportRequest([output], baseline=output))) == (
         f"{output} holds several runs: name the folder of one, <output>/results/<model>/<revision>"
     )
 
 
-def test_a_bias_measure_is_compared_where_it_applies(two: list[Path]) -> None:
-    ((title, rows),) = sections(compare(two, measure="bias_rank_distance", **FEW)).items()
-    assert title.startswith("**HybridDemo, multilingual**: bias_rank_distance, 3 subsets, 252 queries in ")
-    frame = main_frame(find_runs(two))
-    assert [row[1] for row in rows[1:]] == [f"{value:.4f}" for value in frame["bias_rank_distance"]]
-    assert float(rows[2][2]) == pytest.approx(float(rows[2][1]) - float(rows[1][1]), abs=1.5e-4)
-
-
-def test_only_settings_that_all_runs_have_are_compared(output: Path, tmp_path: Path) -> None:
-    save_runs(tmp_path, [CHAR_NGRAM], [PAIRS], settings=["cross"])
-    (title,) = sections(compare([folder_of(output, BM25), tmp_path], **FEW))
-    assert title.startswith("**HybridDemo, cross-lingual**: map, 6 subsets")
-
-
-def refused(*paths: Path, **options: Any) -> str:
-    with pytest.raises(RequestError) as caught:
-        compare(paths, **{**FEW, **options})
-    return str(caught.value)
-
-
-def test_one_run_is_not_enough(two: list[Path]) -> None:
+def test_one_run_is_not_compared(output: Path) -> None:
+    one = folder_of(output, BM25)
     expected = f"one run only ({BM25}): a comparison takes two; name another run's folder"
-    assert refused(two[0]) == refused(two[0], two[0]) == refused(two[0], baseline=two[0]) == expected
+    for request in (ReportRequest([one]), ReportRequest([one, one]), ReportRequest([one], baseline=one)):
+        assert refused(lambda request=request: compare(request)) == expected  # type: ignore[misc] # as above
+    # to be shown one is enough, and nothing is best
+    assert "**" not in report(ReportRequest([one]))
 
 
-def test_wrong_requests(two: list[Path], tmp_path: Path) -> None:
-    assert refused(*two, measure="mapp") == "no measure of queries is called 'mapp': did you mean 'map'?"
-    assert refused(*two, draws=99) == "99 draws: take at least 100, better 10000"
-    assert refused(two[0], tmp_path / "x") == (
-        f"there is no folder {tmp_path / 'x'}: give the --output of `hybrid-bench run`"
-    )
-    assert refused(*two, baseline=tmp_path).startswith(f"no run in {tmp_path}: ")
+def test_there_is_nothing_for_a_table(output: Path) -> None:
+    request = ReportRequest([folder_of(output, BM25)], table="miracl")
+    for form in FORMATS:
+        assert refused(lambda form=form: report(replace(request, format=form))) == (  # type: ignore[misc] # as above
+            f"there is nothing for the table 'miracl' in {BM25}: `hybrid-bench run` says what a task needs"
+        )
+    assert "has a published counterpart" in refused(lambda: report(ReportRequest([output], reproduce=True)))
 
 
-def test_nothing_in_common(output: Path, tmp_path: Path, data_dir: Path) -> None:
-    first, second = tmp_path / "1", tmp_path / "2"
-    save_runs(first, [CHAR_NGRAM], ["XQuAD-R-Pairs"], ["de"], settings=["mono"], data_dir=data_dir)
-    save_runs(second, [CHAR_NGRAM], [PAIRS], ["de"], settings=["mono"])
-    bm25 = folder_of(output, BM25)
-    assert refused(bm25, first) == (
-        f"nothing to compare: {BM25}, {CHAR_NGRAM} have no setting of a collection in common with 'map'"
-    )
-    # nor does a bias of pools say anything of pairs
-    assert refused(bm25, second, measure="bias_rank_distance").endswith("in common with 'bias_rank_distance'")
-
-
-def test_runs_over_other_data_are_refused(output: Path, tmp_path: Path) -> None:
+def test_runs_over_different_data_have_no_baseline(output: Path, tmp_path: Path) -> None:
     copy = copy_of(output, tmp_path)
-    change_signature(
-        folder_of(copy, CHAR_NGRAM), MULTILINGUAL, lambda signed: signed["data_sha256"].update(de="0" * 64)
+    change_signature(folder_of(copy, CHAR_NGRAM), MULTILINGUAL, lambda signed: signed["data_sha256"].update(de="0"))
+    expected = f"{BM25} and {CHAR_NGRAM} were made from different data of {MULTILINGUAL} (de): run one of them again"
+    request = ReportRequest([copy], baseline=folder_of(copy, BM25), **FEW)
+    assert refused(lambda: report(request)).startswith(expected)
+    assert refused(lambda: compare(ReportRequest([copy], **FEW))).startswith(expected)
+    assert report(ReportRequest([copy])) == report(ReportRequest([output]))  # side by side they may stand
+
+
+def test_runs_over_different_queries_have_no_baseline(output: Path, tmp_path: Path) -> None:
+    copy = copy_of(output, tmp_path)
+    folder = folder_of(copy, CHAR_NGRAM)
+    first = find_runs([folder])[0].tasks[PAIRS].frame("question_id")["question_id"].min()
+    change_table(folder, PAIRS, lambda table: table.filter(pc.not_equal(table["question_id"], first)))
+    request = ReportRequest([copy], baseline=folder_of(copy, BM25), **FEW)
+    assert refused(lambda: report(request)) == (
+        f"{BM25} and {CHAR_NGRAM} do not have the same queries: only {BM25} has {first} (de-de), {first} (en-en), "
+        f"{first} (th-th)"
     )
-    assert refused(copy) == (
-        f"{BM25} and {CHAR_NGRAM} were made from different data of {MULTILINGUAL} (de): run one of them again, so that "
-        "both are about the same"
+    both = [folder, folder_of(copy, BM25)]
+    assert "do not have the same queries" in refused(lambda: report(ReportRequest(both, letters=True, **FEW)))
+
+
+def test_runs_of_different_tasks_are_compared_where_they_meet(output: Path, tmp_path: Path) -> None:
+    save_runs(tmp_path, [CHAR_NGRAM], [PAIRS], settings=["mono"])
+    request = ReportRequest([folder_of(output, BM25), tmp_path], **FEW)
+    assert "HybridDemo, monolingual" in compare(request)
+    assert "HybridDemo, multilingual" not in compare(request)
+    text = report(replace(request, baseline=folder_of(output, BM25)))
+    assert "3 monolingual, 0/6 cross-lingual, 0/3 multilingual subsets" in text
+    multilingual = replace(request, measure="bias_rank_distance")
+    assert refused(lambda: compare(multilingual)).startswith("nothing to compare: ")
+
+
+def test_a_single_article_leaves_the_finer_clusters(output: Path, tmp_path: Path) -> None:
+    copy = copy_of(output, tmp_path)
+    for model in MODELS:
+        for task in (PAIRS, MULTILINGUAL):
+            change_table(
+                folder_of(copy, model), task, lambda table: table.filter(pc.equal(table["cluster_article"], 0))
+            )
+    request = ReportRequest([copy], **FEW)
+    assert refused(lambda: compare(request)).startswith(
+        "1 cluster: a comparison needs at least 2; choose smaller clusters"
     )
+    table = compare_table(study_of(replace(request, table="compare", cluster="question")), "map")
+    of_article = [row.cells[3] for row in table.rows]
+    assert all(cell.text == "" for cell in of_article)
+    assert table.rows[1].cells[5].text == p_of(table.rows[1].cells[1].p)
+    # without intervals to be had, values are shown all the same
+    assert "[" not in report(replace(request, intervals=True))
 
 
-def test_runs_over_another_kind_of_passages_are_refused(output: Path, tmp_path: Path) -> None:
-    """A sentence with what stands around it is another text to be found."""
-    save_runs(tmp_path, [BM25], [PAIRS], settings=["mono"], passage="sentence+context")
-    assert refused(folder_of(output, BM25), tmp_path).startswith(
-        f"{BM25} and {BM25} (passage=sentence+context) were made from different data of {PAIRS} ("
-    )
+def p_of(value: float | None) -> str:
+    assert value is not None
+    return f"{value:.4f}"
 
 
-def test_runs_over_different_pools_are_refused(output: Path, tmp_path: Path) -> None:
-    save_runs(tmp_path, [BM25], [MULTILINGUAL], pool_languages=["de", "en", "th"])
-    assert refused(folder_of(output, BM25), tmp_path).startswith(
-        f"{BM25} and {BM25} (pool_languages=de-en-th) ranked different pools in {MULTILINGUAL}, test/de (1,408 passages"
-    )
+# -- runs that cannot be read -------------------------------------------------------------------------------------
 
 
-def test_names_with_a_bar_do_not_break_the_table(output: Path, tmp_path: Path) -> None:
-    names = ["tests/a|b", "tests/c||d"]
-    save_runs(tmp_path, names, [PAIRS], settings=["mono"])
-    text = compare([folder_of(output, BM25), tmp_path], **FEW)
-    (rows,) = sections(text).values()
-    assert [row[0].removesuffix(" †") for row in rows[1:]] == [BM25, *names]
-    assert {len(row) for row in rows} == {len(HEADS) + 1}
-    table = [line for line in text.splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {len(HEADS) + 2}
+def test_a_run_without_scores_by_query(output: Path, tmp_path: Path) -> None:
+    """As mteb alone leaves it: results, and nothing to test."""
+    copy = copy_of(output, tmp_path)
+    folder = folder_of(copy, BM25)
+    for task in (PAIRS, MULTILINGUAL):
+        table_path(folder, task).unlink()
+    assert refused(lambda: report(ReportRequest([folder]))).startswith(f"no run in {folder}: ")
+    assert BM25 not in report(ReportRequest([copy]))  # the others are still there
+
+
+def test_a_corrupt_table(output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = copy_of(output, tmp_path)
+    file = table_path(folder_of(copy, BM25), PAIRS)
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    for form in FORMATS:
+        message = refused(lambda form=form: report(ReportRequest([copy], format=form)), DataError)  # type: ignore[misc] # as above
+        assert message.startswith(f"{file} is damaged (")
+        assert message.endswith("): run the task again")
+    assert main(["report", str(copy)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        r"org/$x^2$_{1}\input{a}&%#~",
+        "<script>alert('1')</script>&<b>\"x\"",
+        "org/a|b`*c*",
+        "org/" + "very-long-name_" * 8,
+    ],
+)
+def test_names_are_escaped_in_every_format(name: str, output: Path, tmp_path: Path) -> None:
+    copy = copy_of(output, tmp_path)
+    under_name(folder_of(copy, BM25), name)
+    shutil.rmtree(folder_of(copy, BM25).parent)
+    request = ReportRequest([copy], **FEW)
+    page = report(replace(request, format="html"))
+    assert "<script>alert" not in page
+    assert "<b>" not in page
+    assert json.loads(report(replace(request, format="json")))["runs"].keys() == {name, CHAR_NGRAM, WORD_COUNTS}
+    assert {record["system"] for record in records(report(replace(request, format="csv")))} >= {name}
+    markdown = report(request)
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert len(lines) == 5
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {11}
+    latex = report(replace(request, format="latex"))
+    cells = [re.split(r"(?<!\\) & ", line) for line in latex.splitlines() if r"\bfseries" in line]
+    assert {len(row) for row in cells} == {10}
+    escapes = r"\\text[a-z]+\{\}|\\allowbreak\{\}|\\[&%$#_{}]"
+    assert not set(re.sub(escapes, "", "".join(row[1] for row in cells))) & set("\\{}$&#%_^~")
+    assert latex.count("\\input") == 0
+
+
+def test_reports_tell_languages_in_training_apart(output: Path, tmp_path: Path) -> None:
+    copy = copy_of(output, tmp_path)
+    for task in (PAIRS, MULTILINGUAL):
+        change_metadata(folder_of(copy, BM25), task, training={"languages": ["de", "en"]})
+    found = records(report(ReportRequest([copy], format="csv", table="per-language", **FEW)))
+    seen = {(r["setting"], r["query_language"]) for r in found if r["query_language"] in {"seen", "mixed", "unseen"}}
+    assert seen == {
+        *((setting.value, "seen") for setting in Setting),
+        ("monolingual", "unseen"),
+        ("multilingual", "unseen"),
+        ("cross-lingual", "mixed"),
+    }
+    assert {r["system"] for r in found if r["query_language"] == "seen"} == {BM25}
+    assert "Languages in training Seen" in report(ReportRequest([copy], table="per-language"))
+
+
+def test_only_some_subsets_of_the_runs(output: Path) -> None:
+    request = ReportRequest([output], subsets={PAIRS: ["de-de", "en-en"]}, format="csv", table="main", **FEW)
+    found = records(report(request))
+    assert {(r["setting"], r["query_language"], r["subsets"]) for r in found} == {("monolingual", MEAN, 2)}

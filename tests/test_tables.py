@@ -1,450 +1,743 @@
-"""Tables: the values against a direct computation from the saved ranks, the marks against their definition."""
+"""The tables of a report: rows, columns, marks and notes, against their definition."""
 
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from hybrid_bench.bias import MEASURES, inputs_of, random_ranking
+from hybrid_bench.comparisons import CLUSTERS, LEVEL, against_baseline, align, all_pairs
 from hybrid_bench.errors import RequestError
+from hybrid_bench.exhibits import Cell, Row, Table
 from hybrid_bench.languages import Setting
-from hybrid_bench.metrics import NOT_RETRIEVED
-from hybrid_bench.runs import Run, TaskTable, find_runs
-from hybrid_bench.tables import FORMATS, MAIN, TASKS, Column, escape_latex, main_frame, render, task_frame
-from saved_runs import BM25, CHAR_NGRAM, copy_of, folder_of, rows_of, save_runs
+from hybrid_bench.published import PublishedSystem, published
+from hybrid_bench.runs import Run, find_runs
+from hybrid_bench.study import MEAN, Choices, Level, Study
+from hybrid_bench.tables import (
+    BIAS_TITLES,
+    BY_LANGUAGE,
+    MAIN,
+    bias_tables,
+    compare_table,
+    leaderboard_table,
+    main_table,
+    miracl_tables,
+    p_text,
+    pair_tables,
+    per_language_tables,
+    reproduce_tables,
+    task_table,
+)
+from report_cases import made_up
+from saved_runs import BM25, CHAR_NGRAM, WORD_COUNTS, save_runs
 
-UP = Column("up", "up", "Group", 3, True)
-DOWN = Column("down", "down", "Group", 1, False)
-#: What a cell was marked as, by its form in the two formats.
-MARKED = {
-    "markdown": {"best": r"\*\*(.*)\*\*", "second": "<u>(.*)</u>", "missing": "()-", "plain": r"([\d.-]+)"},
-    "latex": {"best": r"\\textbf\{(.*)\}", "second": r"\\underline\{(.*)\}", "missing": "()--", "plain": r"([\d.-]+)"},
-}
-
-# -- real runs ----------------------------------------------------------------------------------------------------
+PAIRS, MULTILINGUAL = "HybridDemo-Pairs", "HybridDemo-Multilingual"
+MODELS = [BM25, CHAR_NGRAM, WORD_COUNTS]
+FEW: dict[str, Any] = {"draws": 200, "seed": 3}
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_runs(tmp_path_factory.mktemp("runs"))
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    return find_runs([save_runs(tmp_path_factory.mktemp("runs"), MODELS)])
 
 
-def by_hand(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """The values of the main table from the ranks alone, with nothing but plain Python and means."""
-    scores: dict[str, dict[str, list[float]]] = {}
-    distances: dict[str, list[int]] = {}
-    for row in rows:
-        ranks = sorted(row["ranks"])
-        precision = sum((place + 1) / rank for place, rank in enumerate(ranks)) / len(ranks)
-        scores.setdefault(row["setting"], {}).setdefault(row["subset"], []).append(precision)
-        if row["setting"] == "multilingual":
-            distances.setdefault(row["subset"], []).append(ranks[-1] - ranks[0])
-    values = {
-        setting: float(np.mean([np.mean(subset) for subset in subsets.values()])) for setting, subsets in scores.items()
-    }
-    if distances:
-        values["bias_rank_distance"] = float(np.mean([np.mean(subset) for subset in distances.values()]))
-        values["bias_rank_distance_median"] = float(np.mean([np.median(subset) for subset in distances.values()]))
-    return values
+@pytest.fixture(scope="module")
+def reported() -> list[PublishedSystem]:
+    return published("published:elmahdy2024")
 
 
-@pytest.mark.parametrize("model", [BM25, CHAR_NGRAM])
-def test_values_are_those_of_the_saved_ranks(model: str, runs: Path) -> None:
-    expected = by_hand(rows_of(folder_of(runs, model), "HybridDemo-Pairs", "HybridDemo-Multilingual"))
-    frame = main_frame(find_runs([runs]))
-    row = frame[frame["model"] == model].iloc[0]
-    assert row["collection"] == "HybridDemo"
-    assert row["subsets"] == {"monolingual": 3, "cross-lingual": 6, "multilingual": 3}
-    assert {column.key: row[column.key] for column in MAIN} == pytest.approx(expected, abs=1e-12)
-    assert len(expected) == len(MAIN)
+def there(table: Table | None) -> Table:
+    assert table is not None
+    for row in table.rows:
+        assert len(row.cells) == len(table.columns)
+    return table
 
 
-def test_printed_values_are_those_of_the_frame(runs: Path) -> None:
-    frame = main_frame(find_runs([runs]))
-    for fmt in FORMATS:
-        rows = body(render(frame, MAIN, fmt), fmt)
-        for cells, (_, row) in zip(rows, frame.iterrows(), strict=True):
-            assert cells[:2] == ["HybridDemo" if fmt == "markdown" or row.name == 0 else "", printed(row["model"], fmt)]
-            values = [plain(cell, fmt) for cell in cells[2:]]
-            assert values == [f"{row[column.key]:.{column.decimals}f}" for column in MAIN]
+def column(table: Table, key: str, group: str | None = None) -> list[Cell]:
+    """The cells of the one column of this key."""
+    (place,) = (n for n, c in enumerate(table.columns) if c.key == key and group in {None, c.group})
+    return [row.cells[place] for row in table.rows]
 
 
-def printed(model: str, fmt: str) -> str:
-    return model if fmt == "markdown" else model.replace("_", r"\_")
+def marks(cells: Sequence[Cell]) -> list[str]:
+    """What each cell is: best, second, plain, or missing."""
+    return ["best" if c.best else "second" if c.second else "plain" if c.text else "missing" for c in cells]
 
 
-def test_only_what_can_be_compared_is_marked(runs: Path, tmp_path: Path) -> None:
-    output = copy_of(runs, tmp_path)
-    save_runs(output, [BM25], ["HybridDemo-Multilingual"], ["de"], pool_languages=["de", "en"])
-    rows = body(render(main_frame(find_runs([output])), MAIN, "markdown"), "markdown")
-    assert len(rows) == 3
-    marked = [[kind(cell, "markdown") for cell in row[2:]] for row in rows]
-    # The runs on all languages and that on two have other pools; monolingual and cross-lingual are in two runs alone.
-    assert {kinds_of_row[2] for kinds_of_row in marked} == {"plain"}
-    assert {kinds_of_row[0] for kinds_of_row in marked} == {"best", "second", "missing"}
+def mono(values: Mapping[str, Sequence[float]], **options: Any) -> list[Run]:
+    """Runs with these scores of the queries of one monolingual subset."""
+    return [made_up(name, {"de-de": scores}, **options) for name, scores in values.items()]
 
 
-def test_two_checkpoints_of_one_name_are_told_apart(runs: Path, tmp_path: Path) -> None:
-    output = copy_of(runs, tmp_path)
-    first = folder_of(output, BM25)
-    shutil.copytree(first, first.with_name("abcdef0123"))
-    names = main_frame(find_runs([output]))["model"].tolist()
-    assert sorted(names) == sorted([f"{BM25} @{first.name[:7]}", f"{BM25} @abcdef0", CHAR_NGRAM])
+# -- best and second ----------------------------------------------------------------------------------------------
 
 
-def test_a_run_without_a_task_has_dashes(runs: Path, tmp_path: Path) -> None:
-    output = copy_of(runs, tmp_path)
-    (folder_of(output, BM25) / "HybridDemo-Multilingual.json").unlink()  # as after a kill: the table is written first
-    row = body(render(main_frame(find_runs([output])), MAIN, "markdown"), "markdown")[0]
-    assert row[1] == BM25
-    assert row[4:] == ["-", "-", "-"]
-
-
-# -- means --------------------------------------------------------------------------------------------------------
-
-
-def table_of(
-    rows: Sequence[tuple[str, str, list[int]]],
-    collection: str = "C",
-    *,
-    split: Sequence[str] = (),
-    **metadata: Any,
-) -> TaskTable:
-    """A per-query table from (setting, subset, ranks); `ap` is 1 over the first rank, to be told from others."""
-    frame = pd.DataFrame(
-        {
-            "split": pd.Categorical(list(split) or ["test"] * len(rows)),
-            "setting": pd.Categorical([setting for setting, _, _ in rows]),
-            "subset": pd.Categorical([subset for _, subset, _ in rows]),
-            "pool_size": np.full(len(rows), 10, dtype=np.int32),
-            "n_relevant": np.array([len(ranks) for _, _, ranks in rows], dtype=np.int32),
-            "ranks": [np.array(ranks, dtype=np.int32) for _, _, ranks in rows],
-            "ap": [1 / ranks[0] for _, _, ranks in rows],
-            "ndcg_at_10": [1 / (1 + ranks[0]) for _, _, ranks in rows],
-            "recall_at_100": [float(ranks[0] <= 100) for _, _, ranks in rows],
-        }
-    )
-    columns = {str(column): values for column, values in frame.items()}
-    return TaskTable(Path("x"), {"collection": collection, **metadata}, {}, _read=columns)
-
-
-def run_of(*tables: TaskTable, model: str = "m", options: dict[str, str] | None = None, folder: str = "x") -> Run:
-    return Run(Path(folder), model, options or {}, {f"task {number}": table for number, table in enumerate(tables)})
-
-
-def test_each_subset_counts_the_same_whatever_its_number_of_queries() -> None:
-    pairs = table_of([("monolingual", "a-a", [1]), *[("monolingual", "b-b", [4])] * 9, ("cross-lingual", "a-b", [2])])
-    (row,) = main_frame([run_of(pairs)]).to_dict("records")
-    assert row["monolingual"] == (1 + 1 / 4) / 2  # over queries it were .325
-    assert row["cross-lingual"] == 1 / 2
-    assert row["subsets"] == {"monolingual": 2, "cross-lingual": 1}
-    assert all(np.isnan(row[key]) for key in ("multilingual", "bias_rank_distance", "bias_rank_distance_median"))
-
-
-def test_rank_distance_is_over_queries_then_over_subsets() -> None:
-    pool = table_of(
-        [
-            ("multilingual", "a", [1, 2, 11]),  # 10
-            ("multilingual", "b", [1, 2]),  # 1, 2 and 99: the mean 34, the median 2
-            ("multilingual", "b", [1, 3]),
-            ("multilingual", "b", [1, 100]),
-        ]
-    )
-    (row,) = main_frame([run_of(pool)]).to_dict("records")
-    assert row["bias_rank_distance"] == (10 + 34) / 2
-    assert row["bias_rank_distance_median"] == (10 + 2) / 2
-
-
-def test_a_subset_of_two_splits_counts_twice() -> None:
-    """The same name in another split is another subset."""
-    pool = table_of(
-        [
-            ("multilingual", "a", [1, 11]),  # 10
-            ("multilingual", "a", [4, 5]),  # 1, 2 and 99: the mean 34, the median 2
-            ("multilingual", "a", [4, 6]),
-            ("multilingual", "a", [4, 103]),
-        ],
-        split=["dev", "test", "test", "test"],
-    )
-    (row,) = main_frame([run_of(pool)]).to_dict("records")
-    assert row["subsets"] == {"multilingual": 2}
-    assert row["multilingual"] == (1 + 1 / 4) / 2
-    assert row["bias_rank_distance"] == (10 + 34) / 2
-    assert row["bias_rank_distance_median"] == (10 + 2) / 2
-
-
-@pytest.mark.parametrize("ranks", [[5], [5, NOT_RETRIEVED]], ids=["one relevant", "not retrieved"])
-def test_no_rank_distance_where_one_query_has_none(ranks: list[int]) -> None:
-    pool = table_of([("multilingual", "a", [1, 2]), ("multilingual", "a", ranks)])
-    (row,) = main_frame([run_of(pool)]).to_dict("records")
-    assert row["multilingual"] == (1 + 1 / 5) / 2
-    assert np.isnan(row["bias_rank_distance"])
-    assert np.isnan(row["bias_rank_distance_median"])
-
-
-def test_rows_stand_by_collection_then_by_run() -> None:
-    one = table_of([("monolingual", "a-a", [1])], "C")
-    two = table_of([("monolingual", "a-a", [2])], "D")
-    frame = main_frame(
-        [run_of(one, two, model="m"), run_of(two, model="n"), run_of(one, model="o", options={"p": "q"})]
-    )
-    assert frame[["collection", "model", "monolingual"]].to_numpy().tolist() == [
-        ["C", "m", 1.0],
-        ["C", "o (p=q)", 1.0],
-        ["D", "m", 0.5],
-        ["D", "n", 0.5],
-    ]
-
-
-# -- other tasks --------------------------------------------------------------------------------------------------
-
-OTHER: dict[str, Any] = {"main_score": "ndcg_at_10"}
-
-
-def test_other_tasks_are_not_in_the_main_table() -> None:
-    """A run of both kinds: each has a row in the table of its kind, and none in the other's."""
-    ours = table_of([("monolingual", "a-a", [1])], "C", main_score="map")
-    theirs = table_of([("monolingual", "default", [3])], "D", **OTHER)
-    run = run_of(ours, theirs)
-    assert [table.parallel for table in run.tasks.values()] == [True, False]
-    assert main_frame([run])["collection"].tolist() == ["C"]
-    assert task_frame([run])["collection"].tolist() == ["task 1, monolingual"]
-    assert len(main_frame([run_of(theirs)])) == len(task_frame([run_of(ours)])) == 0
-
-
-def test_means_of_other_tasks_are_over_queries_then_over_subsets() -> None:
-    """By setting; a subset of two splits counts twice."""
-    table = table_of(
-        [
-            ("monolingual", "a", [1]),
-            *[("monolingual", "a", [4])] * 3,
-            *[("monolingual", "b", [1000])] * 5,
-            ("cross-lingual", "a-b", [9]),
-        ],
-        split=["dev", *["test"] * 9],
-        notes=["two documents are missing"],
-        **OTHER,
-    )
-    first, second = task_frame([run_of(table)]).to_dict("records")
-    assert first["ndcg_at_10"] == pytest.approx((1 / 2 + 1 / 5 + 1 / 1001) / 3, abs=1e-15)
-    assert first["recall_at_100"] == pytest.approx(2 / 3, abs=1e-15)
-    assert first["ap"] == pytest.approx((1 + 1 / 4 + 1 / 1000) / 3, abs=1e-15)
-    assert (first["subsets"], second["subsets"]) == ({"monolingual": 3}, {"cross-lingual": 1})
-    assert second["ndcg_at_10"] == 1 / 10
-    assert first["notes"] == second["notes"] == ("two documents are missing",)
-    assert np.isnan(first["bias_awrf_prior"])
-
-
-def test_other_tasks_stand_by_task_then_by_run() -> None:
-    one = table_of([("monolingual", "default", [1])], **OTHER)
-    two = table_of([("monolingual", "default", [2])], **OTHER)
-    frame = task_frame([run_of(one, two, model="m"), run_of(two, model="n"), run_of(one, model="n", folder="y")])
-    # Runs that would have the same name are told apart.
-    assert frame[["collection", "model", "ap"]].to_numpy().tolist() == [
-        ["task 0, monolingual", "m", 1.0],
-        ["task 0, monolingual", "n @x", 0.5],
-        ["task 0, monolingual", "n @y", 1.0],
-        ["task 1, monolingual", "m", 0.5],
-    ]
-
-
-def test_columns_that_no_other_task_has_are_left_out() -> None:
-    tables = [table_of([("monolingual", "default", [rank])], **OTHER) for rank in (1, 2)]
-    text = render(
-        task_frame([run_of(table, model=f"m{n}") for n, table in enumerate(tables)]), TASKS, "markdown", "Task"
-    )
-    assert [cell.strip() for cell in text.splitlines()[0].strip("|").split("|")] == [
-        "Task",
-        "Model",
-        "nDCG@10 ↑",
-        "R@100 ↑",
-        "mAP ↑",
-    ]
-    assert [row[2:] for row in body(text, "markdown")] == [
-        ["**0.500**", "**1.000**", "**1.000**"],
-        ["<u>0.333</u>", "**1.000**", "<u>0.500</u>"],
-    ]
-
-
-def test_other_tasks_over_different_subsets_are_not_marked() -> None:
-    whole = table_of([("monolingual", "a", [1]), ("monolingual", "b", [1])], **OTHER)
-    part = table_of([("monolingual", "a", [2])], **OTHER)
-    frame = task_frame([run_of(whole, model="m"), run_of(part, model="n")])
-    rows = body(render(frame, TASKS, "markdown", "Task"), "markdown")
-    assert {kind(cell, "markdown") for row in rows for cell in row[2:]} == {"plain"}
-
-
-# -- marks --------------------------------------------------------------------------------------------------------
-
-
-def frame_of(values: dict[str, Sequence[float | None]], models: Sequence[str] = (), **more: Any) -> pd.DataFrame:
-    """A frame of one collection; None stands for a missing value."""
-    n = len(next(iter(values.values())))
-    columns = {key: np.array([np.nan if x is None else x for x in column]) for key, column in values.items()}
-    return pd.DataFrame(
-        {"collection": ["C"] * n, "model": list(models) or [f"m{i}" for i in range(n)], **columns, **more}
-    )
-
-
-def body(text: str, fmt: str) -> list[list[str]]:
-    """The cells of the rows below the header."""
-    lines = text.splitlines()
-    if fmt == "markdown":
-        return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
-    start = lines.index(r"\midrule")
-    rows = [line for line in lines[start:] if line.endswith(r" \\")]
-    return [[cell.strip() for cell in re.split(r"(?<!\\)&", line.removesuffix(r"\\"))] for line in rows]
-
-
-def kind(cell: str, fmt: str) -> str:
-    return next(name for name, form in MARKED[fmt].items() if re.fullmatch(form, cell))
-
-
-def plain(cell: str, fmt: str) -> str:
-    """A cell's text without its mark."""
-    found = re.fullmatch(MARKED[fmt][kind(cell, fmt)], cell)
-    assert found
-    return found[1]
-
-
-def kinds(values: Sequence[float | None], column: Column, fmt: str) -> list[str]:
-    table = render(frame_of({column.key: values}), [column], fmt)
-    return [kind(row[2], fmt) for row in body(table, fmt)]
-
-
-@pytest.mark.parametrize("fmt", FORMATS)
 @pytest.mark.parametrize(
-    ("column", "values", "expected"),
+    ("means", "expected"),
     [
-        (UP, [0.2, 0.4, 0.3], ["plain", "best", "second"]),
-        (DOWN, [20, 40, 30], ["best", "plain", "second"]),
-        (UP, [0.4, 0.3, 0.4, 0.3, 0.1], ["best", "second", "best", "second", "plain"]),
-        (UP, [0.40004, 0.4, 0.3], ["best", "best", "second"]),  # .400 is printed for both
-        (UP, [0.5, 0.40004, 0.4], ["best", "second", "second"]),
-        (DOWN, [9.96, 10.04, 10.1], ["best", "best", "second"]),  # 10.0 is printed for both
-        (UP, [None, 0.4, None, 0.3], ["missing", "best", "missing", "second"]),
-        (DOWN, [None, 4], ["missing", "plain"]),  # nothing to compare it with
-        (UP, [None, None], ["missing", "missing"]),
-        (UP, [0.4], ["plain"]),
-        (UP, [0.4, 0.4], ["best", "best"]),
-        (UP, [-0.4, -0.3], ["second", "best"]),  # the best does not begin at 0
-        (DOWN, [0, 5], ["best", "second"]),
-        (DOWN, [1000, 999.9], ["second", "best"]),
-        (UP, [0.0, 0.0001], ["best", "best"]),
+        ([0.5, 0.7, 0.6], ["plain", "best", "second"]),
+        ([0.70012, 0.70044, 0.6, 0.5], ["best", "best", "second", "plain"]),  # alike as printed
+        ([0.7, 0.60012, 0.60044, 0.5], ["best", "second", "second", "plain"]),
+        ([0.5, 0.5], ["best", "best"]),
+        ([0.0, -0.0001, -0.1], ["best", "best", "second"]),  # -0.000 is no less than 0.000
+        ([0.5], ["plain"]),
     ],
 )
-def test_marks(fmt: str, column: Column, values: list[float | None], expected: list[str]) -> None:
-    assert kinds(values, column, fmt) == expected
+def test_best_and_second_are_decided_on_what_is_printed(means: list[float], expected: list[str]) -> None:
+    made = mono({f"m{n}": [mean] for n, mean in enumerate(means)})
+    assert marks(column(there(main_table(Study(made))), "map")) == expected
 
 
-@given(
-    st.lists(st.none() | st.sampled_from([0.1, 0.10001, 0.2, 0.3]) | st.floats(-1, 1), min_size=1, max_size=6),
-    st.booleans(),
-    st.sampled_from(FORMATS),
-)
-def test_marks_are_the_best_and_second_best_printed_values(values: list[float | None], up: bool, fmt: str) -> None:
-    column = Column("x", "x", "Group", 2, up)
-    shown = [None if value is None else round(float(f"{value:.2f}") * 100) for value in values]
-    present = [number for number in shown if number is not None]
-    better = max if up else min
-    best = better(present) if len(present) > 1 else None
-    rest = [number for number in present if number != best]
-    second = better(rest) if best is not None and rest else None
-    expected = [
-        "missing" if number is None else "best" if number == best else "second" if number == second else "plain"
-        for number in shown
+def test_lower_ranks_are_better() -> None:
+    distances = {"a": 400, "b": 100, "c": 100.04, "d": 200}
+    made = [
+        made_up(
+            name,
+            {"de": [0.5] * 100},
+            ranks={"de": [(1, 1 + int(d))] * 96 + [(1, 1 + round(100 * d - 96 * int(d)) // 4)] * 4},
+        )
+        for name, d in distances.items()
     ]
-    assert kinds(values, column, fmt) == expected
+    cells = column(there(main_table(Study(made))), "bias_rank_distance")
+    assert [cell.text for cell in cells] == ["400.0", "100.0", "100.0", "200.0"]
+    assert cells[1].value != cells[2].value
+    assert marks(cells) == ["plain", "best", "best", "second"]
 
 
-@pytest.mark.parametrize("fmt", FORMATS)
-def test_each_collection_has_a_best_of_its_own(fmt: str) -> None:
-    frame = pd.DataFrame(
-        {"collection": ["C", "C", "D", "D", "E"], "model": list("mnmno"), "up": [0.9, 0.8, 0.1, 0.2, 0.5]}
+def test_columns_without_a_direction_are_not_marked(runs: list[Run]) -> None:
+    ranks, shares, split = bias_tables(Study(runs))
+    neutral = [measure.key for measure in MEASURES if measure.higher_is_better is None]
+    assert "bias_language_preference" in neutral
+    for table in (ranks, shares, split):
+        for place, each in enumerate(table.columns):
+            of_runs = [row.cells[place] for row in table.rows if row.kind == "run"]
+            assert each.higher_is_better is None or "best" in marks(of_runs)
+            if each.key in neutral or each.key.endswith("_expected"):
+                assert each.higher_is_better is None
+                assert set(marks(of_runs)) == {"plain"}
+
+
+def test_marks_of_the_bias_tables_follow_the_direction(runs: list[Run]) -> None:
+    for table in bias_tables(Study(runs)):
+        for place, each in enumerate(table.columns):
+            if each.higher_is_better is None:
+                continue
+            cells = [row.cells[place] for row in table.rows if row.kind == "run"]
+            numbers = [float(cell.text) for cell in cells]
+            best = max(numbers) if each.higher_is_better else min(numbers)
+            assert [cell.best for cell in cells] == [number == best for number in numbers]
+            assert each.higher_is_better == (each.key.startswith(("bias_awrf", "bias_max_rank", "bias_complete")))
+
+
+def test_means_over_other_subsets_are_not_marked_and_told() -> None:
+    whole = {"de-de": [0.5], "en-en": [0.7], "de-en": [0.1], "en-de": [0.2]}
+    made = [made_up("a", whole), made_up("b", {k: v for k, v in whole.items() if k != "en-en"}), made_up("c", whole)]
+    table = there(main_table(Study(made)))
+    monolingual, crossed = column(table, "map", "Monolingual"), column(table, "map", "Cross-lingual")
+    assert marks(monolingual) == ["plain"] * 3
+    assert [cell.note for cell in monolingual] == ["", "1 of 2 subsets", ""]
+    assert marks(crossed) == ["best"] * 3
+    assert (
+        "C: 1/2 monolingual, 2 cross-lingual subsets (the runs do not cover the same subsets and pools: such means "
+        "cannot be compared, and are not marked)."
+    ) in table.notes
+
+
+def test_means_over_other_pools_are_not_marked() -> None:
+    made = [made_up("a", {"de": [0.5]}), made_up("b", {"de": [0.6]}, pool_size=500)]
+    table = there(main_table(Study(made)))
+    assert marks(column(table, "map")) == ["plain", "plain"]
+    assert any("do not cover the same subsets and pools" in note for note in table.notes)
+    board = there(leaderboard_table(Study(made)))
+    assert marks(column(board, "multilingual mean")) == ["plain", "plain"]
+    assert marks(column(board, "bias_rank_distance_norm")) == ["plain", "plain"]
+
+
+def test_a_measure_that_applies_to_fewer_subsets_is_not_compared() -> None:
+    scores = {"de": [0.5, 0.4], "en": [0.5, 0.6]}
+    lost = np.iinfo(np.int32).max
+    made = [
+        made_up("a", scores, ranks={"de": [(1, 5), (2, 9)], "en": [(1, 5), (2, lost)]}),
+        made_up("b", scores, ranks={"de": [(1, 8), (2, 9)], "en": [(1, 5), (2, 9)]}),
+    ]
+    table = there(main_table(Study(made)))
+    cells = column(table, "bias_rank_distance")
+    assert [cell.value for cell in cells] == [5.5, 6.25]
+    assert [cell.note for cell in cells] == ["1 of 2 subsets", ""]
+    assert marks(cells) == ["plain", "plain"]
+    assert marks(column(table, "map")) == ["best", "best"]
+    assert any("was not retrieved" in note and note.startswith("C: not there: Rank dist. of a") for note in table.notes)
+
+
+def test_what_a_run_lacks_is_a_dash_with_its_coverage() -> None:
+    whole = {"de-de": [0.5], "de-en": [0.1], "en-de": [0.2], "de": [0.4]}
+    made = [made_up("a", whole), made_up("b", {"de-de": [0.3]}), made_up("other", whole, collection="D")]
+    table = there(main_table(Study(made)))
+    assert [(row.section, row.label) for row in table.rows] == [("C", "a"), ("C", "b"), ("D", "other")]
+    missing = column(table, "map", "Cross-lingual")[1]
+    assert (missing.value, missing.text, missing.note) == (None, "", "0 of 2 subsets")
+    assert marks(column(table, "map", "Monolingual")) == ["best", "second", "plain"]  # the last is alone in its section
+
+
+def test_columns_that_nobody_has_are_left_out() -> None:
+    table = there(main_table(Study(mono({"a": [0.1], "b": [0.2]}))))
+    assert [(c.group, c.key) for c in table.columns] == [("Monolingual", "map"), ("Monolingual", "recall_at_1")]
+    assert main_table(Study([])) is None
+    assert main_table(Study(mono({"a": [0.1]}, main_score="ndcg_at_10"))) is None
+
+
+# -- published and random rows ------------------------------------------------------------------------------------
+
+
+def test_published_rows_are_shown_beside_runs_and_never_marked(reported: list[PublishedSystem]) -> None:
+    scores = {"de-de": [0.1, 0.2], "de-en": [0.1, 0.2], "de": [0.1, 0.2]}
+    made = [made_up(name, scores, collection="XQuAD-R") for name in "ab"]
+    study = Study(made, reported, Choices(baseline=0, **FEW))
+    table = there(main_table(study, letters=True))
+    of_reported = [row for row in table.rows if row.kind == "reported"]
+    assert [row.label for row in table.rows] == ["a", "b", *(system.label for system in reported)]
+    for row, system in zip(of_reported, reported, strict=True):
+        for cell, each in zip(row.cells, table.columns, strict=True):
+            assert not (cell.best)
+            assert not (cell.second)
+            assert not (cell.mark)
+            assert not (cell.p)
+            assert not (cell.low)
+            (setting,) = (s for s, c in MAIN if (c.group, c.key) == (each.group, each.key))
+            printed = system.get("XQuAD-R", setting, MEAN, each.key)
+            if printed is None:
+                assert cell == Cell()
+                continue
+            exact = Decimal(printed.printed).quantize(Decimal(10) ** -(each.decimals or 0), ROUND_HALF_UP)
+            assert (cell.value, cell.text, cell.note) == (float(printed.printed), str(exact), printed.source)
+    # far better as they are, they do not take the marks of the runs
+    assert marks(column(table, "map", "Monolingual"))[:2] == ["best", "best"]
+    assert any(note.startswith("Reported: Elmahdy et al. (2024)") for note in table.notes)
+
+
+def test_published_results_stand_alone(reported: list[PublishedSystem]) -> None:
+    table = there(main_table(Study([], reported)))
+    assert [row.section for row in table.rows] == ["XQuAD-R"] * 6 + ["MLQA-R"] * 6
+    assert [cell.text for cell in column(table, "bias_rank_distance")][:3] == ["410.2", "295.4", "286.6"]
+    assert not any("subset" in note and "XQuAD" in note for note in table.notes)
+
+
+def test_half_a_last_digit_goes_up_as_in_print(reported: list[PublishedSystem]) -> None:
+    halves = 0
+    for table in per_language_tables(Study([], reported)):
+        for row in table.rows:
+            for cell in row.cells:
+                if cell.value is not None and round(cell.value * 10_000) % 10 == 5 and len(cell.text) == 5:
+                    halves += 1
+                    assert float(cell.text) > cell.value
+    assert halves > 10
+
+
+def test_the_random_row_is_what_a_random_ranking_gives(runs: list[Run]) -> None:
+    table = runs[0].tasks[MULTILINGUAL]
+    frame = table.frame("query_language", "pool_languages", "ranks", "rank_languages", "gains", "top_languages")
+    of_subsets = [
+        random_ranking(*inputs_of(frame[frame["subset"] == code], table.metadata)) for code in ("de", "en", "th")
+    ]
+    for made in bias_tables(Study(runs)):
+        assert [row.label for row in made.rows] == [*MODELS, "random ranking"]
+        row = made.rows[-1]
+        assert row.kind == "random"
+        for cell, each in zip(row.cells, made.columns, strict=True):
+            base = each.key.removesuffix("_expected").removesuffix("_excess")
+            expected = np.mean([values[base] for values in of_subsets])
+            assert cell.value == pytest.approx(0 if each.key.endswith("_excess") else expected, abs=1e-12)
+            assert cell.text == f"{cell.value:.{each.decimals}f}"
+            assert not (cell.best)
+            assert not (cell.second)
+            assert not (cell.mark)
+
+
+# -- numbers ------------------------------------------------------------------------------------------------------
+
+
+def test_cells_are_the_values_of_the_study(runs: list[Run]) -> None:
+    choices = Choices(baseline=1, intervals=True, **FEW)
+    table = there(main_table(Study(runs, (), choices)))
+    study = Study(runs, (), choices)
+    assert [c.key for c in table.columns] == [c.key for _, c in MAIN]
+    daggers = 0
+    for place, (setting, each) in enumerate(MAIN):
+        values = study.values("HybridDemo", setting, [each.key], {"mean"})
+        for number, row in enumerate(table.rows):
+            cell, value = row.cells[place], values[number, each.key][Level(MEAN)]
+            found, expected = ((each.value, each.low, each.high) for each in (cell, value))
+            assert found == pytest.approx(expected, abs=1e-12)
+            assert (cell.p, cell.p_adjusted) == (value.p, value.p_adjusted)
+            assert cell.text == f"{value.value:.{each.decimals}f}"
+            assert (cell.mark == "†") == (value.p_adjusted is not None and value.p_adjusted < LEVEL)
+            daggers += cell.mark == "†"
+    assert daggers > 3
+    assert not any(cell.mark for cell in table.rows[1].cells)  # the baseline
+    notes = "\n".join(table.notes)
+    assert f"†: differs from {CHAR_NGRAM}, adjusted p below {LEVEL}: cluster sign-flip test" in notes
+    assert "questions clustered by article, 200 draws, seed 3" in notes
+    assert "95% intervals: cluster bootstrap" in notes
+    assert "HybridDemo: 3 monolingual, 6 cross-lingual, 3 multilingual subsets." in table.notes
+
+
+def test_nothing_is_said_of_what_was_not_computed(runs: list[Run]) -> None:
+    notes = "\n".join(there(main_table(Study(runs))).notes)
+    assert "interval" not in notes
+    assert "†" not in notes
+    assert "letter" not in notes
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_letters_are_those_of_all_pairs(cluster: str, runs: list[Run]) -> None:
+    table = there(main_table(Study(runs, (), Choices(cluster=cluster, **FEW)), letters=True))
+    for place, (setting, each) in enumerate(MAIN):
+        shown = [row.cells[place].mark for row in table.rows]
+        if each.key == "bias_rank_distance_median":
+            assert shown == ["", "", ""]  # it is of a language's queries as a whole
+            continue
+        aligned = align(runs, "HybridDemo", setting, each.key)
+        expected = all_pairs(aligned, cluster, higher_is_better=each.higher_is_better is not False, **FEW)[1]
+        assert shown == expected
+        best = [row.cells[place].best for row in table.rows].index(True)
+        assert "a" in shown[best]
+    assert any("Runs that share a letter do not differ" in note for note in table.notes)
+
+
+def test_letters_follow_a_dagger() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.uniform(0.3, 0.5, 30).tolist()
+    better = [score + 0.2 for score in base]
+    made = mono({"a": base, "b": better, "c": better})
+    cells = column(there(main_table(Study(made, (), Choices(baseline=0, **FEW)), letters=True)), "map")
+    assert [cell.mark for cell in cells] == ["b", "†a", "†a"]
+
+
+# -- by language and pair -----------------------------------------------------------------------------------------
+
+
+def test_each_measure_by_language_of_the_question(runs: list[Run]) -> None:
+    study = Study(runs)
+    (table,) = per_language_tables(study)
+    assert (table.name, table.heads) == ("per-language-HybridDemo", ("Setting", "Model"))
+    assert [c.key for c in table.columns] == ["de", "en", "th", MEAN]
+    rows = iter(table.rows)
+    for setting, measure in BY_LANGUAGE:
+        values = study.values("HybridDemo", setting, [measure])
+        of_measure = [next(rows) for _ in MODELS]
+        assert [row.label for row in of_measure] == MODELS
+        assert {row.section.partition(",")[0] for row in of_measure} == {setting.value}
+        arrow = "↓" if measure == "bias_rank_distance" else "↑"
+        assert all(row.section.endswith(f" {arrow}") for row in of_measure)
+        for place, key in enumerate(("de", "en", "th", MEAN)):
+            cells = [row.cells[place] for row in of_measure]
+            assert [cell.value for cell in cells] == [values[number, measure][Level(key)].value for number in range(3)]
+            numbers = [float(cell.text) for cell in cells]
+            best = min(numbers) if measure == "bias_rank_distance" else max(numbers)
+            assert [cell.best for cell in cells] == [number == best for number in numbers]
+    assert next(rows, None) is None
+
+
+def test_published_numbers_by_language(reported: list[PublishedSystem]) -> None:
+    """The paper's Tables 3 to 8, with nothing else."""
+    tables = {table.name: table for table in per_language_tables(Study([], reported))}
+    assert set(tables) == {"per-language-XQuAD-R", "per-language-MLQA-R"}
+    found = 0
+    for collection in ("XQuAD-R", "MLQA-R"):
+        table = tables[f"per-language-{collection}"]
+        sections = list(dict.fromkeys(row.section for row in table.rows))
+        assert len(sections) == len(BY_LANGUAGE)
+        for section, (setting, measure) in zip(sections, BY_LANGUAGE, strict=True):
+            of_section = [row for row in table.rows if row.section == section]
+            for row, system in zip(of_section, reported, strict=True):
+                for cell, each in zip(row.cells, table.columns, strict=True):
+                    printed = system.get(collection, setting, each.key, measure)
+                    assert printed is not None
+                    assert cell.value == printed.value
+                    found += 1
+    assert found == 6 * 7 * (12 + 8)
+
+
+def test_miracl_from_publications_alone(reported: list[PublishedSystem]) -> None:
+    """The paper's Tables 12 and 13: mean and median over languages, too."""
+    (table,) = miracl_tables(Study([], reported))
+    keys = [c.key for c in table.columns]
+    assert keys[-2:] == [MEAN, "median"]
+    assert len(keys) == 15 + 2
+    assert [row.section for row in table.rows] == ["monolingual, nDCG@10 ↑"] * 6 + ["monolingual, R@100 ↑"] * 6
+    for row, (system, measure) in zip(
+        table.rows, [(s, m) for m in ("ndcg_at_10", "recall_at_100") for s in reported], strict=True
+    ):
+        for cell, key in zip(row.cells, keys, strict=True):
+            printed = system.get("MIRACL", Setting.MONOLINGUAL, key, measure)
+            assert printed is not None
+            assert cell.value == printed.value
+    assert miracl_tables(Study(mono({"a": [0.1]}), [])) == []
+
+
+def test_the_median_of_miracl_is_over_languages(reported: list[PublishedSystem]) -> None:
+    scores = {"de-de": [0.1, 0.3], "en-en": [0.4, 0.6], "sw-sw": [0.9, 0.9], "de-en": [0.0, 0.0]}
+    made = [
+        made_up(
+            name, {k: [x + n / 100 for x in v] for k, v in scores.items()}, collection="MIRACL", main_score="ndcg_at_10"
+        )
+        for n, name in enumerate("ab")
+    ]
+    (table,) = miracl_tables(Study(made, reported[:1]))
+    assert [cell.value for cell in column(table, "median")][:2] == pytest.approx([0.5, 0.51])
+    assert [cell.value for cell in column(table, MEAN)][:2] == pytest.approx([1.6 / 3, 1.63 / 3])
+    assert marks(column(table, "median"))[:3] == ["second", "best", "plain"]
+    assert [row.kind for row in table.rows] == ["run", "run", "reported"] * 2
+    by_language = next(t for t in per_language_tables(Study(made)) if t.name == "per-language-MIRACL")
+    assert "Cross-lingual" not in {c.group for c in by_language.columns}
+    assert len(by_language.rows) == 2 * 2 * 2  # measures, settings, runs
+
+
+def test_languages_in_training_have_columns_of_their_own() -> None:
+    scores = {"de-de": [0.1], "en-en": [0.5], "de-en": [0.2], "en-de": [0.4], "de": [0.3], "en": [0.6]}
+    made = [made_up("a", scores, training={"languages": ["de"]}), made_up("b", scores)]
+    (table,) = per_language_tables(Study(made))
+    assert [c.title for c in table.columns if c.group == "Languages in training"] == ["Seen", "Mixed", "Unseen"]
+
+    def of(section: str, label: str) -> list[float | None]:
+        (row,) = (row for row in table.rows if (row.section, row.label) == (section, label))
+        return [row.cells[place].value for place, c in enumerate(table.columns) if c.group]
+
+    assert of("monolingual, mAP ↑", "a") == [0.1, None, 0.5]
+    assert of("cross-lingual, mAP ↑", "a") == [None, pytest.approx(0.3), None]
+    assert of("multilingual, mAP ↑", "a") == [0.3, None, 0.6]
+    assert of("monolingual, mAP ↑", "b") == [None, None, None]
+    assert any(note.startswith("Seen: query and passages are in languages") for note in table.notes)
+    assert not any("Seen" in note for note in per_language_tables(Study(made[1:]))[0].notes)
+
+
+def test_pairs_of_languages(runs: list[Run]) -> None:
+    study = Study(runs, (), Choices(baseline=0, **FEW))
+    (table,) = pair_tables(study)
+    assert [c.key for c in table.columns] == ["de", "en", "th"]
+    assert [(row.section, row.label) for row in table.rows] == [(m, c) for m in MODELS for c in ("de", "en", "th")]
+    own = study.values("HybridDemo", Setting.MONOLINGUAL, ["map"])
+    crossed = study.values("HybridDemo", Setting.CROSS_LINGUAL, ["map"])
+    for number, model in enumerate(MODELS):
+        for row in [row for row in table.rows if row.section == model]:
+            for cell, pool in zip(row.cells, ("de", "en", "th"), strict=True):
+                same = row.label == pool
+                value = own[number, "map"][Level(pool)] if same else crossed[number, "map"][Level(row.label, pool)]
+                assert (cell.value, cell.p, cell.p_adjusted) == (value.value, value.p, value.p_adjusted)
+                assert (cell.mark == "†") == (value.p_adjusted is not None and value.p_adjusted < LEVEL)
+                assert not (cell.best)
+                assert not (cell.second)
+    assert pair_tables(Study(mono({"a": [0.1], "b": [0.2]}))) == []
+
+
+# -- bias and other tasks -----------------------------------------------------------------------------------------
+
+
+def test_bias_tables_have_every_measure(runs: list[Run]) -> None:
+    tables = bias_tables(Study(runs))
+    assert [table.name for table in tables] == ["bias-ranks", "bias-shares", "bias-split"]
+    shown = {c.key for table in tables for c in table.columns}
+    assert {measure.key for measure in MEASURES} <= shown == set(BIAS_TITLES)
+
+
+def test_what_does_not_apply_has_no_column_but_a_reason(runs: list[Run]) -> None:
+    made = [made_up(name, {"de": [0.5, 0.6]}, ranks={"de": [(1, 3), (2, 4)]}) for name in "ab"]
+    tables = {table.name: table for table in bias_tables(Study(made))}
+    assert tables["bias-shares"].columns == ()
+    assert any(
+        note.startswith("C: not there: JS uniform, JS prior, AWRF uniform, AWRF prior: the languages of the first ")
+        for note in tables["bias-shares"].notes
     )
-    rows = body(render(frame, [UP], fmt), fmt)
-    assert [kind(row[2], fmt) for row in rows] == ["best", "second", "second", "best", "plain"]
-    repeated = ["C", "C", "D", "D", "E"] if fmt == "markdown" else ["C", "", "D", "", "E"]
-    assert [row[0] for row in rows] == repeated
+    shared = column(there(bias_tables(Study(runs))[1]), "bias_js_at_10_prior_expected", "JS@10 prior")
+    assert [cell.text for cell in shared] == [shared[0].text] * 4  # the same for all: it is of the pool
+    assert "bias_rank_distance" in {c.key for c in tables["bias-ranks"].columns}
+    lost = np.iinfo(np.int32).max
+    made[0] = made_up("a", {"de": [0.5, 0.6]}, ranks={"de": [(1, 3), (2, lost)]})
+    table = {each.name: each for each in bias_tables(Study(made))}["bias-ranks"]
+    cells = column(table, "bias_rank_distance")
+    assert [cell.text for cell in cells[:2]] == ["", "2.0"]
+    assert marks(cells)[:2] == ["missing", "plain"]
+    (note,) = (note for note in table.notes if "not there" in note)
+    assert note.startswith("C: not there: Rank dist. of a, Median of a, ")
+    assert note.endswith(": a relevant passage was not retrieved, so its rank is not known.")
+    for row in table.rows:
+        for cell in row.cells:
+            assert cell.value is None or np.isfinite(cell.value)
 
 
-@pytest.mark.parametrize("fmt", FORMATS)
-def test_columns_are_marked_each_in_its_direction(fmt: str) -> None:
-    frame = frame_of({"up": [0.5, 0.4], "down": [50, 40]})
-    rows = [[kind(cell, fmt) for cell in row[2:]] for row in body(render(frame, [UP, DOWN], fmt), fmt)]
-    assert rows == [["best", "second"], ["second", "best"]]
+def test_other_tasks_have_a_table_of_their_own() -> None:
+    made = [
+        made_up(
+            name,
+            {"de-de": [0.2 + n / 10], "en-en": [0.4]},
+            collection="MIRACL",
+            main_score="ndcg_at_10",
+            notes=[f"note {k}" for k in range(7)],
+        )
+        for n, name in enumerate("ab")
+    ]
+    study = Study([*made, *mono({"c": [0.9]})])
+    table = there(task_table(study))
+    assert {row.section for row in table.rows} == {"MIRACL, monolingual"}
+    assert [row.label for row in table.rows] == ["a", "b"]
+    assert [c.key for c in table.columns] == ["ndcg_at_10", "recall_at_100", "map"]
+    assert [cell.value for cell in column(table, "ndcg_at_10")] == pytest.approx([0.3, 0.35])
+    assert table.notes[-1] == "and 2 more notes in signatures.jsonl"
+    assert "note 4" in table.notes
+    assert "note 5" not in table.notes
+    assert {row.section for row in there(main_table(study)).rows} == {"C"}
+    assert task_table(Study(mono({"c": [0.9]}))) is None
 
 
-def test_the_main_columns_know_their_direction() -> None:
-    assert {column.key: column.higher_is_better for column in MAIN} == {
-        **{setting.value: True for setting in Setting},
-        "bias_rank_distance": False,
-        "bias_rank_distance_median": False,
+# -- leaderboard --------------------------------------------------------------------------------------------------
+
+
+def borda_by_hand(values: Sequence[Sequence[float]]) -> list[float]:
+    """In each subset a point for every run beaten, half a point for a tie; as a percentage of what is possible."""
+    counts = []
+    for run, mine in enumerate(values):
+        others = [other for number, other in enumerate(values) if number != run]
+        points = [
+            1.0 if x > y else 0.5 if x == y else 0.0 for other in others for x, y in zip(mine, other, strict=True)
+        ]
+        counts.append(100 * sum(points) / len(points))
+    return counts
+
+
+def test_borda_counts_and_means() -> None:
+    rng = np.random.default_rng(0)
+    subsets = ["de-de", "en-en", "de-en", "en-de", "de", "en"]
+    of_collections: dict[str, list[dict[str, float]]] = {
+        name: [{s: float(rng.integers(1, 4)) / 4 for s in subsets} for _ in range(4)] for name in ("C", "D")
     }
+    made = []
+    for number in range(4):
+        parts = [
+            made_up(f"m{number}", {s: [v, v] for s, v in each[number].items()}, collection=name)
+            for name, each in of_collections.items()
+        ]
+        tasks = {task: table for part in parts for task, table in part.tasks.items()}
+        made.append(Run(parts[0].folder, parts[0].model, {}, tasks))
+    table = there(leaderboard_table(Study(made)))
+    assert list(dict.fromkeys(row.section for row in table.rows)) == ["All", "C", "D"]
+    groups = {"monolingual": subsets[:2], "cross-lingual": subsets[2:4], "multilingual": subsets[4:]}
+    sums: dict[str, dict[str, list[float]]] = {}
+    for section, each in of_collections.items():
+        counts = {
+            setting: borda_by_hand([[values[s] for s in names] for values in each]) for setting, names in groups.items()
+        }
+        of_section = [row for row in table.rows if row.section == section]
+        for row in of_section:
+            number = int(row.label[1:])
+            cells = {c.key: cell.value for c, cell in zip(table.columns, row.cells, strict=True)}
+            for setting, names in groups.items():
+                assert cells[f"{setting} mean"] == pytest.approx(np.mean([each[number][s] for s in names]), abs=1e-12)
+                assert cells[f"{setting} borda"] == pytest.approx(counts[setting][number], abs=1e-9)
+            assert cells["borda"] == pytest.approx(np.mean([counts[s][number] for s in groups]), abs=1e-9)
+            for key, value in cells.items():
+                assert value is not None
+                sums.setdefault(row.label, {}).setdefault(key, []).append(value)
+    for row in table.rows[:4]:
+        cells = {c.key: cell.value for c, cell in zip(table.columns, row.cells, strict=True)}
+        assert cells == pytest.approx({key: np.mean(values) for key, values in sums[row.label].items()}, abs=1e-9)
+    for section in ("All", "C", "D"):
+        counts_shown = [row.cells[0].value or 0.0 for row in table.rows if row.section == section]
+        assert counts_shown == sorted(counts_shown, reverse=True)
 
 
-# -- formats ------------------------------------------------------------------------------------------------------
-
-
-def test_markdown() -> None:
-    frame = frame_of({"up": [0.5, None, 0.25], "down": [1234.56, 12, None]}, ["a", "b_c", "d"])
-    assert render(frame, [UP, DOWN], "markdown").splitlines() == [
-        "| Collection   | Model   |   Group up ↑ |   Group down ↓ |",
-        "|:-------------|:--------|-------------:|---------------:|",
-        "| C            | a       |    **0.500** |  <u>1234.6</u> |",
-        "| C            | b_c     |            - |       **12.0** |",
-        "| C            | d       | <u>0.250</u> |              - |",
+def test_incomplete_and_published_systems_take_no_part(reported: list[PublishedSystem]) -> None:
+    whole = {"de-de": [0.5], "en-en": [0.7]}
+    made = [
+        made_up("low", {"de-de": [0.1], "en-en": [0.2]}, collection="XQuAD-R"),
+        made_up("part", {"de-de": [0.99]}, collection="XQuAD-R"),
+        made_up("high", whole, collection="XQuAD-R"),
     ]
+    table = there(leaderboard_table(Study(made, reported)))
+    assert [row.label for row in table.rows] == ["high", "low", "part"]
+    assert [cell.value for cell in column(table, "borda")] == [100, 0, None]
+    means = column(table, "monolingual mean")
+    assert marks(means) == ["plain"] * 3
+    assert [cell.note for cell in means] == ["", "", "1 of 2 subsets"]
+    assert marks(column(table, "borda")) == ["best", "second", "missing"]
 
 
-def test_latex() -> None:
-    other = Column("down", "down", "Other", 1, False)
-    frame = frame_of({"up": [0.5, None], "down": [2, 1]}, ["a", "b"])
-    assert render(frame, [UP, UP, other], "latex").splitlines() == [
-        r"\begin{tabular}{llrrr}",
-        r"\toprule",
-        r" & & \multicolumn{2}{c}{Group} & \multicolumn{1}{c}{Other} \\",
-        r"\cmidrule(lr){3-4} \cmidrule(lr){5-5}",
-        r"Collection & Model & up $\uparrow$ & up $\uparrow$ & down $\downarrow$ \\",
-        r"\midrule",
-        r"C & a & 0.500 & 0.500 & \underline{2.0} \\",
-        r" & b & -- & -- & \textbf{1.0} \\",
-        r"\bottomrule",
-        r"\end{tabular}",
+def test_bias_stands_beside_quality_in_the_leaderboard(runs: list[Run]) -> None:
+    study = Study(runs)
+    table = there(leaderboard_table(study))
+    assert [row.section for row in table.rows] == ["HybridDemo"] * 3  # one collection needs no mean
+    keys = ["bias_rank_distance_norm", "bias_log_rank_std", "bias_js_at_10_prior_excess"]
+    assert [c.key for c in table.columns][-3:] == keys
+    values = study.values("HybridDemo", Setting.MULTILINGUAL, keys, {"mean"})
+    for row in table.rows:
+        for cell, key in zip(row.cells[-3:], keys, strict=True):
+            assert cell.value == values[study.names.index(row.label), key][Level(MEAN)].value
+    for key in keys:
+        cells = column(table, key)
+        numbers = [float(cell.text) for cell in cells]
+        assert [cell.best for cell in cells] == [number == min(numbers) for number in numbers]
+
+
+# -- comparisons --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("measure", "cluster"), [("map", "article"), ("bias_rank_distance", "question")])
+def test_compared_numbers_are_those_of_the_comparison(measure: str, cluster: str, runs: list[Run]) -> None:
+    table = compare_table(Study(runs, (), Choices(baseline=1, cluster=cluster, **FEW)), measure)
+    settings = [Setting.MULTILINGUAL] if measure.startswith("bias") else list(Setting)
+    order = [runs[1], runs[0], runs[2]]
+    assert list(dict.fromkeys(row.section for row in table.rows)) == [f"HybridDemo, {s.value}" for s in settings]
+    for setting in settings:
+        aligned = align(order, "HybridDemo", setting, measure)
+        found = against_baseline(
+            aligned, 0, collection="HybridDemo", setting=setting, measure=measure, cluster=cluster, **FEW
+        )
+        letters = all_pairs(aligned, cluster, higher_is_better=measure == "map", **FEW)[1]
+        first, *others = [row for row in table.rows if row.section == f"HybridDemo, {setting.value}"]
+        assert (first.label, first.cells[0].value) == (CHAR_NGRAM, found[0].result.mean_b)
+        assert [cell.text for cell in first.cells[1:-1]] == [""] * 9
+        assert [row.cells[-1].text for row in (first, *others)] == letters
+        means = [row.cells[0].value or 0.0 for row in (first, *others)]
+        best = means.index(max(means) if measure == "map" else min(means))
+        assert "a" in letters[best]
+        for row, each in zip(others, found, strict=True):
+            result = each.result
+            assert row.label == each.run
+            delta = row.cells[1]
+            assert (delta.value, delta.low, delta.high) == (result.delta, result.low, result.high)
+            assert (delta.p, delta.p_adjusted) == (result.p, each.p_adjusted)
+            assert (delta.mark == "†") == (each.p_adjusted < LEVEL)
+            assert [cell.text for cell in row.cells[:-1]] == [
+                f"{result.mean_a:.4f}",
+                f"{result.delta:+.4f}",
+                f"{result.low:+.4f} to {result.high:+.4f}",
+                *(p_text(each.by[name].p) for name in CLUSTERS),
+                p_text(each.p_adjusted),
+                f"{result.d_z:.2f}",
+                f"{result.wins}/{result.ties}/{result.losses}",
+                f"{result.detectable:.4f}",
+            ]
+        note = f"HybridDemo, {setting.value}: {result.n_settings} subsets, {result.n_cells:,} queries in "
+        assert any(each.startswith(note) for each in table.notes)
+    text = "\n".join(table.notes)
+    assert f"Difference from {CHAR_NGRAM} in {measure}, " in text
+    assert "(200 flips and resamples, seed 3)" in text
+    assert "Runs that share a letter do not differ" in text
+
+
+def test_two_runs_need_no_letters(runs: list[Run]) -> None:
+    table = compare_table(Study(runs[:2], (), Choices(baseline=0, **FEW)), "map")
+    assert "letters" not in {c.key for c in table.columns}
+    assert "letter" not in "\n".join(table.notes)
+
+
+def test_only_what_all_runs_have_is_compared(runs: list[Run]) -> None:
+    narrowed = runs[1].only({PAIRS: ["de-en", "en-de", "de-th", "th-de", "en-th", "th-en"]})
+    table = compare_table(Study([runs[0], narrowed], (), Choices(baseline=0, **FEW)), "map")
+    assert {row.section for row in table.rows} == {"HybridDemo, cross-lingual"}
+    with pytest.raises(RequestError) as caught:
+        compare_table(Study([runs[0], *mono({"x": [0.1, 0.2]})], (), Choices(baseline=0, **FEW)), "map")
+    assert str(caught.value) == (f"nothing to compare: {BM25}, x have no setting of a collection in common with 'map'")
+
+
+@pytest.mark.parametrize(("p", "text"), [(0.05, "0.0500"), (0.0001, "0.0001"), (5e-05, "5.0e-05"), (1.0, "1.0000")])
+def test_p_values_are_never_printed_as_0(p: float, text: str) -> None:
+    assert p_text(p) == text
+
+
+# -- print --------------------------------------------------------------------------------------------------------
+
+XLM_R = {"languages": ["de"], "base": "sentence-transformers/xlm-roberta-base", "mode": "hybrid", "alpha": 0.5}
+
+
+def reproduced(training: Mapping[str, Any], *, intervals: bool = False) -> Table:
+    scores = {"de-de": [0.7, 0.9, 0.8], "en-en": [0.8, 0.8, 0.7], "de": [0.5, 0.6, 0.7], "de-en": [0.1, 0.2, 0.3]}
+    ranks = {"de": [(1, 300), (2, 200), (5, 100)]}
+    made = [
+        made_up("mine", scores, collection="XQuAD-R", ranks=ranks, training=training),
+        made_up("other", scores, collection="XQuAD-R"),
     ]
+    (table,) = reproduce_tables(Study(made, (), Choices(intervals=intervals, **FEW)))
+    return table
 
 
-def test_unknown_format() -> None:
-    with pytest.raises(RequestError, match=r"^unknown format 'html': markdown, latex$"):
-        render(frame_of({"up": [1.0]}), [UP], "html")
+def test_distance_from_print() -> None:
+    table = reproduced(XLM_R, intervals=True)
+    (system,) = published("published:elmahdy2024/xlm-r-hybrid")
+    study_values = {
+        "monolingual, mAP, de": (0.8, (Setting.MONOLINGUAL, "de", "map")),
+        "monolingual, mAP, mean": ((0.8 + 2.3 / 3) / 2, (Setting.MONOLINGUAL, "mean", "map")),
+        "multilingual, R@10, de": (0.6, (Setting.MULTILINGUAL, "de", "recall_at_10")),
+        "multilingual, Rank dist., de": ((299 + 198 + 95) / 3, (Setting.MULTILINGUAL, "de", "bias_rank_distance")),
+        "cross-lingual, R@1, de": (0.2, (Setting.CROSS_LINGUAL, "de", "recall_at_1")),
+    }
+    rows: dict[str, Row] = {row.label.removeprefix("XQuAD-R, "): row for row in table.rows}
+    assert {row.section for row in table.rows} == {"mine against XLM-R hybrid"}
+    for label, (value, (setting, language, measure)) in study_values.items():
+        ours, printed, difference, inside = rows[label].cells
+        expected = system.get("XQuAD-R", setting, language, measure)
+        assert expected is not None
+        assert ours.value == pytest.approx(value)
+        assert (printed.value, printed.text, printed.note) == (expected.value, expected.printed, expected.source)
+        assert difference.value == pytest.approx(value - expected.value)
+        assert re.fullmatch(r"[+-]\d+\.\d{4}", difference.text)
+        assert inside.text in {"yes", "no"}
+    # every printed cell that the run has, and nothing else: two languages' questions, the mean and no median
+    assert len(rows) == len(table.rows) == sum((3, 3, 2, 2, 2, 2, 2))
+    differences = [abs(row.cells[2].value or 0.0) for row in table.rows]
+    assert table.notes[0].startswith(
+        f"{len(rows)} printed numbers; mean absolute difference {np.mean(differences):.4f}, largest "
+        f"{max(differences):.4f}."
+    )
 
 
-def test_names_are_escaped_for_latex() -> None:
-    (row,) = body(render(frame_of({"up": [0.5]}, ["a_b/c&d%"]), [UP], "latex"), "latex")
-    assert row == ["C", r"a\_b/c\&d\%", "0.500"]
-    assert escape_latex(r"\{x}$y^2~#") == r"\textbackslash{}\{x\}\$y\textasciicircum{}2\textasciitilde{}\#"
-    frame = pd.DataFrame({"collection": ["A_B"], "model": ["m"], "up": [0.5]})
-    assert r"A\_B & m & 0.500 \\" in render(frame, [UP], "latex")
+def test_whether_print_is_within_the_interval() -> None:
+    study_rows = {row.label: row for row in reproduced(XLM_R, intervals=True).rows}
+    scores = {"de-de": [0.7, 0.9, 0.8], "en-en": [0.8, 0.8, 0.7], "de": [0.5, 0.6, 0.7], "de-en": [0.1, 0.2, 0.3]}
+    run = made_up("mine", scores, collection="XQuAD-R", ranks={"de": [(1, 300), (2, 200), (5, 100)]})
+    study = Study([run], (), Choices(intervals=True, **FEW))
+    value = study.values("XQuAD-R", Setting.MONOLINGUAL, ["map"])[0, "map"][Level("de")]
+    printed = study_rows["XQuAD-R, monolingual, mAP, de"].cells[1]
+    assert value.low is not None
+    assert value.high is not None
+    assert printed.value is not None
+    within = value.low - 0.00005 <= printed.value <= value.high + 0.00005
+    assert study_rows["XQuAD-R, monolingual, mAP, de"].cells[3].text == ("yes" if within else "no")
+    assert {row.cells[3].text for row in study_rows.values()} == {"yes", "no"}
+    assert {row.cells[3].text for row in reproduced(XLM_R).rows} == {"-"}
 
 
-@given(st.text(st.sampled_from("ab\\&%$#_{}~^é中 ")))
-def test_escaped_text_reads_as_it_was(text: str) -> None:
-    escaped = escape_latex(text)
-    spelled = {"\\textbackslash{}": "\\", "\\textasciitilde{}": "~", "\\textasciicircum{}": "^"}
-    parts = re.findall(r"\\text[a-z]+\{\}|\\[&%$#_{}]|[^\\&%$#_{}~^]", escaped)
-    assert "".join(parts) == escaped  # no special character is left bare
-    assert "".join(spelled.get(part, part[-1]) for part in parts) == text
+@pytest.mark.parametrize(
+    ("changes", "system"),
+    [
+        ({}, "XLM-R hybrid"),
+        ({"alpha": 1}, "XLM-R X-X-mono"),
+        ({"alpha": 0}, "XLM-R X-Y"),
+        ({"mode": "x-y"}, "XLM-R X-Y"),
+        ({"mode": "X-X-mono"}, "XLM-R X-X-mono"),
+        ({"base": "sentence-transformers/LaBSE"}, "LaBSE hybrid"),
+    ],
+    ids=str,
+)
+def test_which_published_system_a_run_is_of(changes: dict[str, Any], system: str) -> None:
+    table = reproduced({**XLM_R, **changes})
+    assert {row.section for row in table.rows} == {f"mine against {system}"}
 
 
-def test_names_are_escaped_for_markdown() -> None:
-    text = render(frame_of({"up": [0.5, 0.4]}, ["a|b", "c||d"]), [UP], "markdown")
-    assert [row[:2] for row in body(text, "markdown")] == [["C", r"a\|b"], ["C", r"c\|\|d"]]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines()} == {4}
+@pytest.mark.parametrize("changes", [{"base": "org/minilm"}, {"mode": "other"}, {"base": None}], ids=str)
+def test_runs_of_no_published_system(changes: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match=r"^no run has a published counterpart: ") as caught:
+        reproduced({**XLM_R, **changes})
+    assert "\n" not in str(caught.value)
+
+
+def test_the_names_of_tables_are_anchors(runs: list[Run], reported: list[PublishedSystem]) -> None:
+    study = Study(runs, reported)
+    tables = [main_table(study), *bias_tables(study), *per_language_tables(study), *pair_tables(study)]
+    names = [table.name for table in tables if table is not None]
+    assert len(names) == len(set(names)) == 6
+    assert all(re.fullmatch(r"[\w-]+", name) for name in names)

@@ -1,0 +1,315 @@
+"""Tables as Markdown and LaTeX, and the long form: cell by cell, and read back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exhibit_samples import EVIL, LONG, TABLE
+from hybrid_bench.exhibits import Cell, Column, Row, Table
+from hybrid_bench.published import published
+from hybrid_bench.study import Choices, Study
+from hybrid_bench.tables import main_table
+from hybrid_bench.text import as_csv, as_json, as_latex, as_markdown, escape_latex, standalone
+from report_cases import made_up
+
+UP, DOWN = Column("up", "up", "Group"), Column("down", "down", "Group", 1, False)
+WORDS = Column("words", "words", "", None, None)
+
+
+def table_of(rows: Sequence[Row], columns: Sequence[Column] = (UP, DOWN), notes: Sequence[str] = ()) -> Table:
+    return Table("t", "A table", ("Collection", "Model"), tuple(columns), tuple(rows), tuple(notes))
+
+
+FIRST = Row(
+    "C", "a", (Cell(0.5, "0.500", best=True, low=0.4, high=0.6), Cell(1234.56, "1234.6", second=True, mark="†"))
+)
+SECOND = Row("C", "b_c", (Cell(0.25, "0.250", second=True, mark="ab"), Cell(12.0, "12.0", best=True, mark="†a")))
+MISSING = Row("C", "d", (Cell(), Cell(note="2 of 3 subsets")))
+
+
+# -- Markdown -----------------------------------------------------------------------------------------------------
+
+
+def test_markdown() -> None:
+    text = as_markdown(table_of([FIRST, SECOND, MISSING], notes=["A note.", "Another."]), intervals=False)
+    assert text.splitlines() == [
+        "| Collection   | Model   |            up ↑ |             down ↓ |",
+        "|:-------------|:--------|----------------:|-------------------:|",
+        "| C            | a       |       **0.500** |    <u>1234.6</u> † |",
+        "| C            | b_c     | <u>0.250</u> ab |        **12.0** †a |",
+        "| C            | d       |               - | - (2 of 3 subsets) |",
+        "",
+        "A note.",
+        "Another.",
+    ]
+
+
+def test_markdown_has_intervals_where_they_were_computed() -> None:
+    text = as_markdown(table_of([FIRST, SECOND]))
+    assert "| **0.500** [0.400, 0.600] |" in text
+    assert text.count("[") == 1
+    assert text.endswith("|\n")  # no notes
+
+
+def test_groups_are_told_where_there_are_several() -> None:
+    other = UP._replace(group="Other")
+    header = as_markdown(table_of([FIRST], [UP, other])).splitlines()[0]
+    assert [cell.strip() for cell in header.split("|")[3:5]] == ["Group up ↑", "Other up ↑"]
+
+
+def cells_of(line: str) -> list[str]:
+    """The cells of a line as a reader of Markdown splits it: an escaped bar is none."""
+    return [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def test_bars_and_lines_do_not_break_markdown() -> None:
+    rows = [Row("C|D", "a|b", FIRST.cells), Row("C|D", "c||d\ne", SECOND.cells)]
+    text = as_markdown(table_of(rows, notes=["one\ntwo | three"]))
+    lines = text.splitlines()
+    assert [cells_of(line)[:2] for line in lines[2:4]] == [["C|D", "a|b"], ["C|D", "c||d e"]]
+    assert {len(cells_of(line)) for line in lines[:4]} == {4}
+    assert lines[4:] == ["", "one two | three"]
+
+
+def test_a_value_over_some_subsets_says_so() -> None:
+    row = Row("C", "a", (Cell(0.5, "0.500", note="2 of 3 subsets"), Cell(1.0, "1.0", note="Table 3")))
+    assert cells_of(as_markdown(table_of([row])).splitlines()[2])[2:] == ["0.500 (2 of 3 subsets)", "1.0"]
+
+
+# -- LaTeX --------------------------------------------------------------------------------------------------------
+
+
+def test_latex() -> None:
+    table = table_of([FIRST, SECOND, MISSING, replace(FIRST, kind="reported")], [UP, DOWN], ["A note."])
+    assert as_latex(table, intervals=False).splitlines() == [
+        "% A note.",
+        r"\begin{tabular}{llS[table-format=1.3,detect-weight,mode=text,group-minimum-digits=12,"
+        r"table-space-text-post={\textsuperscript{bb}}]S[table-format=4.1,detect-weight,mode=text,"
+        r"group-minimum-digits=12,table-space-text-post={\textsuperscript{\textdagger{}b}}]}",
+        r"\toprule",
+        r" & & \multicolumn{2}{c}{Group} \\",
+        r"\cmidrule(lr){3-4}",
+        r"Collection & Model & {up $\uparrow$} & {down $\downarrow$} \\",
+        r"\midrule",
+        r"C & a & \bfseries 0.500 & {\underline{1234.6}\textsuperscript{\textdagger{}}"
+        r"\phantom{\textsuperscript{b}}} \\",
+        r" & b\_c & {\underline{0.250}\textsuperscript{ab}} & "
+        r"\bfseries 12.0{\mdseries\textsuperscript{\textdagger{}a}} \\",
+        r" & d & {--} & {-- (2 of 3 subsets)} \\",
+        r"\addlinespace",
+        r" & a & \bfseries 0.500 & {\underline{1234.6}\textsuperscript{\textdagger{}}"
+        r"\phantom{\textsuperscript{b}}} \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def test_rules_stand_below_groups_only() -> None:
+    columns = [UP, UP._replace(group="Other"), UP._replace(group="Other"), WORDS]
+    cells = (Cell(0.5, "0.500"),) * 3 + (Cell(text="9/11"),)
+    lines = as_latex(table_of([Row("C", "a", cells)], columns)).splitlines()
+    assert lines[2] == (r" & & \multicolumn{1}{c}{Group} & \multicolumn{2}{c}{Other} & \multicolumn{1}{c}{} \\")
+    assert lines[3] == r"\cmidrule(lr){3-3} \cmidrule(lr){4-5}"
+    assert lines[0].endswith("]r}")  # words are no S column
+    assert lines[-3].endswith(r"& {9/11} \\")
+
+
+def test_an_underlined_number_is_as_wide_as_the_others() -> None:
+    """siunitx does not read it: what its widest neighbour has before the point, it gets as empty space."""
+    down = [Cell(v, f"{v:.1f}", second=s) for v, s in ((12345.6, False), (7.5, True), (-120.0, False))]
+    lines = as_latex(table_of([Row("C", "a", (cell,)) for cell in down], [DOWN])).splitlines()
+    assert "S[table-format=+5.1," in lines[0]
+    assert ",retain-explicit-plus" in lines[0]  # siunitx leaves a plus out unless it is told not to
+    assert [line.partition(" & a & ")[2] for line in lines if " & a & " in line] == [
+        r"12345.6 \\",
+        r"{\phantom{0000\textminus{}}\underline{7.5}} \\",
+        r"-120.0 \\",
+    ]
+    second = replace(down[2], second=True)
+    assert r"{\phantom{00}\underline{\textminus{}120.0}}" in as_latex(
+        table_of([Row("C", "a", (cell,)) for cell in (down[0], second)], [DOWN])
+    )
+
+
+def test_intervals_stand_in_a_line_of_their_own() -> None:
+    lines = as_latex(table_of([FIRST, SECOND])).splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("C & a & "))
+    assert lines[place + 1] == r" & & {\scriptsize [0.400, 0.600]} & {} \\"
+    assert lines[place + 2].startswith(r" & b\_c & ")
+    assert "scriptsize" not in as_latex(table_of([FIRST, SECOND]), intervals=False)
+
+
+@given(st.text(st.sampled_from("ab\\&%$#_{}~^<>|†↑↓é中 -")))
+def test_escaped_text_reads_as_it_was(text: str) -> None:
+    spelled = {
+        r"\textbackslash{}": "\\",
+        r"\textasciitilde{}": "~",
+        r"\textasciicircum{}": "^",
+        r"\textdagger{}": "†",
+        r"$\uparrow$": "↑",
+        r"$\downarrow$": "↓",
+        r"\textless{}": "<",
+        r"\textgreater{}": ">",
+        r"\textbar{}": "|",
+    }
+    escaped = escape_latex(text)
+    parts = re.findall(r"\\text[a-z]+\{\}|\$\\[a-z]+\$|\\[&%$#_{}]|[^\\&%$#_{}~^<>|†↑↓]", escaped)
+    assert "".join(parts) == escaped  # no special character is left bare
+    assert "".join(spelled.get(part, part[-1]) for part in parts) == text
+
+
+def test_names_cannot_leave_their_cells() -> None:
+    name = r"\input{x}&$y^2~#%{_}" + "\n\\end{tabular}"
+    text = as_latex(table_of([Row("A_B", name, FIRST.cells)], notes=["one\n\\evil"]), intervals=False)
+    (line,) = [line for line in text.splitlines() if line.startswith(r"A\_B & ")]
+    spelled = r"\textbackslash{}input\{x\}\&\$y\textasciicircum{}2\textasciitilde{}\#\%\{\_\} \textbackslash{}end"
+    assert line.startswith(rf"A\_B & {spelled}\{{tabular\}} & ")
+    assert text.count(r"\end{tabular}") == 1
+    assert text.splitlines()[0] == r"% one \evil"
+
+
+def test_long_names_are_broken_into_lines() -> None:
+    name = "organisation/" + "a_rather-long=name-" * 4
+    text = as_latex(table_of([FIRST, Row("C", name, SECOND.cells)]))
+    assert r"\begin{tabular}{l>{\raggedright\arraybackslash}p{5cm}S[" in text
+    broken = next(line for line in text.splitlines() if "organisation" in line).split(" & ")[1]
+    assert broken.replace(r"\allowbreak{}", "") == escape_latex(name)
+    assert max(map(len, broken.split(r"\allowbreak{}"))) <= 17
+    unbroken = as_latex(table_of([Row("C", "x" * 90, FIRST.cells)]))
+    assert max(map(len, re.findall("x+", unbroken))) == 16
+    sections = as_latex(table_of([Row(name, "a", FIRST.cells)]))
+    assert r"\begin{tabular}{>{\raggedright\arraybackslash}p{5cm}lS[" in sections
+    assert r"{ll" in as_latex(table_of([FIRST, SECOND]))
+
+
+def test_a_document_holds_each_table_with_its_caption() -> None:
+    tables = [replace(table_of([FIRST], notes=["It is 100% & more."]), name=name) for name in ("one", "two")]
+    text = standalone(tables)
+    assert text.startswith(r"\documentclass")
+    assert text.endswith("\\end{document}\n")
+    assert text.count(r"\caption{A table. It is 100\% \& more.}") == 2
+    assert re.findall(r"\\label\{tab:(\w+)\}", text) == ["one", "two"]
+    for package in ("booktabs", "siunitx", "array", "caption"):
+        assert re.search(rf"\\usepackage\{{[a-z,]*{package}", text)
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
+
+
+def compiled(text: str, folder: Path) -> tuple[str, str]:
+    """The log of pdflatex, and the words of the document."""
+    (folder / "t.tex").write_text(text, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=False, timeout=120)
+    log = (folder / "t.log").read_text(encoding="latin-1")
+    assert done.returncode == 0, log[-3000:]
+    assert (folder / "t.pdf").stat().st_size > 5000
+    words = ""
+    if shutil.which("pdftotext"):
+        found = subprocess.run(["pdftotext", "-layout", "t.pdf", "-"], cwd=folder, capture_output=True, check=True)
+        words = found.stdout.decode("utf-8")
+    return log, words
+
+
+def study_of(names: Sequence[str], *, intervals: bool) -> Study:
+    """Runs of these names on something called XQuAD-R, with the published systems beside them."""
+    rng = np.random.default_rng(0)
+    subsets = ("de-de", "en-en", "de-en", "en-de", "de", "en")
+    made = [
+        made_up(
+            name,
+            {subset: rng.uniform(0.1 * number, 0.5 + 0.1 * number, 24).tolist() for subset in subsets},
+            collection="XQuAD-R",
+            ranks={code: [(1, int(rng.integers(2, 12_000))) for _ in range(24)] for code in ("de", "en")},
+            pool_size=13_014,
+        )
+        for number, name in enumerate(names)
+    ]
+    choices = Choices(baseline=0, intervals=intervals, draws=200)
+    return Study(made, published("published:elmahdy2024"), choices)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@pytest.mark.parametrize("intervals", [False, True], ids=["plain", "intervals"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["hybrid_bench/bm25", "org/model-a", "org/model-b"],
+        ["a", "sentence-transformers/" + "paraphrase-multilingual-MiniLM_L12=v2-" * 2, "$x^2$ & {100%} #1 ~\\_<|>"],
+        ["a", "organisation/" + "x" * 77],
+    ],
+    ids=["usual", "90 characters", "90 characters without a break"],
+)
+def test_documents_compile_without_overfull_boxes(names: list[str], intervals: bool, tmp_path: Path) -> None:
+    study = study_of(names, intervals=intervals)
+    table = main_table(study, letters=True)
+    assert table is not None
+    log, words = compiled(standalone([table], intervals=intervals), tmp_path)
+    assert r"Overfull \hbox" not in log
+    assert "Warning: Reference" not in log
+    if words:
+        assert all(cell.text in words for row in table.rows for cell in row.cells)
+        assert words.count("(reported)") == 6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_whatever_names_hold_it_compiles(tmp_path: Path) -> None:
+    """As far as the fonts have the letters: those of other scripts take another engine."""
+    name = "".join(character for character in EVIL if ord(character) < 256)
+    rows = [replace(row, label=name if row.label == EVIL else row.label) for row in TABLE.rows]
+    table = replace(TABLE, rows=tuple(rows), notes=(name, LONG))
+    _, words = compiled(standalone([table]), tmp_path)
+    if words:
+        assert "alert" in words
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_signs_of_differences_are_printed(tmp_path: Path) -> None:
+    column = Column("delta", "Difference", "", 4, None)
+    cells = [Cell(0.0123, "+0.0123", mark="†"), Cell(-0.5, "-0.5000")]
+    _, words = compiled(standalone([table_of([Row("C", "a", (cell,)) for cell in cells], [column])]), tmp_path)
+    if words:
+        assert "+0.0123" in words
+        assert re.search(r"[-−–]0\.5000", words)
+
+
+# -- the long form ------------------------------------------------------------------------------------------------
+
+RECORDS = [
+    {"system": 'a, "b"\n', "value": 0.1 + 0.2, "n": 3, "p": None},
+    {"system": "|$", "value": 1e-17, "n": 0, "p": 1 / 3, "source": "Table 1"},
+]
+
+
+def test_csv_is_read_back_exactly() -> None:
+    text = as_csv(RECORDS)
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert list(rows[0]) == ["system", "value", "n", "p", "source"]
+    assert [row["system"] for row in rows] == [record["system"] for record in RECORDS]
+    assert [float(row["value"]) for row in rows] == [record["value"] for record in RECORDS]
+    assert (rows[0]["p"], float(rows[1]["p"])) == ("", 1 / 3)
+    assert (rows[0]["source"], rows[1]["source"]) == ("", "Table 1")
+    assert "\r" not in text
+
+
+def test_json_is_read_back_exactly() -> None:
+    text = as_json(RECORDS, {"seed": 0, "name": "é"})
+    assert json.loads(text) == {"seed": 0, "name": "é", "values": RECORDS}
+    assert text.endswith("}\n")
+    assert "é" in text
+    with pytest.raises(ValueError, match="JSON"):
+        as_json([{"value": float("nan")}], {})
