@@ -90,8 +90,8 @@ MAIN: tuple[tuple[Setting, Column], ...] = (
     (Setting.CROSS_LINGUAL, Column(R1, "R@1", "Cross-lingual")),
     (Setting.MULTILINGUAL, Column(MAP, "mAP", "Multilingual")),
     (Setting.MULTILINGUAL, Column(R10, "R@10", "Multilingual")),
-    (Setting.MULTILINGUAL, Column(DISTANCE, "distance", "Rank", 1, False)),
-    (Setting.MULTILINGUAL, Column(DISTANCE_MEDIAN, "median", "Rank", 1, False)),
+    (Setting.MULTILINGUAL, Column(DISTANCE, "mean", "Rank distance", 1, False)),
+    (Setting.MULTILINGUAL, Column(DISTANCE_MEDIAN, "median", "Rank distance", 1, False)),
 )
 #: Measures of the tables by language, for collections measured by average precision, and for others.
 BY_LANGUAGE: tuple[tuple[Setting, str], ...] = (

@@ -7,6 +7,8 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from tabulate import tabulate
@@ -35,22 +37,22 @@ def as_markdown(table: Table, *, intervals: bool = True) -> str:
     header = [*table.heads, *titles]
     body = [
         [
-            _bar(row.section),
-            _bar(row.label),
+            _escape_markdown(row.section),
+            _escape_markdown(row.label),
             *(_markdown_cell(cell, c, intervals) for cell, c in zip(row.cells, table.columns, strict=True)),
         ]
         for row in table.rows
     ]
     align = ("left", "left", *["right"] * len(table.columns))
     text = str(tabulate(body, headers=header, tablefmt="pipe", colalign=align, disable_numparse=True))
-    notes = "\n".join(" ".join(note.split()) for note in table.notes)
+    notes = "\n".join(f"- {' '.join(note.split())}" for note in table.notes)
     return f"{text}\n\n{notes}\n" if notes else f"{text}\n"
 
 
 def _markdown_cell(cell: Cell, column: Column, intervals: bool) -> str:
     if not cell.text:
         return f"- ({cell.note})" if cell.note else "-"
-    text = _bar(cell.text)
+    text = _escape_markdown(cell.text)
     text = f"**{text}**" if cell.best else f"<u>{text}</u>" if cell.second else text
     text += f" {cell.mark}" if cell.mark else ""
     if intervals and column.decimals is not None and cell.low is not None and cell.high is not None:
@@ -58,8 +60,12 @@ def _markdown_cell(cell: Cell, column: Column, intervals: bool) -> str:
     return text + (f" ({cell.note})" if cell.note.endswith("subsets") else "")
 
 
-def _bar(text: str) -> str:
-    return text.replace("|", r"\|").replace("\n", " ")
+_MARKDOWN = {"\n": " ", **{sign: f"\\{sign}" for sign in "|<*`[\\"}}
+
+
+def _escape_markdown(text: str) -> str:
+    """Text that Markdown prints as it stands, in a cell of a table; an underscore within a word needs nothing."""
+    return "".join(_MARKDOWN.get(character, character) for character in text)
 
 
 # -- LaTeX --------------------------------------------------------------------------------------------------------
@@ -97,19 +103,39 @@ def standalone(tables: Sequence[Table], *, intervals: bool = True) -> str:
         r"\begin{document}",
     ]
     for table in tables:
-        caption = escape_latex(" ".join([f"{table.title}.", *table.notes]))
-        lines += [
-            r"\begin{table}[p]",
-            r"\centering",
-            r"\footnotesize",
-            r"\setlength{\tabcolsep}{4pt}",
-            rf"\caption{{{caption}}}",
-            rf"\label{{tab:{table.name}}}",
-            *_tabular(table, intervals),
-            r"\end{table}",
-            r"\clearpage",
-        ]
+        for number, page in enumerate(_pages(table, intervals)):
+            told = (f"{table.title}, continued.",) if number else (f"{table.title}.", *table.notes)
+            lines += [
+                r"\begin{table}[p]",
+                r"\centering",
+                r"\footnotesize",
+                r"\setlength{\tabcolsep}{4pt}",
+                rf"\caption{{{escape_latex(' '.join(told))}}}",
+                *([] if number else [rf"\label{{tab:{table.name}}}"]),
+                *_tabular(page, intervals),
+                r"\end{table}",
+                r"\clearpage",
+            ]
     return "\n".join([*lines, r"\end{document}"]) + "\n"
+
+
+#: Lines of a table on one page, its caption among them.
+_PAGE = 36
+
+
+def _pages(table: Table, intervals: bool) -> list[Table]:
+    """A table in parts that fit on a page, cut between sections where that can be."""
+    sections = [list(rows) for _, rows in groupby(table.rows, key=lambda row: row.section)]
+    pages: list[list[Row]] = [[]]
+    used = 0
+    for section in sections:
+        lines = sum(1 + (intervals and any(cell.low is not None for cell in row.cells)) for row in section)
+        if pages[-1] and used + lines > _PAGE:
+            pages.append([])
+            used = 0
+        pages[-1] += section
+        used += lines
+    return [replace(table, rows=tuple(rows)) for rows in pages]
 
 
 #: Names longer than this are broken into lines.

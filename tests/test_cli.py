@@ -277,7 +277,7 @@ def test_a_model_that_fails_does_not_take_the_others_with_it(tmp_path: Path) -> 
 
 # -- run and report -----------------------------------------------------------------------------------------------
 
-TABLE = re.compile(r"(?:\|[^\n]*\|\n){4}\nmAP at full depth [^\n]*\nHybridDemo: [^\n]*\.\n")
+TABLE = re.compile(r"(?:\|[^\n]*\|\n){4}\n- mAP at full depth [^\n]*\n- HybridDemo: [^\n]*\.\n")
 
 
 def test_run_without_models_is_the_demo(demo_run: DemoRun) -> None:
@@ -294,8 +294,8 @@ def test_run_without_models_is_the_demo(demo_run: DemoRun) -> None:
         "Cross-lingual R@1 ↑",
         "Multilingual mAP ↑",
         "Multilingual R@10 ↑",
-        "Rank distance ↓",
-        "Rank median ↓",
+        "Rank distance mean ↓",
+        "Rank distance median ↓",
     ]
     assert set(rule) == set("|:-")
     assert [row.split("|")[2].strip() for row in rows] == [BM25, CHAR_NGRAM]
@@ -386,7 +386,7 @@ def test_compare(demo_run: DemoRun) -> None:
     done = command("compare", demo_run.output)
     assert (done.code, done.err) == (0, "")
     assert done.out == compare(ReportRequest([demo_run.output]))
-    titles = re.findall(r"^HybridDemo, ([\w-]+): (\d+) subsets, ", done.out, re.MULTILINE)
+    titles = re.findall(r"^- HybridDemo, ([\w-]+): (\d+) subsets, ", done.out, re.MULTILINE)
     assert titles == [("monolingual", "11"), ("cross-lingual", "110"), ("multilingual", "11")]
     (bm25,) = (demo_run.output / "results" / "hybrid_bench__bm25").iterdir()
     (char_ngram,) = (demo_run.output / "results" / "hybrid_bench__char-ngram").iterdir()
@@ -465,9 +465,9 @@ def test_a_pool_of_one_language_is_still_that_of_the_multilingual_task(tmp_path:
     name = f"{BM25} (pool_languages=de)"
     assert [line.split("|")[2].strip() for line in done.out.splitlines()[2:4]] == [BM25, name]
     assert done.out.endswith(
-        "HybridDemo: 0/2 monolingual, 0/2 cross-lingual, 0/2 multilingual subsets "
+        "- HybridDemo: 0/2 monolingual, 0/2 cross-lingual, 0/2 multilingual subsets "
         "(the runs do not cover the same subsets and pools: such means cannot be compared, and are not marked).\n"
-        "HybridDemo: not there: Rank dist., Median: the pool has only one language.\n"
+        "- HybridDemo: not there: Rank dist., Median: the pool has only one language.\n"
     )
 
 
@@ -497,7 +497,7 @@ def test_what_is_exported_in_beirs_format_is_run_again_with_the_same_ranks(tmp_p
     assert "nDCG@10" in of_beir.out
     assert "nDCG@10" not in ours.out
     both = command("report", tmp_path / "runs").out
-    assert both.count("nDCG@10") == both.count("Rank distance ↓") == 1
+    assert both.count("nDCG@10") == both.count("Rank distance mean ↓") == 1
 
 
 def test_what_is_exported_as_trec_files_has_the_scores_of_the_run(tmp_path: Path) -> None:

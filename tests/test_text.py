@@ -52,8 +52,8 @@ def test_markdown() -> None:
         "| C            | b_c     | <u>0.250</u> ab |        **12.0** †a |",
         "| C            | d       |               - | - (2 of 3 subsets) |",
         "",
-        "A note.",
-        "Another.",
+        "- A note.",
+        "- Another.",
     ]
 
 
@@ -81,7 +81,12 @@ def test_bars_and_lines_do_not_break_markdown() -> None:
     lines = text.splitlines()
     assert [cells_of(line)[:2] for line in lines[2:4]] == [["C|D", "a|b"], ["C|D", "c||d e"]]
     assert {len(cells_of(line)) for line in lines[:4]} == {4}
-    assert lines[4:] == ["", "one two | three"]
+    assert lines[4:] == ["", "- one two | three"]
+
+
+def test_markdown_and_markup_in_names_are_printed_as_they_stand() -> None:
+    text = as_markdown(table_of([Row("C", "<script>*a*`b`[c]\\d_e", FIRST.cells)]))
+    assert text.splitlines()[2].startswith(r"| C            | \<script>\*a\*\`b\`\[c]\\d_e |")
 
 
 def test_a_value_over_some_subsets_says_so() -> None:
