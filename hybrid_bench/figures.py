@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hybrid_bench.bias import diagonal_gap, language_matrix
+from hybrid_bench.bias import diagonal_gap
 from hybrid_bench.comparisons import LEVEL
 from hybrid_bench.exhibits import Bar, Bars, Distribution, Figure, HeatMap, Point, Scatter
 from hybrid_bench.languages import Setting
@@ -107,13 +107,10 @@ def _answer_languages(study: Study, collection: str) -> list[Figure]:
         each = study.scores(run, collection, Setting.MULTILINGUAL)
         if not each.ranked:
             continue
-        table = next(table for table in study.runs[run].tasks.values() if table.collection == collection)
-        languages = list(table.metadata["languages"])
-        subsets = [(pool.ranks, pool.pool) for pool in each.ranked]
-        matrix = language_matrix(subsets, languages, "preference")
+        matrix = each.answer_languages()
         what = "share of questions whose best-placed answer is in the language"
         if not matrix:
-            matrix = language_matrix(subsets, languages, "top_10")
+            matrix = each.answer_languages("top_10")
             what = "share of the language in the first ten passages"
         if not matrix:
             continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -190,6 +190,18 @@ class SettingScores:
             found = pd.concat(read, ignore_index=True) if read else pd.Series(dtype=np.int64)
             self._clusters[name] = _numbered(found) if name == "question" else found.to_numpy(np.int64)
         return self._clusters[name]
+
+    def answer_languages(self, cell: Literal["preference", "top_10"] = "preference") -> dict[tuple[str, str], float]:
+        """Which languages answer, by (language of the question, language of the answer); see `bias.language_matrix`.
+
+        Returns:
+            Empty where it does not apply.
+        """
+        found: dict[tuple[str, str], float] = {}
+        for each in self.ranked:
+            languages = list(self._tables[self.subsets[each.subset][0]].metadata["languages"])
+            found |= bias.language_matrix([(each.ranks, each.pool)], languages, cell)
+        return found
 
     def concordance(self, cluster: NDArray[np.intp], n_clusters: int) -> tuple[Scores, Callable[[Scores], Scores]]:
         """Kendall's W as a figure of sums over clusters, for intervals.

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hybrid_bench.bias import MEASURES
+from hybrid_bench.bias import MEASURES, diagonal_gap
 from hybrid_bench.comparisons import LEVEL, Difference, against_baseline, all_pairs
 from hybrid_bench.errors import RequestError
 from hybrid_bench.exhibits import Cell, Column, Row, Table
@@ -154,7 +154,10 @@ NOTES: Mapping[str, str] = {
         "shares; what a random ranking gives; the excess over it. AWRF: likeness of the first hundred's exposure to "
         "these shares."
     ),
-    "split": "The first passage: relevant or not, in the query's language or in another; shares of the queries.",
+    "split": (
+        "The first passage: relevant or not, in the query's language or in another; shares of the queries. Gap: how "
+        "much oftener the best-placed answer is in the question's language than in another one; 0 without bias."
+    ),
     "tasks": (
         "JS@10 excess: how far the languages of the first ten are from the pool's shares, less what a random order "
         "gives (0 to 1); AWRF: likeness of the first hundred's exposure to the pool's shares."
@@ -307,12 +310,25 @@ def bias_tables(study: Study) -> list[Table]:
             if Setting.MULTILINGUAL not in study.settings(collection):
                 continue
             fields = [_Field(column, Setting.MULTILINGUAL, column.key) for column in columns]
-            rows += _rows(study, collection, collection, fields, {"mean"}, random=True)
+            found = _rows(study, collection, collection, fields, {"mean"}, random=True)
+            if name == "bias-split":
+                found = [replace(row, cells=(*row.cells, _gap(study, collection, row))) for row in found]
+            rows += found
             notes += [*_caveats(study, collection), *_absent(study, collection, measures)]
+        if name == "bias-split":
+            columns.append(Column("diagonal_gap", "Gap", "", 3, None))
         table = _table(study, Table(name, title, _BY_MODEL, tuple(columns), tuple(rows), tuple(notes)))
         if table is not None:
             made.append(table)
     return made
+
+
+def _gap(study: Study, collection: str, row: Row) -> Cell:
+    """How far the question's language is ahead among the languages of the best-placed answers."""
+    if row.kind != "run":
+        return _number(0.0, 3) if row.kind == "random" else Cell()
+    answers = study.scores(study.names.index(row.label), collection, Setting.MULTILINGUAL).answer_languages()
+    return _number(diagonal_gap(answers), 3)
 
 
 def _bias_column(key: str) -> Column:

@@ -34,7 +34,7 @@ from hybrid_bench.tables import (
     task_table,
 )
 from report_cases import made_up
-from saved_runs import BM25, CHAR_NGRAM, WORD_COUNTS, save_runs
+from saved_runs import BM25, CHAR_NGRAM, WORD_COUNTS, rows_of, save_runs
 
 PAIRS, MULTILINGUAL = "HybridDemo-Pairs", "HybridDemo-Multilingual"
 MODELS = [BM25, CHAR_NGRAM, WORD_COUNTS]
@@ -250,8 +250,9 @@ def test_the_random_row_is_what_a_random_ranking_gives(runs: list[Run]) -> None:
         assert row.kind == "random"
         for cell, each in zip(row.cells, made.columns, strict=True):
             base = each.key.removesuffix("_expected").removesuffix("_excess")
-            expected = np.mean([values[base] for values in of_subsets])
-            assert cell.value == pytest.approx(0 if each.key.endswith("_excess") else expected, abs=1e-12)
+            none = base == "diagonal_gap" or each.key.endswith("_excess")
+            expected = 0 if none else np.mean([values[base] for values in of_subsets])
+            assert cell.value == pytest.approx(expected, abs=1e-12)
             assert cell.text == f"{cell.value:.{each.decimals}f}"
             assert not (cell.best)
             assert not (cell.second)
@@ -442,7 +443,23 @@ def test_bias_tables_have_every_measure(runs: list[Run]) -> None:
     tables = bias_tables(Study(runs))
     assert [table.name for table in tables] == ["bias-ranks", "bias-shares", "bias-split"]
     shown = {c.key for table in tables for c in table.columns}
-    assert {measure.key for measure in MEASURES} <= shown == set(BIAS_TITLES)
+    assert {measure.key for measure in MEASURES} <= shown == {*BIAS_TITLES, "diagonal_gap"}
+
+
+def test_the_gap_is_how_far_the_own_language_is_ahead(runs: list[Run]) -> None:
+    table = {each.name: each for each in bias_tables(Study(runs))}["bias-split"]
+    cells = column(table, "diagonal_gap")
+    for run, cell in zip(runs, cells, strict=False):
+        gaps = []
+        rows = rows_of(run.folder, "HybridDemo-Multilingual")
+        for asked in {row["query_language"] for row in rows}:
+            first = [row["rank_languages"][0] for row in rows if row["query_language"] == asked]
+            answers = {code for row in rows for code in row["rank_languages"]}
+            shares = {code: first.count(code) / len(first) for code in answers}
+            own = shares.pop(asked)
+            gaps.append(own - sum(shares.values()) / len(shares))
+        assert cell.value == pytest.approx(sum(gaps) / len(gaps), abs=1e-12)
+    assert cells[-1].value == 0  # at random
 
 
 def test_what_does_not_apply_has_no_column_but_a_reason(runs: list[Run]) -> None:
