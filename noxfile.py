@@ -85,14 +85,14 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """Run the tests that take minutes or several processes: training, pages in a browser, LaTeX where it is installed."""
+    """Run the tests that take minutes or several processes; those of a browser and of LaTeX where these are there."""
     install(session, "test")
     session.run("pytest", "-m", "slow", *session.posargs)
 
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """Try the page in Chromium: sorting, hover, themes, a phone's width. Needs Debian's chromium and chromium-driver."""
+    """Try the page in Chromium: sorting, hover, themes, a phone. Needs Debian's chromium and chromium-driver."""
     install(session, "test")
     session.run("pytest", "-m", "slow", "tests/browser", *session.posargs, env={"HYBRID_BENCH_REQUIRE_BROWSER": "1"})
 

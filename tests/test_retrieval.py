@@ -275,6 +275,7 @@ class TestScores:
             "similarity": "dot",
             "dtype": "float32",
             "depth": "full",
+            "caveat": "",
             "notes": [],
             "main_score": "map",
         }
