@@ -822,7 +822,7 @@ _BY_KEY = {measure.key: measure for measure in MEASURES}
 
 # -- query language by answer language ------------------------------------------------------------------------------
 
-Cell = Literal["preference", "reciprocal_rank", "top_10"]
+Cell = Literal["preference", "preference_at_random", "reciprocal_rank", "top_10"]
 
 
 def language_matrix(
@@ -837,6 +837,8 @@ def language_matrix(
 
             - ``preference``: share of the queries whose best-placed relevant passage is in the answer language, of
               those that have one in it. The diagonal is ``bias_language_preference``; it needs parallel judgments.
+            - ``preference_at_random``: the same under a random ranking: mean of 1/n over these queries. Not the same
+              in every cell where queries lack languages, so that the diagonal gap is not 0 there either.
             - ``reciprocal_rank``: mean of 1/r of the best relevant passage in the answer language, over the queries
               that have one in it; 0 if it was not retrieved.
             - ``top_10``: mean share of the answer language in the first 10 passages; it needs no judgments.
@@ -844,7 +846,12 @@ def language_matrix(
     Returns:
         Values by (query language, answer language). What does not apply is not there.
     """
-    row = {"preference": _preference_row, "reciprocal_rank": _reciprocal_rank_row, "top_10": _top_10_row}[cell]
+    row = {
+        "preference": _preference_row,
+        "preference_at_random": _preference_at_random_row,
+        "reciprocal_rank": _reciprocal_rank_row,
+        "top_10": _top_10_row,
+    }[cell]
     return {
         (languages[pool.query_language], languages[language]): value
         for ranks, pool in subsets
@@ -856,7 +863,8 @@ def language_matrix(
 def diagonal_gap(matrix: Mapping[tuple[str, str], float]) -> float | None:
     """How far a query's own language is ahead in a `language_matrix`: the diagonal less the mean of the row's others.
 
-    The mean of this over query languages, from -1 to 1; 0 is no preference for the own language, more is a preference.
+    The mean of this over query languages, from -1 to 1; no preference for the own language is 0 where every query has
+    all languages, and elsewhere what it is of ``preference_at_random``.
 
     Returns:
         None if no row has both the diagonal and another cell.
@@ -874,6 +882,14 @@ def _preference_row(ranks: RelevantRanks, pool: Pool) -> dict[int, float]:
         return {}
     return {
         language: float(_placed_first(ranks, language).value.mean()) for language in np.unique(ranks.language).tolist()
+    }
+
+
+def _preference_at_random_row(ranks: RelevantRanks, pool: Pool) -> dict[int, float]:
+    shares = 1 / ranks.n_relevant
+    return {
+        language: float(shares[_placed_first(ranks, language).query].mean())
+        for language in _preference_row(ranks, pool)
     }
 
 

@@ -21,7 +21,17 @@ from hybrid_bench.runs import Run, TaskTable, names_of
 from hybrid_bench.scores import CLUSTERS, KEY, check_measure, clusters_of, scores
 from hybrid_bench.significance import Cells, Comparison, TukeyHSD, compare, holm, macro_mean, tukey_hsd
 
-__all__ = ["CLUSTERS", "LEVEL", "Aligned", "Difference", "against_baseline", "align", "all_pairs", "scores_of"]
+__all__ = [
+    "CLUSTERS",
+    "LEVEL",
+    "Aligned",
+    "Difference",
+    "against_baseline",
+    "align",
+    "all_pairs",
+    "scores_of",
+    "unlike",
+]
 
 #: Below this an adjusted p-value is called a difference.
 LEVEL = 0.05
@@ -138,33 +148,36 @@ def align(runs: Sequence[Run], collection: str, setting: Setting, measure: str) 
     first = frames[0]
     found = [first["score"].to_numpy(np.float64)]
     for run, name, frame in zip(runs[1:], names[1:], frames[1:], strict=True):
-        _check_alike((runs[0], run), f"{names[0]} and {name}", collection, setting)
+        why = unlike(runs[0], run, collection, setting)
+        if why is not None:
+            raise RequestError(f"{names[0]} and {name} {why}")
         if len(frame) != len(first) or not frame[KEY].equals(first[KEY]):
             raise RequestError(_differing(names[0], first, name, frame))
         found.append(frame["score"].to_numpy(np.float64))
     return Aligned(tuple(names), first.drop(columns="score"), np.stack(found))
 
 
-def _check_alike(pair: tuple[Run, Run], who: str, collection: str, setting: Setting) -> None:
-    """Refuse two runs whose numbers in this setting are about different data or pools."""
-    for task, table in pair[0].tasks.items():
-        other = pair[1].tasks.get(task)
+def unlike(run: Run, another: Run, collection: str, setting: Setting) -> str | None:
+    """Why the numbers of two runs in this setting are about different data or pools, and what to do; None if not."""
+    for task, table in run.tasks.items():
+        other = another.tasks.get(task)
         if other is None or table.collection != collection or setting.value not in table.covered:
             continue
         one, two = table.signature["data_sha256"], other.signature["data_sha256"]
         changed = sorted(part for part in one.keys() & two.keys() if one[part] != two[part])
         if changed:
-            raise RequestError(
-                f"{who} were made from different data of {task} ({', '.join(changed[:5])}): run one of them again, so "
-                "that both are about the same"
+            return (
+                f"were made from different data of {task} ({', '.join(changed[:5])}): run one of them again, so that "
+                "both are about the same"
             )
         one, two = _pools(table, setting), _pools(other, setting)
         changed = sorted(subset for subset in one.keys() & two.keys() if one[subset] != two[subset])
         if changed:
-            raise RequestError(
-                f"{who} ranked different pools in {task}, {changed[0]} ({one[changed[0]]}; {two[changed[0]]}): make "
-                "both with the same --pool and --pool-languages"
+            return (
+                f"ranked different pools in {task}, {changed[0]} ({one[changed[0]]}; {two[changed[0]]}): make both "
+                "with the same --pool and --pool-languages"
             )
+    return None
 
 
 def _pools(table: TaskTable, setting: Setting) -> dict[str, str]:

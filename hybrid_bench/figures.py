@@ -11,12 +11,12 @@ from hybrid_bench.comparisons import LEVEL
 from hybrid_bench.exhibits import Bar, Bars, Distribution, Figure, HeatMap, Point, Scatter
 from hybrid_bench.languages import Setting
 from hybrid_bench.study import MEAN, Level, Study, Value
-from hybrid_bench.tables import main_measure, p_text, pair_values
+from hybrid_bench.tables import main_measure, p_text, pair_values, slug
 
 __all__ = ["figures"]
 
 _MEAN = Level(MEAN)
-_DISTANCE, _NORM = "bias_rank_distance", "bias_rank_distance_norm"
+_DISTANCE = "bias_rank_distance"
 _TITLES = {"map": "mAP", "ndcg_at_10": "nDCG@10"}
 
 
@@ -40,11 +40,6 @@ def figures(study: Study) -> list[Figure]:
         made += _by_language(study, collection, measure)
         made += _alpha_sweep(study, collection, measure)
     return made
-
-
-def _slug(*parts: str) -> str:
-    kept = "-".join(parts)
-    return "".join(character if character.isalnum() or character in "-._" else "-" for character in kept)
 
 
 def _pairs(study: Study, collection: str, measure: str) -> list[Figure]:
@@ -71,10 +66,13 @@ def _pairs(study: Study, collection: str, measure: str) -> list[Figure]:
         what = f"{_TITLES[measure]} ↑"
         if differs and baseline is not None:
             what = f"{_TITLES[measure]}, difference from {study.names[baseline]}"
-        notes = ["* p below .05, cluster sign-flip test, adjusted over the pairs by Benjamini and Hochberg."]
+        notes = [
+            f"* p below .05, cluster sign-flip test, questions clustered by {study.choices.cluster}, adjusted by "
+            "Benjamini and Hochberg over the pairs of two languages, and over those of one."
+        ]
         made.append(
             HeatMap(
-                name=_slug("pairs", collection, name),
+                name=slug("pairs", collection, name),
                 title=f"{collection} by pair of languages: {name}",
                 measure=what,
                 row_title="language of the question",
@@ -121,7 +119,7 @@ def _answer_languages(study: Study, collection: str) -> list[Figure]:
         told = "" if gap is None else f"Diagonal gap, the own language less the mean of the others: {gap:+.3f}."
         made.append(
             HeatMap(
-                name=_slug("answers", collection, name),
+                name=slug("answers", collection, name),
                 title=f"{collection}, language of the answer: {name}",
                 measure=what,
                 row_title="language of the question",
@@ -147,7 +145,7 @@ def _distances(study: Study, collection: str) -> list[Figure]:
         return []
     title = f"{collection}: rank distance of the queries"
     note = "Share of the queries whose rank distance is at most so much; the tail carries the mean."
-    return [Distribution(_slug("distances", collection), title, "rank distance ↓", series, (note,))]
+    return [Distribution(slug("distances", collection), title, "rank distance ↓", series, (note,))]
 
 
 def _mean(study: Study, collection: str, setting: Setting, measure: str) -> Mapping[int, Value]:
@@ -169,7 +167,7 @@ def _bias_against_quality(study: Study, collection: str, measure: str) -> list[F
         return []
     return [
         Scatter(
-            _slug("bias", collection),
+            slug("bias", collection),
             f"{collection}: bias against quality",
             f"{_TITLES[measure]}, multilingual ↑",
             "mean rank distance ↓",
@@ -194,7 +192,7 @@ def _by_language(study: Study, collection: str, measure: str) -> list[Figure]:
         }
         made.append(
             Bars(
-                _slug("languages", collection, setting.value),
+                slug("languages", collection, setting.value),
                 f"{collection}, {setting.value}, by language of the question",
                 f"{_TITLES[measure]} ↑",
                 codes,
@@ -230,7 +228,7 @@ def _alpha_sweep(study: Study, collection: str, measure: str) -> list[Figure]:
     notes = ("Means over seeds. Set off: on the Pareto front, no other alpha is better in both.",)
     return [
         Scatter(
-            _slug("alpha", collection),
+            slug("alpha", collection),
             title,
             f"{_TITLES[measure]}, monolingual ↑",
             f"{_TITLES[measure]}, cross-lingual ↑",

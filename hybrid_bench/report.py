@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hybrid_bench.comparisons import Difference
 from hybrid_bench.errors import RequestError
 from hybrid_bench.exhibits import Exhibit, Figure, Table
 from hybrid_bench.figures import figures
@@ -15,13 +16,14 @@ from hybrid_bench.published import PublishedSystem, is_published, published
 from hybrid_bench.runs import find_runs
 from hybrid_bench.scores import CLUSTERS, OF_QUERIES, OF_SUBSETS, check_measure
 from hybrid_bench.significance import DRAWS
-from hybrid_bench.study import Choices, Level, Study, Value
+from hybrid_bench.study import MEAN, Choices, Level, Study, Value
 from hybrid_bench.tables import (
     BY_LANGUAGE,
     BY_LANGUAGE_GRADED,
     MAIN,
     bias_tables,
     compare_table,
+    differences,
     leaderboard_table,
     main_measure,
     main_table,
@@ -193,8 +195,14 @@ def _check(request: ReportRequest) -> None:
         raise RequestError(f"--standalone goes with --format latex, not with {request.format}")
     if request.reproduce and request.format in {"csv", "json"}:
         raise RequestError(f"--reproduce makes a table: take --format markdown, latex or html, not {request.format}")
+    if request.letters and (request.table not in {None, "main"} or request.format in {"csv", "json"}):
+        raise RequestError("--letters are of the main table, in --format markdown, latex or html: leave it out")
+    if request.measure != "map" and request.table != "compare":
+        raise RequestError(f"--measure {request.measure} goes with --table compare: other tables have their own")
     if request.draws < 100:
         raise RequestError(f"{request.draws} draws: take at least 100, better {DRAWS}")
+    if request.seed < 0:
+        raise RequestError(f"seed {request.seed}: give a whole number from 0 up")
     if request.table == "compare":
         check_measure(request.measure)
 
@@ -275,6 +283,8 @@ def _details(study: Study) -> dict[str, Any]:
 
 def _records(study: Study, request: ReportRequest) -> list[dict[str, Any]]:
     """One record for each value: long, not rounded, with what is known about it."""
+    if request.table == "compare":
+        return _compared(study, request.measure)
     records: list[dict[str, Any]] = []
     for parallel in (True, False):
         for collection in study.collections(parallel=parallel):
@@ -315,6 +325,40 @@ _EMPTY: Mapping[str, Any] = dict.fromkeys(
 )
 
 
+def _compared(study: Study, measure: str) -> list[dict[str, Any]]:
+    """One record for each run and setting that are compared, with all that `significance.compare` says."""
+    records = []
+    runs = {name: run for run, name in enumerate(study.names)}
+    for aligned, found in differences(study, measure):
+        collection, setting = found[0].collection, found[0].setting
+        values = study.values(collection, setting, [measure], {"mean"})
+        place = {"collection": collection, "setting": setting.value, "metric": measure}
+        of_runs = {each.run: each for each in found}
+        for name in aligned.runs:
+            run, level = runs[name], Level(MEAN)
+            record = _record(study, run, level, values[run, measure][level], **place)
+            each = of_runs.get(name)
+            records.append({**record, **(dict.fromkeys(_OF_DIFFERENCES) if each is None else _difference(each))})
+    return records
+
+
+def _difference(each: Difference) -> dict[str, Any]:
+    result = each.result
+    named = (result.low, result.high, result.se, result.d_z, result.detectable, result.wins, result.ties, result.losses)
+    classical = (result.p_t, result.p_paired_t, result.p_wilcoxon)
+    by_cluster = (each.by[name].p if name in each.by else None for name in CLUSTERS)
+    return dict(zip(_OF_DIFFERENCES, (*named, *classical, *by_cluster), strict=True))
+
+
+#: What a comparison has besides: ends of the interval of ``delta``, cells in which the run scores higher or lower than
+#: the baseline, and p-values of other tests and other clusters.
+_OF_DIFFERENCES = (
+    *("delta_lo", "delta_hi", "se", "d_z", "detectable", "higher", "ties", "lower"),
+    *("p_t", "p_paired_t", "p_wilcoxon"),
+    *(f"p_{name}" for name in CLUSTERS),
+)
+
+
 def _wanted(
     study: Study, request: ReportRequest, collection: str, setting: Setting, parallel: bool
 ) -> tuple[list[str], set[str]]:
@@ -328,9 +372,6 @@ def _wanted(
         return [*quality, *bias], {"mean", "language", "pair", "seen"}
     if table == "bias":
         return bias, {"mean", "language"}
-    if table == "compare":
-        every = all(study.coverage(run, collection, setting) for run in range(len(study.runs)))
-        return [request.measure] if every else [], {"mean"}
     if table == "pairs":
         return [main_measure(study, collection)], {"language", "pair"}
     if table in {"per-language", "miracl"}:

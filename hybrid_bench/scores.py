@@ -20,7 +20,7 @@ from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting, did_you_mean
 from hybrid_bench.metrics import RelevantRanks
 from hybrid_bench.results import QUERY_COLUMNS
-from hybrid_bench.runs import Run
+from hybrid_bench.runs import Run, TaskTable
 
 __all__ = [
     "CLUSTERS",
@@ -87,6 +87,7 @@ class SettingScores:
         self._rows: list[NDArray[np.intp]] = []
         self.subsets: list[tuple[str, str, str]] = []
         self.query_languages: list[str] = []
+        self.pools: list[str] = []
         codes: list[NDArray[np.intp]] = []
         for name, table in self._tables.items():
             frame = table.frame("query_language")
@@ -97,12 +98,13 @@ class SettingScores:
                 split.codes.to_numpy(np.intp) * wide + subset.codes, return_index=True, return_inverse=True
             )
             codes.append(code + len(self.subsets))
-            self.subsets += [(name, str(split.categories[c // wide]), str(subset.categories[c % wide])) for c in found]
-            self.query_languages += frame["query_language"].iloc[first].astype(str).tolist()
+            names = [(name, str(split.categories[c // wide]), str(subset.categories[c % wide])) for c in found]
+            asked = frame["query_language"].iloc[first].astype(str).tolist()
+            self.subsets += names
+            self.query_languages += asked
+            self.pools += self._pools(table, [each for _, _, each in names], asked, frame.index[first])
             self._rows.append(frame.index.to_numpy())
         self.subset = np.concatenate(codes) if codes else np.empty(0, dtype=np.intp)
-        asked = zip(self.subsets, self.query_languages, strict=True)
-        self.pools = [self._pool(subset, language) for subset, language in asked]
         self._found: dict[str, Scores | None] = {}
         self._clusters: dict[str, NDArray[np.int64]] = {}
 
@@ -117,10 +119,17 @@ class SettingScores:
         ]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=kept)
 
-    def _pool(self, subset: tuple[str, str, str], query_language: str) -> str:
+    def _pools(self, table: TaskTable, subsets: list[str], asked: list[str], first: pd.Index[Any]) -> list[str]:
+        """What the passages of a task's subsets are; `first` has the row of each one's first query."""
         if self._setting is Setting.MULTILINGUAL:
-            return "all"
-        return query_language if self._setting is Setting.MONOLINGUAL else subset[2].rpartition("-")[2]
+            return ["all"] * len(subsets)
+        if self._setting is Setting.MONOLINGUAL:
+            return asked
+        pools = [subset.removeprefix(f"{code}-") for subset, code in zip(subsets, asked, strict=True)]
+        if set(pools) <= set(table.metadata["languages"]):
+            return pools
+        # Subsets of mteb may have other names, even with the language of the corpus first. To read lists takes longer.
+        return [str(languages[0]) for languages in table.frame("pool_languages").loc[first, "pool_languages"]]
 
     def __len__(self) -> int:
         return len(self.subset)
@@ -191,7 +200,9 @@ class SettingScores:
             self._clusters[name] = _numbered(found) if name == "question" else found.to_numpy(np.int64)
         return self._clusters[name]
 
-    def answer_languages(self, cell: Literal["preference", "top_10"] = "preference") -> dict[tuple[str, str], float]:
+    def answer_languages(
+        self, cell: Literal["preference", "preference_at_random", "top_10"] = "preference"
+    ) -> dict[tuple[str, str], float]:
         """Which languages answer, by (language of the question, language of the answer); see `bias.language_matrix`.
 
         Returns:

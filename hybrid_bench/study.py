@@ -10,12 +10,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid_bench.comparisons import Aligned, align
+from hybrid_bench.comparisons import Aligned, align, unlike
 from hybrid_bench.languages import Setting
 from hybrid_bench.published import PublishedSystem
 from hybrid_bench.runs import Run, TaskTable, names_of
@@ -157,6 +158,20 @@ class Study:
         tables = [table for table in self.runs[run].tasks.values() if table.collection == collection]
         return frozenset().union(*(table.covered.get(setting.value, frozenset()) for table in tables))
 
+    def alike(self, collection: str, setting: Setting) -> bool:
+        """Whether the runs that have this setting are about the same data, and rank the same pools, where they meet."""
+        if (collection, setting) not in self._alike:
+            having = [
+                run for number, run in enumerate(self.runs) if len(self.coverage(number, collection, setting)) > 0
+            ]
+            pairs = combinations(having, 2)
+            self._alike[collection, setting] = all(unlike(*pair, collection, setting) is None for pair in pairs)
+        return self._alike[collection, setting]
+
+    @cached_property
+    def _alike(self) -> dict[tuple[str, Setting], bool]:
+        return {}
+
     def languages(self, collection: str) -> list[str]:
         """The query languages of a collection in all runs and settings, sorted."""
         found: set[str] = set()
@@ -279,9 +294,9 @@ class Study:
         levels: Mapping[Level, NDArray[np.intp]],
     ) -> Iterable[tuple[Level, Scores, Scores, int]]:
         """Intervals of every level that has several clusters; pairs of languages in one call."""
-        single = {int(members[0]): level for level, members in levels.items() if level.pool}
+        single = {int(members[0]): level for level, members in levels.items() if _is_one(level, members)}
         for level, members in levels.items():
-            if level.pool:
+            if _is_one(level, members):
                 continue
             within = np.isin(codes, members)
             cells = _cells(codes[within], cluster[within])
@@ -369,14 +384,14 @@ class Study:
     ) -> Iterable[tuple[Level, tuple[Scores, Scores]]]:
         """Differences and p-values of every level that has several clusters; pairs of languages in one call."""
         for level, members in levels.items():
-            if level.pool:
+            if _is_one(level, members):
                 continue
             within = np.isin(codes, members)
             cells = _cells(codes[within], cluster[within])
             if cells is not None:
                 test = sign_flip(cells, rows[:, within], **self.choices.drawn)
                 yield level, (test.delta, test.p)
-        single = {int(members[0]): level for level, members in levels.items() if level.pool and len(members)}
+        single = {int(members[0]): level for level, members in levels.items() if _is_one(level, members)}
         if single:
             within = np.isin(codes, list(single))
             cells = _cells(codes[within], cluster[within])
@@ -423,6 +438,11 @@ def _kind(level: Level) -> str:
     return "mean" if level.query_language == MEAN else "seen" if level.query_language in SEEN else "language"
 
 
+def _is_one(level: Level, members: NDArray[np.intp]) -> bool:
+    """Whether a level is one subset, a pair's, so that all such can go into one call."""
+    return bool(level.pool) and len(members) == 1
+
+
 def _with(value: Value, **changes: Any) -> Value:
     return replace(value, **changes)
 
@@ -439,7 +459,10 @@ def _levels(
     if "language" in kinds:
         levels |= {Level(code): codes[asked == code] for code in sorted(set(asked.tolist()))}
     if "pair" in kinds and setting is Setting.CROSS_LINGUAL:
-        levels |= {Level(asked[code], pools[code]): codes[code : code + 1] for code in codes.tolist()}
+        levels |= {
+            Level(one, other): codes[(asked == one) & (pools == other)]  # in several splits there may be several
+            for one, other in dict.fromkeys(zip(asked.tolist(), pools.tolist(), strict=True))
+        }
     if "seen" in kinds and trained is not None:
         known = np.isin(asked, list(trained)).astype(int)
         # A pool of all languages is neither: it is told by the language of the question alone.

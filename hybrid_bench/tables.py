@@ -6,7 +6,7 @@ over the same subsets of the same pools. A published number is shown and never m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hybrid_bench.bias import MEASURES, diagonal_gap
-from hybrid_bench.comparisons import LEVEL, Difference, against_baseline, all_pairs
+from hybrid_bench.comparisons import LEVEL, Aligned, Difference, against_baseline, all_pairs
 from hybrid_bench.errors import RequestError
 from hybrid_bench.exhibits import Cell, Column, Row, Table
 from hybrid_bench.languages import Setting
@@ -27,12 +27,14 @@ __all__ = [
     "MAIN",
     "bias_tables",
     "compare_table",
+    "differences",
     "leaderboard_table",
     "main_table",
     "miracl_tables",
     "pair_tables",
     "per_language_tables",
     "reproduce_tables",
+    "slug",
     "task_table",
 ]
 
@@ -74,6 +76,12 @@ BIAS_TITLES: Mapping[str, tuple[str, int]] = {
     "bias_top1_irrelevant_other": ("irrelevant, other", 3),
 }
 _DIRECTION = {measure.key: measure.higher_is_better for measure in MEASURES}
+
+
+def slug(*parts: str) -> str:
+    """A name for an anchor, a label or a file, whatever signs are in its parts."""
+    kept = "-".join(parts)
+    return "".join(character if character.isalnum() or character in "-._" else "-" for character in kept)
 
 
 def _direction(measure: str) -> bool | None:
@@ -138,6 +146,7 @@ _BESIDE = ("bias_rank_distance_norm", "bias_log_rank_std", "bias_js_at_10_prior_
 
 _MEANS_NOTE = "Means over queries, then over subsets."
 _DIFFERING = "such means cannot be compared, and are not marked"
+_LETTERS = f"Runs that share a letter were not found to differ at {LEVEL} by the randomised Tukey HSD test"
 NOTES: Mapping[str, str] = {
     "main": (
         "mAP at full depth and rank distance (largest minus smallest rank of a query's parallel answers in the "
@@ -156,7 +165,7 @@ NOTES: Mapping[str, str] = {
     ),
     "split": (
         "The first passage: relevant or not, in the query's language or in another; shares of the queries. Gap: how "
-        "much oftener the best-placed answer is in the question's language than in another one; 0 without bias."
+        "much oftener the best-placed answer is in the question's language than in another one."
     ),
     "tasks": (
         "JS@10 excess: how far the languages of the first ten are from the pool's shares, less what a random order "
@@ -249,7 +258,7 @@ def _by_language(study: Study, collection: str, measures: Sequence[tuple[Setting
             "one of both is; unseen: neither. In the multilingual pool the language of the question decides."
         )
     title = f"{collection} by language of the question"
-    made = Table(f"{name}-{collection}", title, ("Setting", "Model"), tuple(directionless), tuple(rows), tuple(notes))
+    made = Table(slug(name, collection), title, ("Setting", "Model"), tuple(directionless), tuple(rows), tuple(notes))
     return _table(study, made)
 
 
@@ -272,7 +281,7 @@ def pair_tables(study: Study) -> list[Table]:
         notes = [f"{_TITLES[measure]} of questions in the row's language against passages in the column's."]
         title = f"{collection} by pair of languages"
         heads = ("Model", "Questions")
-        table = _table(study, Table(f"pairs-{collection}", title, heads, tuple(columns), tuple(rows), tuple(notes)))
+        table = _table(study, Table(slug("pairs", collection), title, heads, tuple(columns), tuple(rows), tuple(notes)))
         if table is not None:
             made.append(table)
     return made
@@ -325,10 +334,14 @@ def bias_tables(study: Study) -> list[Table]:
 
 def _gap(study: Study, collection: str, row: Row) -> Cell:
     """How far the question's language is ahead among the languages of the best-placed answers."""
-    if row.kind != "run":
-        return _number(0.0, 3) if row.kind == "random" else Cell()
-    answers = study.scores(study.names.index(row.label), collection, Setting.MULTILINGUAL).answer_languages()
-    return _number(diagonal_gap(answers), 3)
+    if row.kind == "reported":
+        return Cell()
+    if row.kind == "run":
+        answers = study.scores(study.names.index(row.label), collection, Setting.MULTILINGUAL).answer_languages()
+        return _number(diagonal_gap(answers), 3)
+    every = (study.scores(run, collection, Setting.MULTILINGUAL) for run in range(len(study.runs)))
+    at_random = (diagonal_gap(each.answer_languages("preference_at_random")) for each in every)
+    return _number(next((gap for gap in at_random if gap is not None), None), 3)
 
 
 def _bias_column(key: str) -> Column:
@@ -395,7 +408,7 @@ def leaderboard_table(study: Study) -> Table | None:
         ordered = sorted(zip(study.names, cells, strict=True), key=_standing_place)
         marked = _marked([Row(section, name, tuple(each)) for name, each in ordered], columns, alike)
         rows += [row for row in marked if any(cell.value is not None for cell in row.cells)]
-    notes = (NOTES["leaderboard"],)
+    notes = (NOTES["leaderboard"], *(_covered(study, collection) for collection in by_section if collection != "All"))
     return _table(study, Table("leaderboard", "Leaderboard", _BY_MODEL, tuple(columns), tuple(rows), notes))
 
 
@@ -415,13 +428,14 @@ def _standing(study: Study, collection: str) -> tuple[list[list[Cell]], list[boo
         values = study.values(collection, setting, [measure], {"mean"})
         coverage = [study.coverage(run, collection, setting) for run in range(len(study.runs))]
         most = max(coverage, key=len, default=frozenset())
-        whole = [run for run, covered in enumerate(coverage) if covered == most and (run, measure) in values]
+        same = study.alike(collection, setting)
+        whole = [run for run, covered in enumerate(coverage) if same and covered == most and (run, measure) in values]
         means[setting] = {
             run: replace(_cell(study, each[_MAIN_LEVEL], 3), note=_partial(len(coverage[run]), len(most)))
             for (run, _), each in values.items()
         }
         counts[setting] = _borda(study, collection, setting, measure, whole)
-        alike[setting] = len({coverage[run] for run in means[setting]}) <= 1
+        alike[setting] = same and len({coverage[run] for run in means[setting]}) <= 1
     bias = study.values(collection, Setting.MULTILINGUAL, _BESIDE, {"mean"})
     found = []
     for run in range(len(study.runs)):
@@ -492,24 +506,17 @@ def compare_table(study: Study, measure: str) -> Table:
         *(Column(f"p_{name}", f"p ({name})", "", None, None) for name in CLUSTERS),
         Column("p_adjusted", "p (Holm)", "", None, None),
         Column("d_z", "d_z", "", 2, None),
-        Column("wins", "Wins/ties/losses", "", None, None),
+        Column("wins", "Higher/ties/lower" if _direction(measure) is None else "Wins/ties/losses", "", None, None),
         Column("detectable", "MDE", "", 4, None),
         *([Column("letters", "Letters", "", None, None)] if len(study.runs) > 2 else []),
     ]
     notes: list[str] = []
-    for collection, setting in _in_common(study):
-        order = [baseline, *(run for run in range(len(study.runs)) if run != baseline)]
-        aligned = study.aligned(order, collection, setting, measure)
-        if not len(aligned.queries):
-            continue  # the measure does not apply to this setting
-        found = against_baseline(
-            aligned, 0, collection=collection, setting=setting, measure=measure, cluster=choices.cluster, **options
-        )
+    for aligned, found in differences(study, measure):
         better = _direction(measure) is not False
         several = len(study.runs) > 2
         letters = all_pairs(aligned, choices.cluster, higher_is_better=better, **options)[1] if several else None
-        section = f"{collection}, {setting.value}"
-        rows += _compared(section, found, letters)
+        section = f"{found[0].collection}, {found[0].setting.value}"
+        rows += _compared(section, found, letters, lower_wins=not better)
         result = found[0].result
         notes.append(
             f"{section}: {result.n_settings} subsets, {result.n_cells:,} queries in {result.n_clusters} clusters by "
@@ -522,13 +529,33 @@ def compare_table(study: Study, measure: str) -> Table:
         f"Difference from {study.names[baseline]} in {measure}, mean over subsets of means over queries; 95% interval "
         f"by the cluster bootstrap (expanded percentiles), p by the cluster sign-flip test ({choices.draws:,} flips "
         f"and resamples, seed {choices.seed}), where it counts with questions clustered by {choices.cluster}; Holm: "
-        f"adjusted for the runs compared in a setting, {DAGGER} where that is below {LEVEL}; d_z: mean over standard "
-        "deviation of the clusters' shares; MDE: difference that would be found in 80% of cases."
+        f"adjusted for the runs compared in a setting, {DAGGER} where that is below {LEVEL}; intervals are not "
+        "adjusted; d_z: t of the clustered t-test over the root of the number of clusters; "
+        f"{_COUNTED[_direction(measure)]}; MDE: difference that one test at {LEVEL} would find in 80% of cases."
     )
     if len(study.runs) > 2:
-        notes.append("Runs that share a letter do not differ by the randomised Tukey HSD test.")
+        notes.append(f"{_LETTERS}.")
     title = f"Differences from {study.names[baseline]} in {measure}"
     return Table("compare", title, ("Setting", "Run"), tuple(columns), tuple(rows), tuple(notes))
+
+
+def differences(study: Study, measure: str) -> Iterator[tuple[Aligned, list[Difference]]]:
+    """The runs against the baseline, or else the first, in each setting that all have and the measure applies to.
+
+    Returns:
+        For each such setting the scores side by side, the baseline's first, and the difference of every other run.
+
+    Raises:
+        RequestError: If the runs cannot be compared.
+    """
+    choices = study.choices
+    baseline = choices.baseline or 0
+    order = [baseline, *(run for run in range(len(study.runs)) if run != baseline)]
+    for collection, setting in _in_common(study):
+        aligned = study.aligned(order, collection, setting, measure)
+        if len(aligned.queries):
+            place: dict[str, Any] = {"collection": collection, "setting": setting, "measure": measure}
+            yield aligned, against_baseline(aligned, 0, cluster=choices.cluster, **place, **choices.drawn)
 
 
 def _in_common(study: Study) -> list[tuple[str, Setting]]:
@@ -542,13 +569,24 @@ def _in_common(study: Study) -> list[tuple[str, Setting]]:
     ]
 
 
-def _compared(section: str, found: Sequence[Difference], letters: Sequence[str] | None) -> list[Row]:
+#: What wins and losses are, by direction of the measure.
+_COUNTED = {
+    True: "wins: queries in which the run scores higher than the baseline",
+    False: "wins: queries in which the run scores lower than the baseline, which is better",
+    None: "higher: queries in which the run scores higher than the baseline",
+}
+
+
+def _compared(
+    section: str, found: Sequence[Difference], letters: Sequence[str] | None, *, lower_wins: bool
+) -> list[Row]:
     dash = Cell()
     first = found[0]
     told = [Cell(text=letters[0])] if letters else []
     rows = [Row(section, first.baseline, (_number(first.result.mean_b, 4), *[dash] * 9, *told))]
     for number, each in enumerate(found, start=1):
         result = each.result
+        wins, losses = (result.losses, result.wins) if lower_wins else (result.wins, result.losses)
         cells = [
             _number(result.mean_a, 4),
             Cell(
@@ -564,7 +602,7 @@ def _compared(section: str, found: Sequence[Difference], letters: Sequence[str] 
             *(Cell(each.by[name].p, p_text(each.by[name].p)) if name in each.by else dash for name in CLUSTERS),
             Cell(each.p_adjusted, p_text(each.p_adjusted)),
             _number(result.d_z, 2),
-            Cell(text=f"{result.wins}/{result.ties}/{result.losses}"),
+            Cell(text=f"{wins}/{result.ties}/{losses}"),
             _number(result.detectable, 4),
         ]
         rows.append(Row(section, each.run, (*cells, *([Cell(text=letters[number])] if letters else []))))
@@ -585,7 +623,14 @@ def reproduce_tables(study: Study) -> list[Table]:
     Raises:
         RequestError: If no run is of a published system.
     """
+    systems = {
+        run: system for run, each in enumerate(study.runs) if (system := _counterpart(each.training)) is not None
+    }
+    # For these runs alone, and always with intervals, which say how far is far.
+    choices = replace(study.choices, baseline=None, intervals=True)
+    reproducing = Study([study.runs[run] for run in systems], (), choices)
     rows: list[Row] = []
+    distances: dict[str, list[float]] = {}  # in the unit of the measures
     columns = (
         Column("ours", "here", "", 4, None),
         Column("printed", "printed", "", 4, None),
@@ -593,16 +638,11 @@ def reproduce_tables(study: Study) -> list[Table]:
         Column("within", "print within the interval", "", None, None),
     )
     measures = [(setting, column) for setting, column in MAIN if column.key != DISTANCE_MEDIAN]
-    for run, name in enumerate(study.names):
-        system = _counterpart(study.runs[run].training)
-        if system is None:
-            continue
-        for collection in study.collections(parallel=True):
+    for place, (run, system) in enumerate(systems.items()):
+        for collection in reproducing.collections(parallel=True):
             for setting, column in measures:
-                values = study.values(collection, setting, [column.key], {"mean", "language"}).get(
-                    (run, column.key), {}
-                )
-                for level, value in values.items():
+                values = reproducing.values(collection, setting, [column.key], {"mean", "language"})
+                for level, value in values.get((place, column.key), {}).items():
                     printed = system.get(collection, setting, level.query_language, column.key)
                     if printed is None:
                         continue
@@ -613,24 +653,31 @@ def reproduce_tables(study: Study) -> list[Table]:
                     half = 0.5 * 10.0**-printed.decimals
                     if value.low is not None and value.high is not None:
                         inside = "yes" if value.low - half <= printed.value <= value.high + half else "no"
+                    difference = value.value - printed.value
                     cells = (
-                        _number(value.value, 4),
+                        replace(_number(value.value, 4), low=value.low, high=value.high),
                         Cell(printed.value, printed.printed, note=printed.source),
-                        Cell(value.value - printed.value, f"{value.value - printed.value:+.4f}"),
+                        Cell(difference, f"{difference:+.4f}"),
                         Cell(text=inside),
                     )
-                    rows.append(Row(f"{name} against {system.name}", label, cells))
+                    unit = "rank distance" if column.key == DISTANCE else "mAP and recall"
+                    distances.setdefault(unit, []).append(abs(difference))
+                    rows.append(Row(f"{study.names[run]} against {system.name}", label, cells))
     if not rows:
         raise RequestError(
             "no run has a published counterpart: its model's folder must say that it was trained from XLM-R or LaBSE "
-            "with the sampling hybrid, x-x-mono or x-y, as `hybrid-bench train` writes it"
+            "with the sampling hybrid (alpha 0.5), x-x-mono or x-y, as `hybrid-bench train` writes it"
         )
-    differences = [abs(row.cells[2].value) for row in rows if row.cells[2].value is not None]
+    told = [
+        f"{len(found)} of {unit}, mean absolute difference {np.mean(found):.4f}, largest {max(found):.4f}"
+        for unit, found in distances.items()
+    ]
     summary = (
-        f"{len(rows)} printed numbers; mean absolute difference {np.mean(differences):.4f}, largest "
-        f"{max(differences):.4f}. The interval is over questions, not over trainings: another seed gives other numbers."
+        f"Printed numbers: {'; '.join(told)}. Intervals are over questions, not over trainings: another seed gives "
+        "other numbers."
     )
-    return [Table("reproduce", "Distance from print", ("Run", "Number"), columns, tuple(rows), (summary,))]
+    notes = (summary, *_how(reproducing, rows, letters=False))
+    return [Table("reproduce", "Distance from print", ("Run", "Number"), columns, tuple(rows), notes)]
 
 
 #: Names of backbones in publications, by what the name of a model they were trained from holds.
@@ -642,8 +689,8 @@ def _counterpart(training: Mapping[str, Any] | None) -> PublishedSystem | None:
         return None
     base, mode = str(training.get("base", "")).casefold(), str(training.get("mode", "")).casefold()
     alpha = training.get("alpha")
-    if mode == "hybrid" and alpha in {0, 1}:
-        mode = "x-y" if alpha == 0 else "x-x-mono"
+    if mode == "hybrid" and alpha is not None:  # any other share of monolingual batches is none of the paper's
+        mode = {0.0: "x-y", 0.5: "hybrid", 1.0: "x-x-mono"}.get(float(alpha), "")
     for held, backbone in _BACKBONES.items():
         if held in base:
             for system in published("published:elmahdy2024"):
@@ -694,7 +741,10 @@ def _rows(
                 cell = replace(cell, mark=f"{cell.mark}{marks[run]}")
             cells.append(cell)
         rows.append(Row(section, name, tuple(cells)))
-    alike = [_alike(study, coverage[field.setting], values[field.setting], field) for field in fields]
+    alike = [
+        study.alike(collection, field.setting) and _alike(study, coverage[field.setting], values[field.setting], field)
+        for field in fields
+    ]
     rows = _marked(rows, [field.column for field in fields], alike)
     if random and rows:
         rows.append(_random_row(study, collection, section, fields))
@@ -734,7 +784,7 @@ def _cell(study: Study, value: Value | None, decimals: int) -> Cell:
 
 
 def _number(value: float | None, decimals: int) -> Cell:
-    return Cell() if value is None else Cell(value, f"{value:.{decimals}f}")
+    return Cell() if value is None else Cell(value, f"{round(value, decimals) + 0.0:.{decimals}f}")  # no -0
 
 
 def _reported(printed: PublishedValue | None, decimals: int) -> Cell:
@@ -815,19 +865,27 @@ def _partial(covered: int, most: int) -> str:
 def _covered(study: Study, collection: str) -> str:
     """How many subsets each setting's mean is over; told apart where the runs differ."""
     parts = []
-    unequal = False
+    unequal = changed = False
     having = [run for run in range(len(study.runs)) if any(study.coverage(run, collection, each) for each in Setting)]
     for setting in Setting:
         covered = [study.coverage(run, collection, setting) for run in having]
         counts = sorted({len(each) for each in covered})
         unequal |= len(set(covered)) > 1
+        changed |= not study.alike(collection, setting)
         if counts not in ([], [0]):
             parts.append(f"{'/'.join(map(str, counts))} {setting.value}")
     if not parts:
         return ""
-    differing = f" (the runs do not cover the same subsets and pools: {_DIFFERING})" if unequal else ""
+    what = "do not cover the same subsets and pools" if unequal else "are not about the same data and pools"
+    differing = f" (the runs {what}: {_DIFFERING})" if unequal or changed else ""
     plural = "" if len(parts) == 1 and parts[0].startswith("1 ") else "s"
-    return f"{collection}: {', '.join(parts)} subset{plural}{differing}."
+    baseline = study.choices.baseline
+    untested = ""
+    if baseline is not None:
+        settings = study.settings(collection)
+        lacking = [each.value for each in settings if not study.coverage(baseline, collection, each)]
+        untested = f" Not tested, since {study.names[baseline]} has none: {', '.join(lacking)}." if lacking else ""
+    return f"{collection}: {', '.join(parts)} subset{plural}{differing}.{untested}"
 
 
 def _absent(study: Study, collection: str, measures: Sequence[str]) -> list[str]:
@@ -880,6 +938,6 @@ def _how(study: Study, rows: Sequence[Row], letters: bool) -> list[str]:
             f"test, {drawn}; adjusted over the runs by Holm in means, over languages or pairs by Benjamini and "
             "Hochberg."
         )
-    if letters:
-        found.append(f"Runs that share a letter do not differ by the randomised Tukey HSD test, {drawn}.")
+    if letters and any(cell.mark.removeprefix(DAGGER) for cell in cells):
+        found.append(f"{_LETTERS}, {drawn}.")
     return found

@@ -539,6 +539,23 @@ class TestLanguageMatrix:
                 for query in ("ar", "de", "th"):
                     assert sum(found[query, answer] for answer in self.CODES) == pytest.approx(1)
 
+    def test_at_random_is_the_mean_over_all_orders(self) -> None:
+        cases = self.cases(0.3, lambda number: 2 + number % 3)
+        found = language_matrix([case.inputs() for case in cases], self.CODES, "preference_at_random")
+        for case in cases:
+            for answer, code in enumerate(self.CODES):
+                first = []
+                for query in case.queries:
+                    languages = [language for _, language in query.relevant]
+                    if answer in languages:
+                        orders = list(permutations(languages))
+                        first.append(sum(order[0] == answer for order in orders) / len(orders))
+                cell = self.CODES[case.query_language], code
+                assert found[cell] == pytest.approx(statistics.mean(first), abs=1e-12)
+        complete = [case.inputs() for case in self.cases(0.3)]
+        assert diagonal_gap(language_matrix(complete, self.CODES, "preference_at_random")) == pytest.approx(0)
+        assert language_matrix([TWICE.inputs()], (*self.CODES, "xx"), "preference_at_random") == {}
+
     def test_diagonal_is_the_preference(self) -> None:
         subsets = [case.inputs() for case in self.cases(0.2)]
         matrix = language_matrix(subsets, self.CODES)

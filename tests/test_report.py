@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pytest
 
 from hybrid_bench.cli import main
-from hybrid_bench.comparisons import against_baseline, align
+from hybrid_bench.comparisons import CLUSTERS, against_baseline, align
 from hybrid_bench.errors import DataError, HybridBenchError, RequestError
 from hybrid_bench.exhibits import Kind
 from hybrid_bench.languages import Setting
@@ -38,6 +38,10 @@ FEW: dict[str, Any] = {"draws": 200, "seed": 3}
 #: Of the long form, in this order.
 COLUMNS = ["system", "kind", "revision", "collection", "setting", "query_language", "pool", "metric", "value", "n"]
 COLUMNS += ["subsets", "lo", "hi", "cluster", "clusters", "baseline", "delta", "p", "p_adjusted", "source"]
+#: What a comparison has besides, and what of it counts cells.
+COMPARED = ["delta_lo", "delta_hi", "se", "d_z", "detectable", "higher", "ties", "lower", "p_t", "p_paired_t"]
+COMPARED += ["p_wilcoxon", *(f"p_{name}" for name in CLUSTERS)]
+COUNTED = {"higher", "ties", "lower"}
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +66,11 @@ def refused(make: Callable[[], object], error: type[HybridBenchError] = RequestE
 
 def records(text: str) -> list[dict[str, Any]]:
     """The long form from CSV, as Python's own values: what is empty is None."""
-    numbers = {"value", "lo", "hi", "delta", "p", "p_adjusted"}
-    counts = {"n", "subsets", "clusters"}
+    numbers = {"value", "lo", "hi", "delta", "p", "p_adjusted", *COMPARED} - COUNTED
+    counts = {"n", "subsets", "clusters", *COUNTED}
     found = []
     for row in csv.DictReader(io.StringIO(text, newline="")):
-        assert list(row) == COLUMNS
+        assert list(row) in (COLUMNS, [*COLUMNS, *COMPARED])
         found.append(
             {
                 name: None
@@ -251,7 +255,21 @@ def test_a_comparison_in_the_long_form_is_of_its_measure(output: Path) -> None:
         assert record["delta"] == pytest.approx(each.result.delta, abs=1e-12)
         assert (record["p"], record["p_adjusted"]) == (each.result.p, each.p_adjusted)
         assert record["baseline"] == BM25
+        result = each.result
+        # the interval of the value, and that of the difference
+        assert record["lo"] < record["value"] < record["hi"]
+        assert (record["delta_lo"], record["delta_hi"]) == (result.low, result.high)
+        assert record["lo"] > record["delta_hi"]
+        assert [record[name] for name in ("higher", "ties", "lower")] == [result.wins, result.ties, result.losses]
+        assert [record[name] for name in ("se", "d_z", "detectable")] == [result.se, result.d_z, result.detectable]
+        assert [record[name] for name in ("p_t", "p_paired_t", "p_wilcoxon")] == [
+            result.p_t,
+            result.p_paired_t,
+            result.p_wilcoxon,
+        ]
+        assert [record[f"p_{name}"] for name in CLUSTERS] == [each.by[name].p for name in CLUSTERS]
     assert found[0]["p"] is None
+    assert {found[0][name] for name in COMPARED} == {None}
 
 
 # -- figures ------------------------------------------------------------------------------------------------------
@@ -288,6 +306,16 @@ def test_figures_are_drawn_into_a_folder(output: Path, tmp_path: Path, capsys: p
         ({"standalone": True}, "--standalone goes with --format latex, not with markdown"),
         ({"standalone": True, "format": "html"}, "--standalone goes with --format latex, not with html"),
         ({"draws": 99}, "99 draws: take at least 100, better 10000"),
+        ({"seed": -1}, "seed -1: give a whole number from 0 up"),
+        (
+            {"letters": True, "table": "bias"},
+            "--letters are of the main table, in --format markdown, latex or html: leave it out",
+        ),
+        (
+            {"letters": True, "format": "csv"},
+            "--letters are of the main table, in --format markdown, latex or html: leave it out",
+        ),
+        ({"measure": "mrr"}, "--measure mrr goes with --table compare: other tables have their own"),
         ({"table": "compare", "measure": "mapp"}, "no measure of queries is called 'mapp': did you mean 'map'?"),
         (
             {"reproduce": True, "format": "csv"},
@@ -362,7 +390,15 @@ def test_runs_over_different_data_have_no_baseline(output: Path, tmp_path: Path)
     request = ReportRequest([copy], baseline=folder_of(copy, BM25), **FEW)
     assert refused(lambda: report(request)).startswith(expected)
     assert refused(lambda: compare(ReportRequest([copy], **FEW))).startswith(expected)
-    assert report(ReportRequest([copy])) == report(ReportRequest([output]))  # side by side they may stand
+    # Side by side they may stand, but best and second are not told.
+    markdown, before = (report(ReportRequest([folder])) for folder in (copy, output))
+    numbers = [re.findall(r"\d+\.\d+", text) for text in (markdown, before)]
+    assert numbers[0] == numbers[1]
+    for text, marked in ((markdown, {4}), (before, {4, 8})):  # the tasks of pairs are about the same data
+        rows = [line.split("|")[3:-1] for line in text.splitlines() if line.startswith("| HybridDemo")]
+        bold = [any("**" in cell for cell in column) for column in zip(*rows, strict=True)]
+        assert bold == [place < max(marked) for place in range(8)]
+    assert "the runs are not about the same data and pools" in markdown
 
 
 def test_runs_over_different_queries_have_no_baseline(output: Path, tmp_path: Path) -> None:

@@ -147,6 +147,29 @@ def test_bias_is_about_pools_of_several_languages_only(run: Run) -> None:
             assert measure.key in OF_SUBSETS or found.of(measure.key) is None
 
 
+def test_a_pair_is_of_the_languages_of_its_queries_and_passages_whatever_it_is_called() -> None:
+    """mteb's MLQARetrieval has questions in German against Arabic passages as ``ara-deu``."""
+    run = made_up("a", {"de-en": [0.1, 0.2], "en-de": [0.3, 0.4]})
+    own = scores(run, "C", Setting.CROSS_LINGUAL)
+    assert list(zip(own.query_languages, own.pools, strict=True)) == [("de", "en"), ("en", "de")]
+    columns = run.tasks["C-Task"]._read
+    columns["subset"] = columns["subset"].map({"de-en": "eng-deu", "en-de": "deu-eng"})
+    run.cache.clear()
+    found = scores(run, "C", Setting.CROSS_LINGUAL)
+    pairs = dict(
+        zip(
+            (subset for _, _, subset in found.subsets),
+            zip(found.query_languages, found.pools, strict=True),
+            strict=True,
+        )
+    )
+    assert pairs == {"eng-deu": ("de", "en"), "deu-eng": ("en", "de")}
+    columns["subset"] = columns["subset"].map({"eng-deu": "en-de", "deu-eng": "de-en"})
+    run.cache.clear()
+    found = scores(run, "C", Setting.CROSS_LINGUAL)
+    assert set(zip(found.query_languages, found.pools, strict=True)) == {("de", "en"), ("en", "de")}
+
+
 def test_a_passage_that_was_not_retrieved_has_no_rank(output: Path, tmp_path: Path) -> None:
     found = scores(losing(output, tmp_path, ["th"]), "HybridDemo", Setting.MULTILINGUAL)
     whole = scores(find_runs([folder_of(output, CHAR_NGRAM)])[0], "HybridDemo", Setting.MULTILINGUAL)

@@ -335,6 +335,20 @@ def test_a_pair_of_one_cluster_takes_no_interval_from_the_others() -> None:
     assert pair.clusters == 2
 
 
+def test_a_pair_in_two_splits_is_the_mean_of_both() -> None:
+    scores = {"de-en": [0.1, 0.5, 0.4, 0.2, 0.6, 0.8], "en-de": [0.3, 0.9, 0.2, 0.7, 0.6, 0.5]}
+    made = [made_up(name, {k: [x * n for x in v] for k, v in scores.items()}) for n, name in ((1, "a"), (0.5, "b"))]
+    for run in made:
+        column = run.tasks["C-Task"]._read["split"]
+        run.tasks["C-Task"]._read["split"] = column.where(np.arange(12) % 6 < 4, "dev")
+    study = Study(made, (), Choices(baseline=0, intervals=True, **FEW))
+    found = study.values("C", Setting.CROSS_LINGUAL, ["map"])[1, "map"]
+    value, one = found[Level("de", "en")], found[Level("de")]
+    assert (value.n, value.subsets) == (6, 2)
+    assert value.value == pytest.approx((0.3 + 0.7) / 2 / 2)
+    assert replace(value, p_adjusted=None) == replace(one, p_adjusted=None)  # there is no other pool
+
+
 # -- differences --------------------------------------------------------------------------------------------------
 
 
