@@ -285,6 +285,8 @@ def _records(study: Study, request: ReportRequest) -> list[dict[str, Any]]:
     """One record for each value: long, not rounded, with what is known about it."""
     if request.table == "compare":
         return _compared(study, request.measure)
+    if request.table == "leaderboard":
+        return _standings(study)
     records: list[dict[str, Any]] = []
     for parallel in (True, False):
         for collection in study.collections(parallel=parallel):
@@ -323,6 +325,24 @@ _EMPTY: Mapping[str, Any] = dict.fromkeys(
         *("subsets", "lo", "hi", "cluster", "clusters", "baseline", "delta", "p", "p_adjusted", "source"),
     )
 )
+
+
+def _standings(study: Study) -> list[dict[str, Any]]:
+    """One record for each number of the leaderboard."""
+    table = leaderboard_table(study)
+    records = []
+    for row in () if table is None else table.rows:
+        for column, cell in zip(table.columns if table else (), row.cells, strict=True):
+            setting, _, kind = column.key.rpartition(" ")
+            place = {
+                "system": row.label,
+                "kind": row.kind,
+                "collection": row.section,
+                "setting": setting,
+                "metric": kind,
+            }
+            records.append({**_EMPTY, **place, "query_language": MEAN, "value": cell.value})
+    return [record for record in records if record["value"] is not None]
 
 
 def _compared(study: Study, measure: str) -> list[dict[str, Any]]:

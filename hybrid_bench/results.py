@@ -281,7 +281,8 @@ class RunCache(ResultCache):
         metadata = parts[0].schema.metadata
         table = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
         table = table.replace_schema_metadata(metadata)
-        _write(table_file, lambda beside: pq.write_table(table, beside, compression="zstd"))
+        # With check sums of the pages, whoever reads them sees what was changed, not only that half is missing.
+        _write(table_file, lambda beside: pq.write_table(table, beside, compression="zstd", write_page_checksum=True))
         signature = {
             "task": name,
             "format": FORMAT,

@@ -56,7 +56,7 @@ class TaskTable:
         missing = [column for column in wanted if column not in self._read]
         if missing:
             try:
-                table = pq.read_table(self.path, columns=missing)
+                table = pq.read_table(self.path, columns=missing, page_checksum_verification=True)
             except (ArrowException, OSError) as error:
                 raise DataError(f"{self.path} is damaged ({error}): run the task again") from error
             self._read.update({column: table[column].to_pandas() for column in missing})
@@ -152,6 +152,11 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
             raise RequestError(f"there is no folder {path}: give the --output of `hybrid-bench run`")
         found = [_read(folder) for folder in sorted({file.parent for file in _tables(path)})]
         finished = [run for run in found if run.tasks]
+        if not finished and not found and _without_tables(path):
+            raise RequestError(
+                f"{path} has results, but no scores by query (*.queries.parquet), from which everything here is made: "
+                "run the model again with `hybrid-bench run`, or keep the tables beside the results"
+            )
         if not finished:
             raise RequestError(
                 f"no run in {path}: `hybrid-bench run --output DIR` makes one"
@@ -169,6 +174,14 @@ def _tables(path: Path) -> Iterator[Path]:
         return
     for pattern in ("*/*/", "*/*/experiments/*/", "results/*/*/", "results/*/*/experiments/*/"):
         yield from (file for file in path.glob(f"{pattern}*.queries.parquet") if "superseded" not in file.parts[-3:])
+
+
+def _without_tables(path: Path) -> bool:
+    """Whether there are results as mteb writes them, which are not ours or have lost their tables."""
+    # What lies further down in a run's own folder, superseded, is not asked for.
+    folders = ("",) if (path / "model_meta.json").is_file() else ("*/*/", "results/*/*/")
+    files = (file for folder in folders for file in path.glob(f"{folder}*.json"))
+    return any(file.name != "model_meta.json" and (file.parent / "model_meta.json").is_file() for file in files)
 
 
 def _read(folder: Path) -> Run:

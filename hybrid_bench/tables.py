@@ -156,7 +156,8 @@ NOTES: Mapping[str, str] = {
         "Rank distance: largest minus smallest rank of a query's parallel answers, mean, median, and over what a "
         "random ranking gives; variance of the ranks; standard deviation of their logarithms; worst rank on a scale of "
         "0 to 100; whether all answers are in the first 20 or 100; whether the first of them is in the query's "
-        "language; W: how far queries of one language agree on an order of languages."
+        "language; W: how far queries of one language agree on an order of languages (resampling lifts it, so that "
+        "near what a random ranking gives its interval is too high)."
     ),
     "shares": (
         "JS: Jensen-Shannon divergence of the languages of the first ten from equal shares, and from the pool's "

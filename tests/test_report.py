@@ -459,8 +459,24 @@ def test_a_run_without_scores_by_query(output: Path, tmp_path: Path) -> None:
     folder = folder_of(copy, BM25)
     for task in (PAIRS, MULTILINGUAL):
         table_path(folder, task).unlink()
-    assert refused(lambda: report(ReportRequest([folder]))).startswith(f"no run in {folder}: ")
+    assert refused(lambda: report(ReportRequest([folder]))).startswith(f"{folder} has results, but no scores by query ")
     assert BM25 not in report(ReportRequest([copy]))  # the others are still there
+
+
+def test_the_long_form_of_the_leaderboard_is_its_numbers(output: Path) -> None:
+    study = study_of(ReportRequest([output], table="leaderboard"))
+    table = leaderboard_table(study)
+    assert table is not None
+    expected = [
+        (row.label, row.section, column.key, cell.value)
+        for row in table.rows
+        for column, cell in zip(table.columns, row.cells, strict=True)
+        if cell.value is not None
+    ]
+    found = json.loads(report(ReportRequest([output], table="leaderboard", format="json")))["values"]
+    keys = [(each["system"], each["collection"], f"{each['setting']} {each['metric']}".strip()) for each in found]
+    assert [(*key, each["value"]) for key, each in zip(keys, found, strict=True)] == expected
+    assert expected
 
 
 def test_a_corrupt_table(output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,6 +122,23 @@ def test_a_damaged_table_is_named(output: Path, tmp_path: Path) -> None:
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("column", ["ap", "ranks.list.element", "question_id"])
+def test_a_changed_byte_is_found_where_it_is_read(column: str, output: Path, tmp_path: Path) -> None:
+    """Not every wrong bit makes a file unreadable: most would be other numbers."""
+    copy = copy_of(output, tmp_path)
+    file = table_path(folder_of(copy, BM25), PAIRS)
+    group = pq.read_metadata(file).row_group(0)
+    chunk = next(c for c in map(group.column, range(group.num_columns)) if c.path_in_schema == column)
+    start = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+    content = bytearray(file.read_bytes())
+    content[start + chunk.total_compressed_size // 2] ^= 1
+    file.write_bytes(content)
+    (run,) = [run for run in find_runs([copy]) if run.model == BM25]
+    run.tasks[PAIRS].frame("rr")  # the other columns can still be read
+    with pytest.raises(DataError, match="is damaged"):
+        run.tasks[PAIRS].frame(column.partition(".")[0])
+
+
 def test_a_table_of_another_program_is_named(output: Path, tmp_path: Path) -> None:
     copy = copy_of(output, tmp_path)
     file = table_path(folder_of(copy, BM25), PAIRS)
