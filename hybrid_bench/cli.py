@@ -218,7 +218,7 @@ def _write(text: str, out: Path | None) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from hybrid_bench.training.config import ACCELERATE, to_toml
+    from hybrid_bench.training.config import ACCELERATE, require, to_toml
 
     if options.accelerate_config is not None:
         name = options.accelerate_config
@@ -237,6 +237,7 @@ def _train(options: argparse.Namespace) -> int:
         shape = {"devices": options.devices, "sharding": options.sharding, "negatives": options.negatives}
         print(estimate(config, **shape), end="")
         return 0
+    require("accelerate", "a training")
     from hybrid_bench.run import to_stderr
     from hybrid_bench.training.train import measures_table, prepare, train
 
@@ -251,8 +252,11 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
+    from hybrid_bench.training.config import require
+
     config = _training(options)
     _quiet()
+    require("accelerate", "a training")
     from hybrid_bench.run import to_stderr
     from hybrid_bench.training.sweep import sweep, sweep_report
 

@@ -44,7 +44,6 @@ logger = logging.getLogger(__name__)
 DEMO = ("HybridDemo", ("hybrid_bench/bm25", "hybrid_bench/char-ngram"))
 
 
-
 @dataclass(frozen=True)
 class RunRequest:
     """What to run.

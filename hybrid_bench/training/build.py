@@ -82,9 +82,21 @@ def build_model(
     if model.normalize and not any(isinstance(module, Normalize) for module in made):
         made.append(Normalize())
     made.prompts.update(model.prompts)
+    _freeze_unused(made)
     if lora is not None:
         add_lora(made, lora, model.name)
     return made
+
+
+def _freeze_unused(model: SentenceTransformer) -> None:
+    """Leave BERT's own pooler out of the training, which no embedding from token vectors depends on.
+
+    It would get no gradient. FSDP could not go on from a checkpoint then: the optimiser has no state of it.
+    """
+    if any(isinstance(module, Pooling) for module in model):
+        for name, weight in model.named_parameters():
+            if ".pooler." in name:
+                weight.requires_grad_(False)
 
 
 def _pretrained(model: ModelConfig, device: str | None) -> SentenceTransformer:

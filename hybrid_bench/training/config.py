@@ -46,6 +46,7 @@ __all__ = [
     "load_config",
     "merged",
     "read_settings",
+    "require",
     "to_toml",
 ]
 
@@ -355,6 +356,8 @@ class TrainingConfig:
         if not self.sources:
             raise RequestError("no sources: give at least one table [[sources]]")
         names = [source.name for source in self.sources]
+        if self.validation is not None:
+            names.append(self.validation.source.name)  # by which its batches are told from those of the training
         for name in names:
             if names.count(name) > 1:
                 raise RequestError(f"two sources are named '{name}': give each a name of its own")
@@ -382,6 +385,16 @@ class TrainingConfig:
     def training_arguments(self) -> dict[str, Any]:
         """The fields of the training arguments that are set, by the configuration or by its defaults."""
         return {**DEFAULT_ARGUMENTS, **self.arguments}
+
+
+def require(package: str, what: str) -> None:
+    """Refuse what needs a package of the extra ``train`` that is not installed; transformers would not name the extra.
+
+    Raises:
+        RequestError: It is not installed.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise RequestError(f"{what} needs {package}, which is not installed: pip install 'hybrid-bench[train]'")
 
 
 @cache

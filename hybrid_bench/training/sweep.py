@@ -7,6 +7,7 @@ added later.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,6 +76,10 @@ def sweep(
         DataError: As `prepare`.
         ModelError: A training or an evaluation failed; what was finished is kept.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RequestError(
+            "a sweep is one process: start it without torchrun or accelerate, or launch `train` for each alpha and seed"
+        )
     for name, values in (("alpha", alphas), ("seed", seeds)):
         if not values:
             raise RequestError(f"no {name} is given: give at least one")

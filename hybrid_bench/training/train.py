@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import sentence_transformers
 import torch
-from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer import losses
 from tabulate import tabulate
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback
@@ -32,7 +32,7 @@ from hybrid_bench.errors import DataError, ModelError, RequestError, first_line,
 from hybrid_bench.languages import LANGUAGES, did_you_mean
 from hybrid_bench.trained import RECORD, read_record, write_record
 from hybrid_bench.training.build import build_model, lora_config, merged, texts_of
-from hybrid_bench.training.config import LOSSES, TrainingConfig, argument_names, plain
+from hybrid_bench.training.config import LOSSES, TrainingConfig, argument_names, plain, require
 from hybrid_bench.training.data import ParallelDataset
 from hybrid_bench.training.evaluator import HybridRetrievalEvaluator
 from hybrid_bench.training.loss import HybridBatchLoss, LossByKind
@@ -40,6 +40,7 @@ from hybrid_bench.training.overlap import OverlapReport, evaluation_texts, guard
 from hybrid_bench.training.sampler import HybridBatchSampler
 from hybrid_bench.training.sampling import BatchPlan, Sampling
 from hybrid_bench.training.sources import SourceTexts
+from hybrid_bench.training.trainer import HybridTrainer
 from hybrid_bench.version import VERSION
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ __all__ = ["Prepared", "Trained", "prepare", "train"]
 Tell = Callable[[str], None]
 
 _STATE = "training.json"
+_BEFORE = "before.json"
 _FORMAT = 1
 #: Arguments that change what is logged, saved, or how fast it goes, not what is learned.
 _WITHOUT_EFFECT = frozenset(
@@ -60,7 +62,9 @@ _WITHOUT_EFFECT = frozenset(
         "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers",
         "dataloader_prefetch_factor", "dataloader_multiprocessing_context", "ddp_timeout", "push_to_hub",
         "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_token", "hub_always_push",
-        "save_strategy", "save_steps", "include_num_input_tokens_seen",
+        "save_strategy", "save_steps", "include_num_input_tokens_seen", "gradient_checkpointing",
+        "gradient_checkpointing_kwargs", "ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_backend",
+        "torch_empty_cache_steps",
     }
 )  # fmt: skip # one a line would be a page
 #: Packages of the loggers that are asked for most.
@@ -154,6 +158,13 @@ def prepare(
     if config.overlap.check:
         sources, report = _guarded(config, sources, tell)
     evaluators = tuple(_evaluator(config, name) for name in config.evaluation.collections)
+    if evaluators and arguments.eval_strategy != "no" and _divided(arguments):
+        if validation is None:
+            raise RequestError(
+                "[arguments] eval_strategy: a model that is divided among devices (FSDP, ZeRO 3) is measured on"
+                " collections before and after its training, not in between: leave it out, or give [validation]"
+            )
+        tell("divided among devices, the model is measured on collections before and after its training only")
     processes = arguments.world_size
     plan = _plan(sources, arguments.train_batch_size * processes, config.sampling, config.seed)
     for note in plan.notes:
@@ -224,18 +235,17 @@ def _trained(ready: Prepared, tell: Tell) -> Trained:
             prompts[column] = prompts["passage"]
     arguments.prompts = {column: prompt for column, prompt in prompts.items() if prompt} or None
     _describe(model, ready)
-    before: dict[str, float] = {}
-    if config.evaluation.before and ready.evaluators and ready.resume is None:
-        before = _measured(model, ready, 0) if main else {}
-        _tell_measures(tell, "before training", before)
+    before = _before(model, ready, tell) if main else {}
     outer, inner = _loss(config, model)
-    trainer = SentenceTransformerTrainer(
+    trainer = HybridTrainer(
         model=model,
         args=arguments,
         train_dataset=dataset,
         eval_dataset=None if ready.validation is None else ParallelDataset.of(ready.validation),
         loss=outer,
-        evaluator=list(ready.evaluators) or None if arguments.eval_strategy != "no" else None,
+        evaluator=list(ready.evaluators) or None
+        if arguments.eval_strategy != "no" and not _divided(arguments)
+        else None,
         callbacks=_early_stopping(config),
     )
     LossByKind(inner).attach(trainer)
@@ -373,10 +383,11 @@ def _check_packages(config: TrainingConfig) -> None:
     loggers = given.get("report_to") or "none"
     needed = {_LOGGERS[name]: f"report_to {name}" for name in _listed(loggers) if name in _LOGGERS}
     needed |= {"deepspeed": "deepspeed"} if given.get("deepspeed") else {}
-    needed |= {"accelerate": "training"}
     for package, what in needed.items():
         if importlib.util.find_spec(package) is None:
             raise RequestError(f"{what} needs {package}, which is not installed: pip install {package}")
+    if config.overlap.check:
+        require("rensa", "[overlap]")
 
 
 def _listed(value: Any) -> list[str]:
@@ -400,11 +411,19 @@ def _evaluations(config: TrainingConfig, given: Mapping[str, Any]) -> dict[str, 
     when: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 500, "save_steps": given.get("eval_steps", 500)}
     if strategy == "epoch":
         when = {"save_strategy": "epoch"}
-    return {**when, "load_best_model_at_end": True, "metric_for_best_model": "eval_loss", "greater_is_better": False}
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss", "greater_is_better": False}
+    # A training that goes on knows how many evaluations in a row were no better.
+    return {**when, **best, "restore_callback_states_from_checkpoint": True}
 
 
 def _is_main(arguments: SentenceTransformerTrainingArguments) -> bool:
     return bool(arguments.process_index == 0)
+
+
+def _divided(arguments: SentenceTransformerTrainingArguments) -> bool:
+    """Whether a device holds a part of the weights while it trains: then the first one alone cannot embed texts."""
+    sharded = bool(arguments.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+    return sharded or getattr(arguments.deepspeed_plugin, "zero_stage", None) == 3
 
 
 def _loss_options(config: TrainingConfig) -> dict[str, Any]:
@@ -459,6 +478,7 @@ def _settings(config: TrainingConfig) -> dict[str, Any]:
     settings: dict[str, Any] = plain(config)
     for name in ("output", "data_dir", "evaluation"):
         settings.pop(name, None)
+    settings["loss"].pop("mini_batch_size", None)  # how much of a batch is embedded at once
     given = plain(config.training_arguments)
     settings["arguments"] = {name: value for name, value in given.items() if name not in _WITHOUT_EFFECT}
     return settings
@@ -726,6 +746,22 @@ def _measured(model: SentenceTransformer, ready: Prepared, steps: int) -> dict[s
         for evaluator in ready.evaluators
         for name, value in evaluator(model, folder, -1, steps).items()
     }
+
+
+def _before(model: SentenceTransformer, ready: Prepared, tell: Tell) -> dict[str, float]:
+    """The measures before the first step, as far as they are asked for; noted for a training that goes on."""
+    path = ready.config.work / _BEFORE
+    if ready.resume is None:
+        before: dict[str, float] = {}
+        if ready.config.evaluation.before and ready.evaluators:
+            before = _measured(model, ready, 0)
+            _tell_measures(tell, "before training", before)
+        path.write_text(json.dumps(before, indent=1) + "\n", encoding="utf-8")
+    elif path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8")) if ready.config.evaluation.before else {}
+    else:
+        before = {}
+    return before
 
 
 def _tell_measures(tell: Tell, when: str, measures: Mapping[str, float]) -> None:
