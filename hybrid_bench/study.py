@@ -275,16 +275,20 @@ class Study:
             each, known = layouts[key]
             rows = np.stack([values for *_, values in members])
             codes, cluster = each.subset[known], each.cluster(self.choices.cluster)[known]
-            every = _levels(each, setting, None, kinds - {"seen"})
-            for run, _, _ in members:  # what runs were trained on may differ
-                every |= _levels(each, setting, self.runs[run].trained_languages, kinds & {"seen"})
-            for level, low, high, clusters in self._intervals(codes, cluster, rows, every):
-                for place, (run, measure, _) in enumerate(members):
-                    value = found[run, measure].get(level)
-                    if value is not None:
-                        found[run, measure][level] = _with(
-                            value, low=float(low[place]), high=float(high[place]), clusters=clusters
-                        )
+            # What a run has seen depends on its training; all other levels are the same for all.
+            groups = [(list(range(len(members))), _levels(each, setting, None, kinds - {"seen"}))]
+            if "seen" in kinds:
+                by_training: dict[tuple[str, ...] | None, list[int]] = defaultdict(list)
+                for place, (run, _, _) in enumerate(members):
+                    by_training[self.runs[run].trained_languages].append(place)
+                groups += [(places, _levels(each, setting, seen, {"seen"})) for seen, places in by_training.items()]
+            for places, levels in groups:
+                for level, low, high, clusters in self._intervals(codes, cluster, rows[places], levels):
+                    for row, place in enumerate(places):
+                        of_run = found[members[place][:2]]
+                        if level in of_run:
+                            ends = {"low": float(low[row]), "high": float(high[row])}
+                            of_run[level] = _with(of_run[level], **ends, clusters=clusters)
 
     def _intervals(
         self,

@@ -200,6 +200,24 @@ def test_what_runs_cover(runs: list[Run]) -> None:
 # -- intervals ----------------------------------------------------------------------------------------------------
 
 
+def test_each_run_has_the_intervals_of_its_own_training() -> None:
+    """Runs share resamples; what is seen differs from run to run."""
+    rng = np.random.default_rng(4)
+    scores = {f"{code}-{code}": rng.random(20).tolist() for code in ("de", "en", "th")}
+    training = [{"languages": ["de"]}, {"languages": ["en", "th"]}, None, {"languages": ["de"]}]
+    made = [made_up(f"m{number}", scores, training=each) for number, each in enumerate(training)]
+    found = Study(made, (), Choices(intervals=True, **FEW)).values("C", Setting.MONOLINGUAL, ["map"], {"seen"})
+    for number, each in enumerate(training):
+        of_run = found[number, "map"]
+        assert set(of_run) == (set() if each is None else {Level("seen"), Level("unseen")})
+        for level, value in of_run.items():
+            assert each is not None
+            names = [name for name in scores if (name[:2] in each["languages"]) == (level.query_language == "seen")]
+            alone = Study([made_up("m", {name: scores[name] for name in names})], (), Choices(intervals=True, **FEW))
+            expected = alone.values("C", Setting.MONOLINGUAL, ["map"], {"mean"})[0, "map"][Level(MEAN)]
+            assert (value.low, value.high) == pytest.approx((expected.low, expected.high), rel=1e-12)
+
+
 @pytest.mark.parametrize(("setting", "cluster"), list(zip(Setting, ("paragraph", "article", "question"), strict=True)))
 def test_intervals_are_bootstrapped_from_the_cells_of_a_level(
     setting: Setting, cluster: str, runs: list[Run], rows: dict[str, list[dict[str, Any]]]
