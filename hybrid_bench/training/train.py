@@ -8,6 +8,7 @@ none. The model's folder holds an ordinary sentence-transformers model and ``hyb
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import inspect
 import json
@@ -20,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import sentence_transformers
 import torch
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
@@ -492,6 +494,7 @@ def _state(
         "format": _FORMAT,
         "settings": _settings(config),
         "rows": {source.name: len(source) for source in sources},
+        "texts": {source.name: _sample_hash(source) for source in sources},
         "devices": processes,
     }
     record = None if overwrite else read_record(config.output)
@@ -523,6 +526,22 @@ def _state(
         part.write_text(json.dumps(now, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         part.replace(path)
     return None, False
+
+
+def _sample_hash(source: ParallelTexts) -> str:
+    """A hash of the texts and groups of up to a thousand rows, evenly spread over a source.
+
+    Tells other data of the same size, not a few rows that were changed between these: reading millions of texts would
+    take longer than the start of a training may.
+    """
+    rows = np.unique(np.linspace(0, max(0, len(source) - 1), min(len(source), 1_000), dtype=np.int64))
+    digest = hashlib.sha256()
+    negatives = {f"negative_{number}": columns for number, columns in enumerate(source.negatives, start=1)}
+    for role, columns in {"query": source.queries, "passage": source.passages, **negatives}.items():
+        for code in sorted(columns):
+            digest.update(json.dumps([role, code, source.texts(role, code, rows)], ensure_ascii=False).encode())
+    digest.update(source.group_of(rows).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _checkpoints(work: Path) -> list[Path]:

@@ -204,6 +204,33 @@ def test_what_takes_memory_alone_may_change(tmp_path: Path) -> None:
     assert resumed.resume == config.work / "checkpoint-2"
 
 
+def test_a_checkpoint_of_other_texts_is_refused(tmp_path: Path) -> None:
+    """As many rows as before, but of another edition."""
+
+    def rows(word: str) -> str:
+        texts = (
+            {f"{role}_{code}": f"{word} {role} {code} {row}" for role in ("query", "passage") for code in ("de", "en")}
+            for row in range(40)
+        )
+        return "".join(json.dumps(each) + "\n" for each in texts)
+
+    file = tmp_path / "rows.jsonl"
+    changes = {
+        "sources": [{"name": "mine", "kind": "parallel", "path": str(file)}],
+        "arguments.max_steps": 4,
+        "arguments.save_steps": 2,
+        "evaluation.collections": [],
+    }
+    file.write_text(rows("old"), encoding="utf-8")
+    config = configured(tmp_path, changes)
+    train(config)
+    shutil.rmtree(config.output)
+    assert prepare(config).resume == config.work / "checkpoint-4"
+    file.write_text(rows("new"), encoding="utf-8")
+    with pytest.raises(RequestError, match=r"checkpoint-4 is of another training \(texts.mine was .*, now "):
+        prepare(config)
+
+
 def test_a_checkpoint_of_another_training_is_refused(finished: tuple[Path, Trained, Told], tmp_path: Path) -> None:
     config = configured(tmp_path, {"sampling.alpha": 1.0})
     shutil.copytree(finished[1].folder.with_name("model.training"), config.work)
