@@ -32,7 +32,7 @@ collections = ["HybridDemo"]
 folds = 2
 fold = [1]
 
-[arguments]
+[arguments]                  # any field of SentenceTransformerTrainingArguments
 per_device_train_batch_size = 32
 learning_rate = 0.05
 max_steps = 150
@@ -76,6 +76,12 @@ def in_process(folder: Path, *arguments: str) -> tuple[str, float]:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, time.perf_counter() - start
+
+
+def test_they_are_the_readmes() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert f"```toml\n{CONFIG}```" in readme
+    assert f"```python\n{SCRIPT}```" in readme
 
 
 @pytest.mark.slow
