@@ -18,12 +18,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hybrid_bench.exhibits import Bar
+
 __all__ = [
     "DIVERGING",
     "SEQUENTIAL",
     "SERIES",
     "Box",
     "Scale",
+    "bar_range",
     "clean",
     "contrast",
     "file_names",
@@ -204,6 +207,13 @@ def shares(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
         raise ValueError("a distribution on a logarithmic axis takes positive, finite values")
     found, counts = np.unique(values, return_counts=True)
     return found, np.cumsum(counts) / max(len(values), 1)
+
+
+def bar_range(bars: Iterable[Bar | None]) -> tuple[float, float]:
+    """Least and greatest number that an axis of bars has to show: 0, the values, and the ends of their intervals."""
+    ends = [end for bar in bars if bar is not None for end in bar if end is not None]
+    low, high = min([0.0, *ends]), max([0.0, *ends])
+    return low, high if high > low else low + 1
 
 
 # -- places for labels --------------------------------------------------------------------------------------------

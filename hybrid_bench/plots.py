@@ -19,6 +19,7 @@ from hybrid_bench.drawing import (
     SERIES,
     Box,
     Scale,
+    bar_range,
     clean,
     file_names,
     ink,
@@ -351,17 +352,7 @@ def _bars(figure: Bars) -> Canvas:
     width = _COLUMN if in_row * group <= _BARS // 3 else _PAGE
     canvas = _canvas(width, (1.7 if rows == 1 else 1.45) * rows)
     _title(canvas, figure.title)
-    ends = [
-        end
-        for bars in figure.series.values()
-        for bar in bars
-        if bar is not None
-        for end in (bar.value, bar.low, bar.high)
-        if end is not None
-    ]
-    low, high = min([0.0, *ends]), max([0.0, *ends])
-    if high <= low:
-        high = low + 1
+    low, high = bar_range(bar for bars in figure.series.values() for bar in bars)
     room = 0.04 * (high - low)
     for row in range(rows):
         axes = canvas.add_subplot(rows, 1, row + 1)

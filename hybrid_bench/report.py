@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ class ReportRequest:
     letters: bool = False
     standalone: bool = False
     reproduce: bool = False
-    subsets: Mapping[str, Collection[str]] | None = field(default=None)
+    subsets: Mapping[str, Collection[str]] | None = None
 
 
 def report(request: ReportRequest) -> str:

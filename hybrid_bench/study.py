@@ -298,15 +298,10 @@ class Study:
         levels: Mapping[Level, NDArray[np.intp]],
     ) -> Iterable[tuple[Level, Scores, Scores, int]]:
         """Intervals of every level that has several clusters; pairs of languages in one call."""
-        single = {int(members[0]): level for level, members in levels.items() if _is_one(level, members)}
-        for level, members in levels.items():
-            if _is_one(level, members):
-                continue
-            within = np.isin(codes, members)
-            cells = _cells(codes[within], cluster[within])
-            if cells is not None:
-                found = bootstrap(cells, rows[:, within], **self.choices.drawn)
-                yield level, found.low, found.high, cells.n_clusters
+        for level, within, cells in _of_several(codes, cluster, levels):
+            found = bootstrap(cells, rows[:, within], **self.choices.drawn)
+            yield level, found.low, found.high, cells.n_clusters
+        single = _pairs(levels)
         # A pair whose questions are all of one cluster has no interval.
         single = {code: level for code, level in single.items() if _cells(codes[codes == code], cluster[codes == code])}
         if single:
@@ -387,21 +382,16 @@ class Study:
         levels: Mapping[Level, NDArray[np.intp]],
     ) -> Iterable[tuple[Level, tuple[Scores, Scores]]]:
         """Differences and p-values of every level that has several clusters; pairs of languages in one call."""
-        for level, members in levels.items():
-            if _is_one(level, members):
-                continue
-            within = np.isin(codes, members)
-            cells = _cells(codes[within], cluster[within])
-            if cells is not None:
-                test = sign_flip(cells, rows[:, within], **self.choices.drawn)
-                yield level, (test.delta, test.p)
-        single = {int(members[0]): level for level, members in levels.items() if _is_one(level, members)}
+        for level, within, cells in _of_several(codes, cluster, levels):
+            test = sign_flip(cells, rows[:, within], **self.choices.drawn)
+            yield level, (test.delta, test.p)
+        single = _pairs(levels)
         if single:
             within = np.isin(codes, list(single))
-            cells = _cells(codes[within], cluster[within])
-            if cells is not None:
-                test = sign_flip(cells, rows[:, within], by_setting=True, **self.choices.drawn)
-                for place, code in enumerate(cells.settings.tolist()):
+            pairs = _cells(codes[within], cluster[within])
+            if pairs is not None:
+                test = sign_flip(pairs, rows[:, within], by_setting=True, **self.choices.drawn)
+                for place, code in enumerate(pairs.settings.tolist()):
                     yield single[code], (test.delta[:, place], test.p[:, place])
 
     @staticmethod
@@ -445,6 +435,23 @@ def _kind(level: Level) -> str:
 def _is_one(level: Level, members: NDArray[np.intp]) -> bool:
     """Whether a level is one subset, a pair's, so that all such can go into one call."""
     return bool(level.pool) and len(members) == 1
+
+
+def _pairs(levels: Mapping[Level, NDArray[np.intp]]) -> dict[int, Level]:
+    """The levels that are one subset, by this subset."""
+    return {int(members[0]): level for level, members in levels.items() if _is_one(level, members)}
+
+
+def _of_several(
+    codes: NDArray[np.intp], cluster: NDArray[np.int64], levels: Mapping[Level, NDArray[np.intp]]
+) -> Iterable[tuple[Level, NDArray[np.bool_], Cells]]:
+    """The other levels that have several clusters: which queries are theirs, and these as cells."""
+    for level, members in levels.items():
+        if not _is_one(level, members):
+            within = np.isin(codes, members)
+            cells = _cells(codes[within], cluster[within])
+            if cells is not None:
+                yield level, within, cells
 
 
 def _with(value: Value, **changes: Any) -> Value:

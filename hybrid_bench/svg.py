@@ -17,6 +17,7 @@ import numpy as np
 from hybrid_bench.drawing import (
     SERIES,
     Box,
+    bar_range,
     clean,
     linear_ticks,
     log_ticks,
@@ -257,17 +258,7 @@ def _bars(figure: Bars) -> str:
     for name, each in bars.items():
         if len(each) != len(languages):
             raise ValueError(f"{name} has {len(each)} bars for {len(languages)} languages")
-    ends = [
-        end
-        for each in bars.values()
-        for bar in each
-        if bar is not None
-        for end in (bar.value, bar.low, bar.high)
-        if end is not None
-    ]
-    low, high = min([0.0, *ends]), max([0.0, *ends])
-    if high <= low:
-        high = low + 1
+    low, high = bar_range(bar for each in bars.values() for bar in each)
     broad = min(max(360 // max(len(systems) * len(languages), 1), _BAR), _BROADEST)
     step = max(len(systems) * broad + 12, _GROUP, *(_width(code) + 8 for code in languages), 0)
     room = 0.04 * (high - low)
