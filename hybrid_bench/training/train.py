@@ -28,6 +28,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraini
 from sentence_transformers.sentence_transformer import losses
 from tabulate import tabulate
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback
+from transformers.integrations import unset_hf_deepspeed_config
 
 from hybrid_bench.corpora import DataOptions
 from hybrid_bench.errors import DataError, ModelError, RequestError, first_line, shown
@@ -281,6 +282,7 @@ def _finished(
 ) -> dict[str, float]:
     """Make the saved model what it is to be, measure it as it was saved, and put it into its place."""
     config = ready.config
+    _load_whole()  # the Trainer is through
     (part / "training_args.bin").unlink(missing_ok=True)  # it names paths of this machine
     card = (part / "README.md").read_text(encoding="utf-8") if (part / "README.md").is_file() else ""
     if config.lora is not None and config.lora.merge:
@@ -364,11 +366,22 @@ def _arguments(config: TrainingConfig) -> SentenceTransformerTrainingArguments:
         **_evaluations(config, given),
     }
     try:
-        return SentenceTransformerTrainingArguments(
+        arguments = SentenceTransformerTrainingArguments(
             output_dir=str(config.work), seed=config.seed, batch_sampler=samplers, **_renamed({**defaults, **given})
         )
     except (TypeError, ValueError, ImportError) as error:
         raise RequestError(f"[arguments]: {first_line(error)}") from error
+    _load_whole()
+    return arguments
+
+
+def _load_whole() -> None:
+    """From now on, models are loaded whole; with ZeRO 3, they would be divided as they are loaded.
+
+    As with FSDP, it is the Trainer that divides the one that it trains, so that the first process alone can measure it
+    before and after. Both the arguments and the Trainer ask for the contrary when they are made.
+    """
+    unset_hf_deepspeed_config()
 
 
 def _renamed(given: Mapping[str, Any]) -> dict[str, Any]:

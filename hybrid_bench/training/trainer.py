@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sentence_transformers import SentenceTransformerTrainer
+from transformers.integrations.deepspeed import deepspeed_load_checkpoint
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -41,6 +42,8 @@ class HybridTrainer(SentenceTransformerTrainer):
             load_fsdp_model(
                 self.accelerator.state.fsdp_plugin, self.accelerator, model or self.model_wrapped, checkpoint_path
             )
+        elif self.is_deepspeed_enabled:
+            deepspeed_load_checkpoint(self.model_wrapped, checkpoint_path)
         else:
             super()._load_from_checkpoint(checkpoint_path)
 

@@ -1,10 +1,11 @@
-"""Trainings of a model that is divided among two processes (FSDP), with gloo on CPU.
+"""Trainings of a model that is divided among two processes (FSDP, DeepSpeed's ZeRO), with gloo on CPU.
 
 This file is also the script that torchrun starts; see `main`.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -63,14 +64,30 @@ VALIDATION = {
     "arguments.eval_steps": 1,
     "evaluation.collections": [],
 }
-#: What `accelerate launch` makes of the package's fsdp.yaml.
-FSDP = {
-    "ACCELERATE_USE_FSDP": "true",
-    "FSDP_VERSION": "2",
-    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
-    "FSDP_RESHARD_AFTER_FORWARD": "true",
+#: What `accelerate launch` makes of the package's configurations, for a CPU.
+ENVIRONMENT = {
+    "fsdp": {
+        "ACCELERATE_USE_FSDP": "true",
+        "FSDP_VERSION": "2",
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+        "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+        "FSDP_RESHARD_AFTER_FORWARD": "true",
+    },
+    **{
+        f"deepspeed-zero{stage}": {
+            "ACCELERATE_USE_DEEPSPEED": "true",
+            "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(stage),
+            "ACCELERATE_DEEPSPEED_ZERO3_INIT": "false",
+            "ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL": "true",
+            "ACCELERATE_GRADIENT_CLIPPING": "1.0",
+            "DS_ACCELERATOR": "cpu",
+        }
+        for stage in (2, 3)
+    },
 }
+_DEEPSPEED = pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None, reason="needs deepspeed: pip install --no-build-isolation deepspeed"
+)
 
 
 def configured(folder: Path, name: str, batch: int, **changes: Any) -> TrainingConfig:
@@ -93,6 +110,11 @@ def divide_on_cpu() -> None:
     state.AcceleratorState.__init__ = init
 
 
+def is_divided(weight: torch.nn.Parameter) -> bool:
+    """By FSDP, or by ZeRO 3."""
+    return isinstance(weight, torch.distributed.tensor.DTensor) or hasattr(weight, "ds_tensor")
+
+
 def main(folder: Path) -> None:
     """What each process does: a training, the same from its last checkpoint but one, and one that keeps the best."""
     torch.set_num_threads(1)
@@ -101,7 +123,7 @@ def main(folder: Path) -> None:
     save = HybridTrainer.save_model
 
     def noted(self: Any, *args: Any, **kwargs: Any) -> None:
-        divided.append(all(isinstance(weight, torch.distributed.tensor.DTensor) for weight in self.model.parameters()))
+        divided.append(all(is_divided(weight) for weight in self.model.parameters()))
         save(self, *args, **kwargs)
 
     HybridTrainer.save_model = noted  # type: ignore[method-assign] # to see what is saved
@@ -131,13 +153,15 @@ def saved_tiny(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this build of torch has no torch.distributed")
+@pytest.mark.parametrize("how", ["fsdp", *(pytest.param(f"deepspeed-zero{n}", marks=_DEEPSPEED) for n in (2, 3))])
 def test_a_divided_model_is_trained_saved_and_resumed_as_a_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HYBRID_BENCH_OFFLINE", "1")
     saved_tiny(tmp_path)
     tests = Path(__file__).parents[1]
-    environment = {"PYTHONPATH": str(tests), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", **FSDP}
+    environment = {"PYTHONPATH": str(tests), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment |= {"PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])), **ENVIRONMENT[how]}
     started = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, tmp_path],
         env={**os.environ, **environment},
@@ -148,8 +172,9 @@ def test_a_divided_model_is_trained_saved_and_resumed_as_a_whole(
     )
     assert started.returncode == 0, started.stderr[-4000:]
     divided = json.loads((tmp_path / "divided.json").read_text(encoding="utf-8"))
-    # Five times and twice; then, after an evaluation, they are whole until they are needed again.
-    assert divided[:7] == [True] * 7
+    # Five times and twice; then, after an evaluation, FSDP has them whole until they are needed again. ZeRO 2 divides
+    # gradients and the optimiser's state alone.
+    assert divided[:7] == [how != "deepspeed-zero2"] * 7
     alone = train(configured(tmp_path, "alone", 16))
     expected, base = (load_file(folder / "model.safetensors") for folder in (alone.folder, tmp_path / "bert"))
     found = {name: load_file(tmp_path / name / "model.safetensors") for name in ("divided", "again", "best")}
