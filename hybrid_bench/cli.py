@@ -242,7 +242,7 @@ def _train(options: argparse.Namespace) -> int:
     from hybrid_bench.training.train import measures_table, prepare, train
 
     if options.check:
-        prepare(config, to_stderr, overwrite=options.overwrite, write=False)
+        prepare(config, to_stderr, overwrite=options.overwrite, elsewhere=True)
         print("nothing is wrong with it", file=sys.stderr)
         return 0
     trained = train(config, to_stderr, overwrite=options.overwrite)

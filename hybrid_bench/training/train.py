@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraini
 from sentence_transformers.sentence_transformer import losses
 from tabulate import tabulate
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback
-from transformers.integrations import unset_hf_deepspeed_config
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from hybrid_bench.corpora import DataOptions
 from hybrid_bench.errors import DataError, ModelError, RequestError, first_line, shown
@@ -91,7 +92,7 @@ class Prepared:
     """
 
     config: TrainingConfig
-    arguments: SentenceTransformerTrainingArguments
+    arguments: _Arguments
     sources: tuple[ParallelTexts, ...]
     validation: ParallelTexts | None
     evaluators: tuple[HybridRetrievalEvaluator, ...]
@@ -132,7 +133,12 @@ class Trained:
 
 
 def prepare(
-    config: TrainingConfig, tell: Tell = lambda line: None, *, overwrite: bool = False, write: bool = False
+    config: TrainingConfig,
+    tell: Tell = lambda line: None,
+    *,
+    overwrite: bool = False,
+    write: bool = False,
+    elsewhere: bool = False,
 ) -> Prepared:
     """Check all that can be checked without the model: arguments, packages, output, data, languages, batches.
 
@@ -141,12 +147,14 @@ def prepare(
         tell: Called with a line about each step.
         overwrite: Whether a model or checkpoints of another training in the output folder may go.
         write: Whether to note the settings beside the checkpoints, as the training begins now.
+        elsewhere: Whether it may be trained on another machine: what an accelerator is needed for, and there is none
+            here, is then told, not refused.
 
     Raises:
         RequestError: Something that was asked for cannot be.
         DataError: A source or collection cannot be read, or the output folder not be written.
     """
-    arguments = _arguments(config)
+    arguments = _arguments(_without_accelerator(config, tell) if elsewhere else config)
     _check_loss(config)
     if config.lora is not None:
         lora_config(config.lora)
@@ -237,6 +245,12 @@ def _trained(ready: Prepared, tell: Tell) -> Trained:
         if column.startswith("negative"):
             prompts[column] = prompts["passage"]
     arguments.prompts = {column: prompt for column, prompt in prompts.items() if prompt} or None
+    arguments.drawn = {
+        "sampling": config.sampling.mode,
+        "alpha": config.sampling.alpha,
+        "languages": list(ready.languages),
+        "sources": [source.name for source in ready.sources],
+    }
     _describe(model, ready)
     before = _before(model, ready, tell) if main else {}
     outer, inner = _loss(config, model)
@@ -346,7 +360,29 @@ class _Samplers:
         return HybridBatchSampler(dataset, *args, sampling=self.validation if validates else self.training, **kwargs)
 
 
-def _arguments(config: TrainingConfig) -> SentenceTransformerTrainingArguments:
+class _Arguments(SentenceTransformerTrainingArguments):
+    """The Trainer's arguments, of which loggers are given a dictionary; callables are left out of it."""
+
+    #: What is put into it instead of the sampler.
+    drawn: Mapping[str, Any] = MappingProxyType({})
+
+    def to_dict(self) -> dict[str, Any]:
+        """For loggers and the model card."""
+        return {**super().to_dict(), **self.drawn}  # type: ignore[no-untyped-call] # has no types
+
+
+def _without_accelerator(config: TrainingConfig, tell: Tell) -> TrainingConfig:
+    """As far as a machine without one can tell whether it is right."""
+    given = config.training_arguments
+    if given.get("use_cpu") or torch.accelerator.is_available():
+        return config
+    without = [name for name in ("bf16", "fp16", "tf32", "bf16_full_eval", "fp16_full_eval") if given.get(name)]
+    if without:
+        tell(f"[arguments] {', '.join(without)}: not checked, there is no accelerator here")
+    return replace(config, arguments={name: value for name, value in config.arguments.items() if name not in without})
+
+
+def _arguments(config: TrainingConfig) -> _Arguments:
     """The Trainer's arguments, with ours where nothing is said."""
     _check_packages(config)
     given = config.training_arguments
@@ -363,10 +399,11 @@ def _arguments(config: TrainingConfig) -> SentenceTransformerTrainingArguments:
     defaults: dict[str, Any] = {
         "per_device_eval_batch_size": given["per_device_train_batch_size"],
         "dataloader_pin_memory": torch.cuda.is_available(),
+        "ddp_timeout": 4 * 3600,  # seconds that the others wait while the first process evaluates; 30 minutes are few
         **_evaluations(config, given),
     }
     try:
-        arguments = SentenceTransformerTrainingArguments(
+        arguments = _Arguments(
             output_dir=str(config.work), seed=config.seed, batch_sampler=samplers, **_renamed({**defaults, **given})
         )
     except (TypeError, ValueError, ImportError) as error:
@@ -381,7 +418,7 @@ def _load_whole() -> None:
     As with FSDP, it is the Trainer that divides the one that it trains, so that the first process alone can measure it
     before and after. Both the arguments and the Trainer ask for the contrary when they are made.
     """
-    unset_hf_deepspeed_config()
+    unset_hf_deepspeed_config()  # type: ignore[no-untyped-call] # has no types
 
 
 def _renamed(given: Mapping[str, Any]) -> dict[str, Any]:

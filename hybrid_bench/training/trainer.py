@@ -43,7 +43,9 @@ class HybridTrainer(SentenceTransformerTrainer):
                 self.accelerator.state.fsdp_plugin, self.accelerator, model or self.model_wrapped, checkpoint_path
             )
         elif self.is_deepspeed_enabled:
-            deepspeed_load_checkpoint(self.model_wrapped, checkpoint_path)
+            deepspeed_load_checkpoint(  # type: ignore[no-untyped-call] # has no types
+                self.model_wrapped, checkpoint_path
+            )
         else:
             super()._load_from_checkpoint(checkpoint_path)
 

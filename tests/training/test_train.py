@@ -117,6 +117,27 @@ def test_training_improves_what_it_is_not_trained_on(finished: tuple[Path, Train
     assert all("loss_monolingual" in line or "loss_cross_lingual" in line for line in told.about(" of 8: loss"))
 
 
+def test_loggers_and_model_card_are_told_how_batches_are_drawn(finished: tuple[Path, Trained, Told]) -> None:
+    """The Trainer gives loggers a dictionary of its arguments, which leaves out the sampler."""
+    _, trained, _ = finished
+    checkpoint = trained.folder.with_name("model.training") / "checkpoint-8"
+    arguments = torch.load(checkpoint / "training_args.bin", weights_only=False)
+    logged = arguments.to_dict()
+    assert (logged["sampling"], logged["alpha"]) == ("hybrid", 0.5)
+    assert (logged["languages"], logged["sources"]) == (["de", "en"], ["demo half"])
+    assert "- `alpha`: 0.5" in (trained.folder / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="here bfloat16 can be checked")
+def test_a_training_for_another_machine_can_be_checked_without_an_accelerator(tmp_path: Path) -> None:
+    config = configured(tmp_path, {"arguments.use_cpu": False, "arguments.bf16": True})
+    with pytest.raises(RequestError, match="bf16"):
+        prepare(config)
+    told = Told()
+    prepare(config, told.append, elsewhere=True)
+    assert told.about("[arguments] bf16: not checked, there is no accelerator here")
+
+
 def test_run_finds_the_same_in_the_saved_model(finished: tuple[Path, Trained, Told], tmp_path: Path) -> None:
     folder, trained, _ = finished
     # The whole collection: so the model is evaluated again by the evaluator, on all questions.
