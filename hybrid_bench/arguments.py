@@ -381,7 +381,10 @@ def _add_train(commands: Any) -> None:
         "--sharding", metavar="NAME", help="with --estimate: how they share, as --accelerate-config (default: ddp)"
     )
     train.add_argument(
-        "--negatives", type=int, default=0, metavar="N", help="with --estimate: hard negatives of a pair (default: 0)"
+        "--negatives",
+        type=int,
+        metavar="N",
+        help="with --estimate: hard negatives of a pair (default: as options.negatives of the sources says)",
     )
     train.add_argument(
         "--overwrite", action="store_true", help="replace a model, or checkpoints, of another training in the output"
@@ -404,6 +407,9 @@ def _add_sweep(commands: Any) -> None:
     )
     sweep.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="(default: 0)")
     sweep.add_argument("--draws", type=_positive, default=10_000, metavar="B", help="of the tests (default: 10000)")
+    sweep.add_argument(
+        "--overwrite", action="store_true", help="replace models, or checkpoints, of other trainings in the output"
+    )
 
 
 def _add_lists(commands: Any) -> None:

@@ -234,7 +234,9 @@ def _train(options: argparse.Namespace) -> int:
     if options.estimate:
         from hybrid_bench.training.memory import estimate
 
-        shape = {"devices": options.devices, "sharding": options.sharding, "negatives": options.negatives}
+        asked = (int(source.options.get("negatives", 0)) for source in config.sources)
+        negatives = max(asked) if options.negatives is None else options.negatives
+        shape = {"devices": options.devices, "sharding": options.sharding, "negatives": negatives}
         print(estimate(config, **shape), end="")
         return 0
     require("accelerate", "a training")
@@ -260,7 +262,7 @@ def _sweep(options: argparse.Namespace) -> int:
     from hybrid_bench.run import to_stderr
     from hybrid_bench.training.sweep import sweep, sweep_report
 
-    points = sweep(config, options.alpha, options.seeds, to_stderr)
+    points = sweep(config, options.alpha, options.seeds, to_stderr, overwrite=options.overwrite)
     print(sweep_report(points, draws=options.draws), end="")
     return 0
 

@@ -6,7 +6,7 @@ or on other queries, are not compared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -90,6 +90,11 @@ class Aligned:
         if cluster not in self._cells:
             self._cells[cluster] = Cells.of(self._subset_codes[0], self._clusters[cluster])
         return self._cells[cluster]
+
+    def of(self, subsets: Collection[tuple[str, str, str]]) -> Aligned:
+        """Of some of the subsets only."""
+        chosen = np.array([subset in subsets for subset in self.subsets], dtype=np.bool_)[self.codes]
+        return Aligned(self.runs, self.queries[chosen].reset_index(drop=True), self.scores[:, chosen])
 
     @property
     def codes(self) -> NDArray[np.int64]:

@@ -32,7 +32,7 @@ from hybrid_bench.significance import (
     sign_flip,
 )
 
-__all__ = ["KINDS", "MEAN", "SEEN", "Choices", "Level", "Study", "Value"]
+__all__ = ["KINDS", "MEAN", "SEEN", "Choices", "Level", "Study", "Value", "seen_subsets"]
 
 #: Kinds of levels: over everything, by query language, by pair, by whether languages were seen in training.
 KINDS = ("mean", "language", "pair", "seen")
@@ -475,13 +475,34 @@ def _levels(
             for one, other in dict.fromkeys(zip(asked.tolist(), pools.tolist(), strict=True))
         }
     if "seen" in kinds and trained is not None:
-        known = np.isin(asked, list(trained)).astype(int)
-        # A pool of all languages is neither: it is told by the language of the question alone.
-        known += known if setting is Setting.MULTILINGUAL else np.isin(pools, list(trained)).astype(int)
-        for name, number in zip(SEEN, (2, 1, 0), strict=True):
-            if (known == number).any():
-                levels[Level(name)] = codes[known == number]
+        subsets = {subset: code for code, subset in enumerate(found.subsets)}
+        for name, members in seen_subsets(found, setting, trained).items():
+            levels[Level(name)] = np.array(sorted(subsets[each] for each in members), dtype=np.intp)
     return levels
+
+
+def seen_subsets(
+    found: SettingScores, setting: Setting, trained: Iterable[str]
+) -> dict[str, frozenset[tuple[str, str, str]]]:
+    """The subsets of a setting by whether a model was trained on their languages.
+
+    Args:
+        found: The scores of the setting.
+        setting: The setting.
+        trained: Codes of the languages of the training.
+
+    Returns:
+        By each of `SEEN` that there is, the subsets as `SettingScores.subsets` has them: of both languages, of one, of
+        neither.
+    """
+    known = np.isin(found.query_languages, list(trained)).astype(int)
+    # A pool of all languages is neither: it is told by the language of the question alone.
+    known += known if setting is Setting.MULTILINGUAL else np.isin(found.pools, list(trained)).astype(int)
+    by_kind = {
+        name: frozenset(subset for subset, each in zip(found.subsets, known, strict=True) if each == number)
+        for name, number in zip(SEEN, (2, 1, 0), strict=True)
+    }
+    return {name: subsets for name, subsets in by_kind.items() if subsets}
 
 
 def _counts(found: SettingScores, measure: str) -> NDArray[np.int64]:

@@ -318,6 +318,11 @@ class LoraConfig:
             raise RequestError(f"lora.r = {self.r}: give a rank of at least 1")
         if not 0 <= self.dropout < 1:
             raise RequestError(f"lora.dropout = {self.dropout}: give a number from 0 to below 1")
+        if self.merge and self.options.get("modules_to_save"):
+            raise RequestError(
+                "lora.options.modules_to_save trains whole modules beside the adapters, which are not merged: set"
+                " lora.merge = false"
+            )
 
 
 @dataclass(frozen=True)

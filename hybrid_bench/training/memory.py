@@ -454,6 +454,9 @@ def _forward(
             )
             if lora is not None:
                 model.add_adapter(lora_config(lora))
+                for weight in model.parameters():
+                    if weight.requires_grad:  # as `build.add_lora` has them
+                        weight.data = weight.data.float()
         model.train()
         with FakeTensorMode(allow_non_fake_inputs=True):
             _put_on_cpu(model)

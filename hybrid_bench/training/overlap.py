@@ -3,8 +3,8 @@
 Every source is compared with every collection of the project that can be read:
 
 - Texts are compared letter by letter in a normal form (NFKC, case-folded, without punctuation and space), each query
-  and passage of a source with each question and passage of a collection, whatever the languages: a sentence may be a
-  query here and a passage there.
+  and passage of a source with each question, passage and, where passages are sentences, paragraph of a collection,
+  whatever the languages: a sentence may be a query here and a passage there.
 - What is not the same may be similar: the Jaccard index of the two sets of three-letter sequences. MinHash (Broder,
   1997) finds the candidates, and the index itself is then computed, so that nothing is reported by estimate.
 - Where a source knows them, ids of questions are compared, and articles by all their titles: titles are localised, and
@@ -167,13 +167,14 @@ class OverlapReport:
         compared = "; ".join(f"{name} ({what})" for name, what in self.compared.items()) or "nothing"
         parts = [
             f"Training data were compared with evaluation collections: {compared}. Texts count as similar from a"
-            f" Jaccard index of {self.threshold:g} of their three-letter sequences."
+            f" Jaccard index of {self.threshold:g} of their three-letter sequences. Hard negatives are not compared,"
+            " and a passage that holds an evaluation passage among other sentences is found by its article only."
         ]
         if self.not_compared:
             reasons = "; ".join(f"{name} ({reason})" for name, reason in self.not_compared.items())
             parts.append(f"**Not compared**, so that nothing is known of zero-shot results there: {reasons}.")
         if not total:
-            parts.append("No overlap was found.")
+            parts += ["No overlap was found."] if self.compared else []
             return "\n\n".join(parts)
         done = "dropped" if self.dropped else "**kept**: results on these collections are not zero-shot"
         shares = ", ".join(
@@ -218,6 +219,8 @@ class EvaluationTexts:
         question_ids: Ids of its questions, where they are the same in other data from the same origin; else empty.
         titles: Titles of its articles, in all languages.
         about: What this is of the whole, for the report.
+        by_paragraph: Whether some of its paragraphs are asked and others trained on: a source that is the same
+            collection then shares its articles, as was asked for.
     """
 
     collection: str
@@ -226,6 +229,7 @@ class EvaluationTexts:
     question_ids: frozenset[str] = frozenset()
     titles: frozenset[str] = frozenset()
     about: str = ""
+    by_paragraph: bool = False
 
     @classmethod
     def of(
@@ -235,6 +239,7 @@ class EvaluationTexts:
         questions: Some[str] | None = None,
         question_ids: bool = False,
         titles: Mapping[str, frozenset[str]] | None = None,
+        paragraphs: Mapping[str, Sequence[str]] | None = None,
     ) -> EvaluationTexts:
         """Of a collection.
 
@@ -244,6 +249,8 @@ class EvaluationTexts:
                 those that are relevant to them: the others are no secret.
             question_ids: Whether ids tell that a question is the same in other data.
             titles: By question id, the titles of its article, where the collection's passages do not have them.
+            paragraphs: By question id, the paragraphs that its answers are from, where passages are sentences: other
+                data may have these as passages.
         """
         part_sizes = [len(part) for part in collection.passages.values()]
         relevant: list[set[int]] = [set() for _ in part_sizes]
@@ -272,14 +279,20 @@ class EvaluationTexts:
         for each in ids:
             found |= (titles or {}).get(each, frozenset())
         found.discard("")
-        of_them = "" if whole else " that are relevant"
+        around = dict.fromkeys(text for each in sorted(ids) for text in (paragraphs or {}).get(each, ()))
+        counted = [
+            f"{len(asked):,} questions",
+            f"{len(passages):,} passages{'' if whole else ' that are relevant'}",
+            *([f"{len(around):,} paragraphs"] if around else []),
+            f"{len(found):,} titles of articles",
+        ]
         return cls(
             collection=collection.name,
             questions=tuple(asked),
-            passages=tuple(passages),
+            passages=(*passages, *around),
             question_ids=frozenset(ids) if question_ids else frozenset(),
             titles=frozenset(found),
-            about=f"{len(asked):,} questions, {len(passages):,} passages{of_them}, {len(found):,} titles of articles",
+            about=", ".join(counted),
         )
 
 
@@ -327,12 +340,17 @@ def _read(name: str, source: Any, data_dir: Path | None, questions: Some[str] | 
         asked = {code: source.topics(options, code) for code in source.languages}
         texts = tuple(text for topics in asked.values() for text in topics.values())
         return EvaluationTexts(name, texts, about=f"{len(texts):,} questions, no passages")
-    titles = None
-    if isinstance(source, LareqaSource):
-        articles = lareqa_articles(collection_files(source, data_dir))
-        titles = {each: articles.titles[number] for each, number in articles.number.items()}
     collection = source.load(options)
-    return EvaluationTexts.of(collection, questions=questions, question_ids=titles is not None, titles=titles)
+    if not isinstance(source, LareqaSource):
+        return EvaluationTexts.of(collection, questions=questions)
+    articles = lareqa_articles(collection_files(source, data_dir))
+    return EvaluationTexts.of(
+        collection,
+        questions=questions,
+        question_ids=True,
+        titles={each: articles.titles[number] for each, number in articles.number.items()},
+        paragraphs=articles.paragraphs,
+    )
 
 
 def guard(
@@ -677,6 +695,8 @@ def _id_overlaps(source: ParallelTexts, evaluation: Iterable[EvaluationTexts]) -
                     source.name, each.collection, OverlapKind.QUESTION_ID, np.array(rows, np.int64), found, examples
                 )
         if source.article is None or not each.titles:
+            continue
+        if each.by_paragraph and source.collection == each.collection:
             continue
         titles = {normal_form(title): title for title in sorted(each.titles)}
         shared = {number: sorted(form & titles.keys()) for number, form in enumerate(forms) if form & titles.keys()}

@@ -68,6 +68,8 @@ _FORMAT = "1"
 
 Kind = Literal["parallel", "hf", "mmarco", "mr-tydi", "mfaq", "lareqa", "ntrex", "lines"]
 
+#: Up to so many passages, rows of a table without groups that have the same one are found: it takes seconds.
+_JOINED = 5_000_000
 #: What each kind takes in ``options``, with the defaults.
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "parallel": {},
@@ -288,6 +290,15 @@ class SourceSpec:
             DataError: It does not hold what its format promises, or lacks a language; the line names the place.
         """
         texts = _READERS[self.kind](self, data_dir)
+        if self.kind in {"parallel", "hf"} and texts.groups is None:
+            if len(texts) * len(texts.languages) <= _JOINED:
+                texts = cast("SourceTexts", texts.joined())
+            else:
+                note = (
+                    "no column group, and too large to look for rows of the same passage: where they meet in a batch,"
+                    " each is a wrong answer to the other's query"
+                )
+                texts = replace(texts, notes=(*texts.notes, note))
         if self.rows is not None and len(texts) != self.rows:
             note = f"{len(texts):,} rows, where {self.rows:,} were expected"
             texts = replace(texts, notes=(*texts.notes, note))
@@ -329,10 +340,12 @@ class Articles(NamedTuple):
     Attributes:
         number: By question id, the number of its article: questions that share one in any language have one number.
         titles: By number, the titles that an article has, in all languages.
+        paragraphs: By question id, the paragraph that its answer is in, in each language.
     """
 
     number: Mapping[str, int]
     titles: tuple[frozenset[str], ...]
+    paragraphs: Mapping[str, tuple[str, ...]]
 
 
 def collection_files(source: LareqaSource, data_dir: Path | None = None) -> dict[str, Path]:
@@ -350,16 +363,18 @@ def lareqa_articles(files: Mapping[str, Path]) -> Articles:
     `Collection.article_cluster` is, and each has the titles of all languages.
     """
     together: list[tuple[str, list[str]]] = []
+    paragraphs: dict[str, tuple[str, ...]] = {}
     for path in files.values():
         for article in json.loads(path.read_text(encoding="utf-8"))["data"]:
-            ids = [qa["id"] for paragraph in article["paragraphs"] for qa in paragraph["qas"]]
-            together.append((str(article.get("title", "")), ids))
+            found = {qa["id"]: paragraph["context"] for paragraph in article["paragraphs"] for qa in paragraph["qas"]}
+            together.append((str(article.get("title", "")), list(found)))
+            paragraphs |= {each: (*paragraphs.get(each, ()), text) for each, text in found.items()}
     number = clusters(ids for _, ids in together)
     titles: list[set[str]] = [set() for _ in set(number.values())]
     for title, ids in together:
         if ids and title.strip():
             titles[number[ids[0]]].add(title)
-    return Articles(number, tuple(map(frozenset, titles)))
+    return Articles(number, tuple(map(frozenset, titles)), paragraphs)
 
 
 # -- parallel, hf: tables -----------------------------------------------------------------------------------------

@@ -11,22 +11,24 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from hybrid_bench.comparisons import LEVEL, Aligned, against_baseline, align
+from hybrid_bench.comparisons import LEVEL, Aligned, align
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
 from hybrid_bench.report import ReportRequest, report
 from hybrid_bench.run import RunRequest, run, select_tasks
 from hybrid_bench.runs import Run, TaskTable, find_runs
-from hybrid_bench.significance import DRAWS, macro_mean
-from hybrid_bench.study import SEEN, Level, Study
+from hybrid_bench.scores import scores
+from hybrid_bench.significance import DRAWS, compare, holm, macro_mean
+from hybrid_bench.study import seen_subsets
 from hybrid_bench.training.config import TrainingConfig
 from hybrid_bench.training.sampling import Sampling
-from hybrid_bench.training.train import prepare, train
+from hybrid_bench.training.train import check_kept, prepare, train
 
 __all__ = ["Point", "pareto", "sweep", "sweep_report"]
 
@@ -58,7 +60,12 @@ class Point:
 
 
 def sweep(
-    config: TrainingConfig, alphas: Sequence[float], seeds: Sequence[int], tell: Tell = lambda line: None
+    config: TrainingConfig,
+    alphas: Sequence[float],
+    seeds: Sequence[int],
+    tell: Tell = lambda line: None,
+    *,
+    overwrite: bool = False,
 ) -> list[Point]:
     """Train and evaluate for every alpha and seed, as far as it has not been done.
 
@@ -67,6 +74,7 @@ def sweep(
         alphas: Shares of monolingual batches, each 0 to 1.
         seeds: Seeds.
         tell: Called with a line about each step.
+        overwrite: Whether models and checkpoints of other trainings in its folders may go.
 
     Returns:
         The runs, by alpha and seed.
@@ -92,11 +100,14 @@ def sweep(
     grid = {(alpha, seed): _at(config, alpha, seed) for alpha in sorted(alphas) for seed in sorted(seeds)}
     select_tasks(_request(config, config.output))
     for alpha in sorted(alphas):
-        prepare(grid[alpha, min(seeds)])  # seeds differ in nothing that could be wrong
+        # Seeds differ in nothing that could be wrong, but for what is in their folders.
+        ready = prepare(grid[alpha, min(seeds)], overwrite=overwrite)
+        for seed in sorted(seeds)[1:]:
+            check_kept(grid[alpha, seed], ready, overwrite=overwrite)
     points = []
     for (alpha, seed), each in grid.items():
         tell(f"alpha {alpha:g}, seed {seed}")
-        trained = train(each, tell)
+        trained = train(each, tell, overwrite=overwrite)
         outcome = run(_request(config, trained.folder), tell=tell)
         for failure in outcome.failures:
             raise failure.error
@@ -119,7 +130,10 @@ def _at(config: TrainingConfig, alpha: float, seed: int) -> TrainingConfig:
 
 
 #: Arguments about evaluations during a training, of which a sweep has none, unless there is a validation set.
-_EVALUATIONS = {"eval_strategy", "eval_steps", "eval_on_start", "eval_delay"}
+_EVALUATIONS = {
+    "eval_strategy", "eval_steps", "eval_on_start", "eval_delay",
+    "load_best_model_at_end", "metric_for_best_model", "greater_is_better",
+}  # fmt: skip # in two lines
 
 
 def _request(config: TrainingConfig, model: Path) -> RunRequest:
@@ -148,143 +162,188 @@ def pareto(values: Sequence[Sequence[float]]) -> list[bool]:
     return [not each for each in np.any(no_worse & better, axis=0)]
 
 
-def sweep_report(points: Sequence[Point], *, draws: int = DRAWS) -> str:
+def sweep_report(
+    points: Sequence[Point],
+    *,
+    beside: Sequence[Path] = (),
+    seen: Sequence[str] | None = None,
+    draws: int = DRAWS,
+) -> str:
     """The report of all runs, then for every collection the means by alpha, the Pareto front, and tests.
 
     A test compares alphas by each query's mean score over the seeds: what it generalises to is other questions, for
-    these trainings. Spread over seeds stands in the table.
+    these trainings. Spread over seeds stands in the tables.
 
     Args:
         points: From `sweep`.
+        beside: Folders of other runs, such as of the model before its training, that the first table shows too.
+        seen: Languages that are told apart from all others; None: those that the models were trained on.
         draws: Flips and resamples of a test.
     """
     runs = [each for point in points for each in find_runs([point.run])]
     collections = dict.fromkeys(table.collection for table in runs[0].tasks.values())
-    sections = [report(ReportRequest(paths=[point.run for point in points])).strip()]
-    sections += [_section(points, runs, name, draws) for name in collections]
+    sections = [report(ReportRequest(paths=[*beside, *(point.run for point in points)])).strip()]
+    sections += [_section(points, runs, name, seen, draws) for name in collections]
     return "\n\n".join(sections) + "\n"
 
 
-def _section(points: Sequence[Point], runs: Sequence[Run], collection: str, draws: int) -> str:
-    """A collection's table of alphas, and its tests."""
+class _Measured(NamedTuple):
+    """A measure in one setting, over all subsets or some, of all runs.
+
+    Attributes:
+        head: Its name in a table.
+        measure: The measure.
+        setting: The setting.
+        aligned: The scores of the runs.
+        means: (runs,), their macro means.
+    """
+
+    head: str
+    measure: str
+    setting: Setting
+    aligned: Aligned
+    means: NDArray[np.float64]
+
+    def text(self, value: float, sign: str = "") -> str:
+        """A value of this measure."""
+        return f"{value:{sign}.{4 if self.measure == 'map' else 1}f}"
+
+    def spread(self, runs: list[int]) -> str:
+        """The mean over runs and its standard deviation."""
+        values = self.means[runs]
+        return self.text(values.mean()) + (f" ± {self.text(values.std(ddof=1))}" if len(values) > 1 else "")
+
+
+def _section(
+    points: Sequence[Point], runs: Sequence[Run], collection: str, seen: Sequence[str] | None, draws: int
+) -> str:
+    """A collection's tables by alpha, and its tests: of all languages, then of those in and out of the training."""
     alphas = sorted({point.alpha for point in points})
     members = {alpha: [place for place, point in enumerate(points) if point.alpha == alpha] for alpha in alphas}
-    aligned: dict[tuple[str, Setting], Aligned] = {}
-    for measure, setting in _MEASURED:
-        if all(any(setting.value in table.covered for table in _tables(each, collection)) for each in runs):
-            found = align(runs, collection, setting, measure)
-            if len(found.queries):
-                aligned[measure, setting] = found
-    if not aligned:
+    seeds = [point.seed for point in points]
+    whole = _measured(runs, collection)
+    if not whole:
         return f"**{collection}**: the runs have no setting in common."
-    by_run = {key: macro_mean(each.cells("question"), each.scores) for key, each in aligned.items()}
-    means = {key: np.array([values[members[alpha]].mean() for alpha in alphas]) for key, values in by_run.items()}
-    axes = [key for key in _MEASURED[:2] if key in means]
-    front = pareto(np.stack([means[key] for key in axes], axis=1).tolist()) if len(axes) == 2 else None
-    rows = [
-        [f"{alpha:g}", str(len(members[alpha])), *(_cell(by_run, key, members[alpha]) for key in _MEASURED)]
-        + ([] if front is None else ["yes" if front[place] else ""])
-        for place, alpha in enumerate(alphas)
-    ]
-    heads = ["alpha", "Seeds", *_HEADS, *([] if front is None else ["Pareto front"])]
-    table = tabulate(rows, heads, tablefmt="pipe", disable_numparse=True, colalign=("right",) * len(heads))
-    notes = (
-        "Means over seeds, ± standard deviation over them. Pareto front: no other alpha is better in one of"
-        " monolingual and cross-lingual mAP and at least as good in the other. alpha 1 is X-X-mono, 0 is X-Y."
-    )
-    tests = [_tests(aligned, members, baseline, collection, draws) for baseline in (1.0, 0.0) if baseline in members]
-    seen = _seen(runs, members, collection)
-    return "\n\n".join([f"**{collection} by alpha**", table, notes, *(each for each in (*tests, seen) if each)])
+    parts = [f"**{collection} by alpha**", _by_alpha(whole, members), _ALPHAS]
+    baselines = [alpha for alpha in (1.0, 0.0) if alpha in members and len(members) > 1]
+    parts += [_tests(whole, members, seeds, alpha, collection=collection, draws=draws) for alpha in baselines]
+    apart = _apart(runs, collection, whole, seen)
+    if apart:
+        title = f"**{collection} by languages: {' '.join(seen or runs[0].trained_languages or ())}, and the others**"
+        parts += [title, _by_alpha(apart, members), _LANGUAGES]
+        parts += [_tests(apart, members, seeds, alpha, collection=collection, draws=draws) for alpha in baselines]
+    return "\n\n".join(parts)
 
 
-def _seen(runs: Sequence[Run], members: Mapping[float, list[int]], collection: str) -> str:
-    """Quality by whether the models were trained on the languages, means over seeds; empty if they were on all."""
-    study = Study(runs)
-    columns: dict[str, dict[float, float]] = {}
-    for setting in Setting:
-        values = study.values(collection, setting, ["map"], {"seen"})
-        for kind in SEEN:
-            by_alpha = {}
-            for alpha, places in members.items():
-                found = [values.get((place, "map"), {}).get(Level(kind)) for place in places]
-                if all(found):
-                    by_alpha[alpha] = float(np.mean([value.value for value in found if value is not None]))
-            if by_alpha:
-                columns[f"{setting.short} {kind}"] = by_alpha
-    if all(name.endswith(f" {SEEN[0]}") for name in columns):
-        return ""
-    rows = [
-        [f"{alpha:g}", *(f"{each[alpha]:.4f}" if alpha in each else "-" for each in columns.values())]
-        for alpha in members
-    ]
-    table = tabulate(
-        rows, ["alpha", *columns], tablefmt="pipe", disable_numparse=True, colalign=("right",) * len(rows[0])
-    )
-    note = (
-        "mAP by whether question and passages are in languages of the training: seen, both; mixed, one of them; unseen,"
-        " neither. In the multilingual pool the language of the question decides."
-    )
-    return f"Languages in and out of the training:\n\n{table}\n\n{note}"
+_ALPHAS = (
+    "Means over seeds, ± standard deviation over them. Pareto front: by means, no other alpha is better in one of"
+    " monolingual and cross-lingual mAP and at least as good in the other; the tests say which differences there are."
+    " alpha 1 is X-X-mono, 0 is X-Y."
+)
+_LANGUAGES = (
+    "Seen: question and passages are in the languages that are named; mixed: one of them; unseen: neither. In the"
+    " multilingual pool, which is of all languages, that of the question decides."
+)
+
+
+def _measured(runs: Sequence[Run], collection: str) -> list[_Measured]:
+    """The measures that all runs have."""
+    found = []
+    for (measure, setting), head in zip(_MEASURED, _HEADS, strict=True):
+        if all(any(setting.value in table.covered for table in _tables(each, collection)) for each in runs):
+            aligned = align(runs, collection, setting, measure)
+            if len(aligned.queries):
+                means = macro_mean(aligned.cells("question"), aligned.scores)
+                found.append(_Measured(head, measure, setting, aligned, means))
+    return found
 
 
 def _tables(each: Run, collection: str) -> list[TaskTable]:
     return [table for table in each.tasks.values() if table.collection == collection]
 
 
-def _cell(
-    by_run: Mapping[tuple[str, Setting], NDArray[np.float64]], key: tuple[str, Setting], places: list[int]
-) -> str:
-    if key not in by_run:
-        return "-"
-    values = by_run[key][places]
-    digits = 4 if key[0] == "map" else 1
-    spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{spread}"
+def _apart(
+    runs: Sequence[Run], collection: str, whole: Sequence[_Measured], seen: Sequence[str] | None
+) -> list[_Measured]:
+    """The same, each over the subsets of seen, mixed and unseen languages; empty if there is but one kind of them."""
+    trained = {each.trained_languages for each in runs}
+    languages = trained.pop() if seen is None and len(trained) == 1 else seen
+    if languages is None:
+        return []
+    kinds = {
+        each.setting: seen_subsets(scores(runs[0], collection, each.setting), each.setting, languages) for each in whole
+    }
+    if len(set().union(*kinds.values())) < 2:
+        return []
+    found = []
+    for each in whole:
+        for kind, subsets in kinds[each.setting].items():
+            aligned = each.aligned.of(subsets)
+            means = macro_mean(aligned.cells("question"), aligned.scores)
+            found.append(_Measured(f"{each.head}, {kind}", each.measure, each.setting, aligned, means))
+    return found
+
+
+def _by_alpha(measured: Sequence[_Measured], members: Mapping[float, list[int]]) -> str:
+    """A row for each alpha; with the Pareto front, where both measures that it is of are there."""
+    rows = [
+        [f"{alpha:g}", str(len(runs)), *(each.spread(runs) for each in measured)] for alpha, runs in members.items()
+    ]
+    heads = ["alpha", "Seeds", *(each.head for each in measured)]
+    axes = [each.means for each in measured if each.head in _HEADS[:2]]
+    if len(axes) == 2:
+        front = pareto([[means[runs].mean() for means in axes] for runs in members.values()])
+        rows = [[*row, "yes" if best else ""] for row, best in zip(rows, front, strict=True)]
+        heads.append("Pareto front")
+    return tabulate(rows, heads, tablefmt="pipe", disable_numparse=True, colalign=("right",) * len(heads))
 
 
 def _tests(
-    aligned: Mapping[tuple[str, Setting], Aligned],
+    measured: Sequence[_Measured],
     members: Mapping[float, list[int]],
+    seeds: Sequence[int],
     baseline: float,
+    *,
     collection: str,
     draws: int,
 ) -> str:
     """Every other alpha against one of them."""
-    alphas = list(members)
-    if len(alphas) < 2:
-        return ""
-    rows = []
-    for (measure, setting), each in aligned.items():
-        scores = np.stack([each.scores[places].mean(0) for places in members.values()])
-        by_alpha = Aligned(tuple(f"{alpha:g}" for alpha in alphas), each.queries, scores)
-        cluster = by_alpha.clusterings[0]
-        for found in against_baseline(
-            by_alpha,
-            alphas.index(baseline),
-            collection=collection,
-            setting=setting,
-            measure=measure,
-            cluster=cluster,
-            draws=draws,
-        ):
-            result = found.result
-            digits = 4 if measure == "map" else 1
+    rows: list[list[str]] = []
+    clusters: dict[str, None] = {}
+    for each in measured:
+        cluster = each.aligned.clusterings[0]
+        cells = each.aligned.cells(cluster)
+        of_alpha = {alpha: each.aligned.scores[runs].mean(0) for alpha, runs in members.items()}
+        others = [alpha for alpha in members if alpha != baseline]
+        compared = [compare(cells, of_alpha[alpha], of_alpha[baseline], draws=draws) for alpha in others]
+        adjusted = holm([found.p for found in compared])
+        for alpha, found, p in zip(others, compared, adjusted, strict=True):
+            clusters[f"{found.n_clusters} {cluster}s"] = None
             rows.append(
                 [
-                    f"{setting.short} {'mAP' if measure == 'map' else 'rank distance'}",
-                    found.run + (" †" if found.p_adjusted < LEVEL else ""),
-                    f"{result.delta:+.{digits}f}",
-                    f"{result.low:+.{digits}f} to {result.high:+.{digits}f}",
-                    f"{found.p_adjusted:.4f}",
+                    each.head,
+                    f"{alpha:g}" + (" †" if p < LEVEL else ""),
+                    each.text(found.delta, "+"),
+                    f"{each.text(found.low, '+')} to {each.text(found.high, '+')}",
+                    f"{p:.4f}",
+                    _by_seed(each, members[alpha], members[baseline], seeds),
                 ]
             )
     name = "X-X-mono" if baseline == 1 else "X-Y"
     title = f"Against alpha {baseline:g} ({name}), each query's score the mean over seeds:"
-    heads = ["Measure", "alpha", "Difference", "95% interval", "p (Holm)"]
-    table = tabulate(rows, heads, tablefmt="pipe", disable_numparse=True, colalign=("left", *["right"] * 4))
+    heads = ["Measure", "alpha", "Difference", "95% interval", "p (Holm)", "Least and greatest of a seed"]
+    table = tabulate(rows, heads, tablefmt="pipe", disable_numparse=True, colalign=("left", *["right"] * 5))
     note = (
-        f"Cluster sign-flip test and expanded percentile cluster bootstrap ({draws:,} draws), questions clustered by"
-        " the coarsest clusters that there are several of; † where p, adjusted for the alphas compared, is below"
-        f" {LEVEL}."
+        f"Cluster sign-flip test and expanded percentile cluster bootstrap ({draws:,} draws), questions clustered into"
+        f" {' or '.join(clusters)}; † where p, adjusted for the alphas compared, is below {LEVEL}. They speak of other"
+        " questions, for these trainings; what another training would give, the last column shows: the differences of"
+        " runs with the same seed."
     )
     return f"{title}\n\n{table}\n\n{note}"
+
+
+def _by_seed(each: _Measured, runs: Sequence[int], others: Sequence[int], seeds: Sequence[int]) -> str:
+    """The least and the greatest difference of two alphas with the same seed."""
+    other = {seeds[run]: each.means[run] for run in others}
+    found = [each.means[run] - other[seeds[run]] for run in runs if seeds[run] in other]
+    return f"{each.text(min(found), '+')}, {each.text(max(found), '+')}" if found else "-"

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import sentence_transformers
@@ -50,7 +50,7 @@ from hybrid_bench.version import VERSION
 if TYPE_CHECKING:
     from hybrid_bench.training.texts import ParallelTexts
 
-__all__ = ["Prepared", "Trained", "prepare", "train"]
+__all__ = ["Prepared", "Trained", "check_kept", "measures_table", "prepare", "train"]
 
 Tell = Callable[[str], None]
 
@@ -160,14 +160,19 @@ def prepare(
         lora_config(config.lora)
     _check_output(config, write=write)
     sources: tuple[ParallelTexts, ...] = tuple(spec.load(config.data_dir) for spec in config.sources)
+    validation: ParallelTexts | None = None
     for source in sources:
         tell(f"{source.name}: {len(source):,} rows in {' '.join(source.languages)}")
         for note in source.notes:
             tell(f"{source.name}: {note}")
-    validation = None if config.validation is None else config.validation.source.load(config.data_dir)
+    if config.validation is not None:
+        validation = config.validation.source.load(config.data_dir)
     report = None
     if config.overlap.check:
-        sources, report = _guarded(config, sources, tell)
+        # A set that decides when training stops must not stand in a collection either.
+        read = sources if validation is None else (*sources, validation)
+        kept, report = _guarded(config, read, tell)
+        sources, validation = kept[: len(sources)], None if validation is None else kept[-1]
     evaluators = tuple(_evaluator(config, name) for name in config.evaluation.collections)
     if evaluators and arguments.eval_strategy != "no" and _divided(arguments):
         if validation is None:
@@ -190,6 +195,22 @@ def prepare(
         + ", ".join(f"{name} {batches:,}" for name, batches in plan.batches.items())
     )
     return Prepared(config, arguments, sources, validation, evaluators, report, plan, resume, done)
+
+
+def check_kept(config: TrainingConfig, ready: Prepared, *, overwrite: bool = False) -> None:
+    """Check what lies in the output folder of a training on the same data as another one.
+
+    Args:
+        config: The training.
+        ready: The other one.
+        overwrite: As for `prepare`.
+
+    Raises:
+        RequestError: It is of another training, or no folder of a training.
+        DataError: It cannot be read or written.
+    """
+    _check_output(config, write=False)
+    _state(config, ready.sources, ready.arguments.world_size, overwrite=overwrite, write=False)
 
 
 def train(config: TrainingConfig, tell: Tell = lambda line: None, *, overwrite: bool = False) -> Trained:
@@ -215,6 +236,8 @@ def train(config: TrainingConfig, tell: Tell = lambda line: None, *, overwrite: 
     if ready.done:
         tell(f"{config.output}: already trained with these settings")
         record = read_record(config.output) or {}
+        if record.get("evaluation") != plain(config.evaluation):
+            tell("its measures are of another [evaluation]: `hybrid-bench run` measures it again")
         measured = (record.get("before", {}), record.get("after", {}))
         return Trained(config.output, *measured, record.get("steps", 0), 0.0, _is_main(ready.arguments))
     try:
@@ -233,6 +256,19 @@ def _nothing(_: str) -> None:
 def _trained(ready: Prepared, tell: Tell) -> Trained:
     config, arguments = ready.config, ready.arguments
     main = _is_main(arguments)
+    part = config.output.with_name(f"{config.output.name}.part")
+    ended = None if ready.resume is None else _ended(ready.resume)
+    if (
+        ended is not None
+    ):  # it was interrupted while the model was saved or measured: another step would be one too many
+        tell(f"the training had ended: {ended.best} is saved and measured")
+        before = _before_of(config.work) if config.evaluation.before else {}
+        after: dict[str, float] = {}
+        if main:
+            _model_of(ended.best, part)
+            after = _finished(ready, part, tell, before=before, steps=ended.steps, device=str(arguments.device))
+        arguments.distributed_state.wait_for_everyone()
+        return Trained(config.output, before, after, ended.steps, 0.0, main)
     if arguments.dataloader_num_workers:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads do not live on in forked workers, which then hang
     device = None if arguments.world_size == 1 and not arguments.use_cpu else str(arguments.device)
@@ -278,17 +314,51 @@ def _trained(ready: Prepared, tell: Tell) -> Trained:
     seconds = time.perf_counter() - start
     steps = int(trainer.state.global_step)
     tell(f"{steps:,} steps in {seconds:,.0f} s")
-    part = config.output.with_name(f"{config.output.name}.part")
     if main:
         shutil.rmtree(part, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     trainer.save_model(str(part))
     trainer.accelerator.wait_for_everyone()
-    after: dict[str, float] = {}
+    after = {}
     if main:
         after = _finished(ready, part, tell, before=before, steps=steps, device=device or str(model.device))
     trainer.accelerator.wait_for_everyone()
     return Trained(config.output, before, after, steps, seconds, main)
+
+
+class _Ended(NamedTuple):
+    """A training of which all steps are done.
+
+    Attributes:
+        best: The checkpoint to keep.
+        steps: Steps of the training.
+    """
+
+    best: Path
+    steps: int
+
+
+def _ended(checkpoint: Path) -> _Ended | None:
+    """What a checkpoint says if it is of the last step, or of the one at which the training was stopped."""
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    control = state.get("stateful_callbacks", {}).get("TrainerControl", {}).get("args", {})
+    if not control.get("should_training_stop") and state["global_step"] < state["max_steps"]:
+        return None
+    best = checkpoint.with_name(Path(state["best_model_checkpoint"]).name) if state["best_model_checkpoint"] else None
+    return _Ended(best if best is not None and best.is_dir() else checkpoint, state["global_step"])
+
+
+#: What the Trainer, accelerate and DeepSpeed put beside the model into a checkpoint.
+_OF_TRAINER = (
+    "optimizer*", "scheduler*", "scaler*", "rng_state*", "trainer_state.json", "training_args.bin", "global_step*",
+    "latest", "zero_to_*", "pytorch_model_fsdp*",
+)  # fmt: skip # one a line would be a page
+
+
+def _model_of(checkpoint: Path, folder: Path) -> None:
+    """The model in a checkpoint, as it is saved at the end of a training."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns(*_OF_TRAINER))
 
 
 def _finished(
@@ -317,6 +387,8 @@ def _finished(
         "sources": [
             {"name": source.name, "rows": len(source), "languages": list(source.languages)} for source in ready.sources
         ],
+        "texts": _texts(ready.sources),
+        "evaluation": plain(config.evaluation),
         "steps": steps,
         "before": dict(before),
         "after": after,
@@ -544,12 +616,14 @@ def _state(
         "format": _FORMAT,
         "settings": _settings(config),
         "rows": {source.name: len(source) for source in sources},
-        "texts": {source.name: _sample_hash(source) for source in sources},
+        "texts": _texts(sources),
         "devices": processes,
     }
     record = None if overwrite else read_record(config.output)
     if record is not None:
-        difference = _difference(record.get("settings", {}), now["settings"])
+        # Rows are part of the texts' hashes. The number of devices is no part of what a finished model is.
+        compared = [name for name in ("settings", "texts") if name in record]
+        difference = _difference({name: record[name] for name in compared}, {name: now[name] for name in compared})
         if difference:
             raise RequestError(
                 f"{config.output} holds a model of another training ({difference}): choose another output, or"
@@ -578,6 +652,10 @@ def _state(
     return None, False
 
 
+def _texts(sources: Sequence[ParallelTexts]) -> dict[str, str]:
+    return {source.name: _sample_hash(source) for source in sources}
+
+
 def _sample_hash(source: ParallelTexts) -> str:
     """A hash of the texts and groups of up to a thousand rows, evenly spread over a source.
 
@@ -591,6 +669,7 @@ def _sample_hash(source: ParallelTexts) -> str:
         for code in sorted(columns):
             digest.update(json.dumps([role, code, source.texts(role, code, rows)], ensure_ascii=False).encode())
     digest.update(source.group_of(rows).tobytes())
+    digest.update(str(len(source)).encode())
     return digest.hexdigest()[:16]
 
 
@@ -691,7 +770,7 @@ def _measures(before: Mapping[str, float], after: Mapping[str, float]) -> str:
 
 def _prompt(model: SentenceTransformer, *roles: str) -> str:
     """The prompt that the model itself puts before texts of a role when it encodes them."""
-    return next((prompt for role in roles if (prompt := model.prompts.get(role))), "")
+    return next((model.prompts[role] or "" for role in roles if role in model.prompts), "")
 
 
 def _loss(config: TrainingConfig, model: SentenceTransformer) -> tuple[torch.nn.Module, HybridBatchLoss]:
@@ -766,20 +845,29 @@ def _guarded(
     compared = []
     for each in texts:
         if each.collection in asked and config.evaluation.by == "paragraph":
-            # Divided by paragraph, the parts share articles: that is what was asked for.
-            compared.append(replace(each, titles=frozenset(), about=f"{each.about} that the parts share"))
+            compared.append(replace(each, by_paragraph=True))
         elif each.collection in own and each.collection not in asked and not wanted:
             unread[each.collection] = f"it is trained on, as {own[each.collection]}"
         else:
             compared.append(each)
     kept, report = guard(sources, compared, drop=config.overlap.drop)
-    for before, source in zip(sources, kept, strict=True):
-        if overlapping := len(report.rows(source.name)):
-            tell(
-                f"{source.name}: {overlapping:,} of {len(before):,} rows stand in an evaluation collection,"
-                f" {'dropped' if report.dropped else 'kept'}"
+    for before in sources:
+        if overlapping := len(report.rows(before.name)):
+            kinds = "; ".join(
+                f"{len(each.rows):,} {each.collection}, {each.kind}"
+                for each in report.overlaps
+                if each.source == before.name
             )
-    return kept, replace(report, not_compared={**report.not_compared, **unread})
+            tell(
+                f"{before.name}: {overlapping:,} of {len(before):,} rows stand in an evaluation collection,"
+                f" {'dropped' if report.dropped else 'kept'} ({kinds})"
+            )
+    report = replace(report, not_compared={**report.not_compared, **unread})
+    for name, reason in _briefly(report).not_compared.items():
+        tell(f"not compared with {name}: {reason}")
+    for name in sorted(own.keys() & set(config.evaluation.collections) - asked.keys()):
+        tell(f"WARNING: {name} is trained on and measured: its results are not of unseen data; see evaluation.folds")
+    return kept, report
 
 
 def _asked(config: TrainingConfig, name: str) -> frozenset[str]:
@@ -819,17 +907,20 @@ def _measured(model: SentenceTransformer, ready: Prepared, steps: int) -> dict[s
 
 def _before(model: SentenceTransformer, ready: Prepared, tell: Tell) -> dict[str, float]:
     """The measures before the first step, as far as they are asked for; noted for a training that goes on."""
-    path = ready.config.work / _BEFORE
-    if ready.resume is None:
-        before: dict[str, float] = {}
-        if ready.config.evaluation.before and ready.evaluators:
-            before = _measured(model, ready, 0)
-            _tell_measures(tell, "before training", before)
-        path.write_text(json.dumps(before, indent=1) + "\n", encoding="utf-8")
-    elif path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8")) if ready.config.evaluation.before else {}
-    else:
-        before = {}
+    if ready.resume is not None:
+        return _before_of(ready.config.work) if ready.config.evaluation.before else {}
+    before: dict[str, float] = {}
+    if ready.config.evaluation.before and ready.evaluators:
+        before = _measured(model, ready, 0)
+        _tell_measures(tell, "before training", before)
+    (ready.config.work / _BEFORE).write_text(json.dumps(before, indent=1) + "\n", encoding="utf-8")
+    return before
+
+
+def _before_of(work: Path) -> dict[str, float]:
+    """The measures that were noted."""
+    path = work / _BEFORE
+    before: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return before
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense
 from tokenizers import processors
 from transformers import (
     AutoModel,
@@ -166,6 +167,28 @@ def test_only_adapters_are_trained(tmp_path: Path) -> None:
     assert all("lora_" in name for name in trained)
     # By the arithmetic of low-rank adapters: A is (r, in), B is (out, r), in each of two layers.
     assert sum(weight.numel() for weight in model.parameters() if weight.requires_grad) == 2 * 2 * (32 + 32)
+
+
+def test_what_comes_after_the_network_is_not_trained_with_adapters(tmp_path: Path) -> None:
+    """It would not be part of what is merged; and adapters are in float32, where the network is not."""
+    base = saved(LlamaConfig, tmp_path / "base")
+    network = build_model(ModelConfig(name=str(base), pooling="lasttoken"), list, device="cpu")
+    dense = Dense(32, 16)
+    SentenceTransformer(modules=[*network, dense], device="cpu").save_pretrained(str(tmp_path / "dense"))
+    settings = {"model.pooling": None, "model.dtype": "bfloat16"}
+    config = configured(tmp_path, tmp_path / "dense", **settings)
+    assert config.lora is not None
+    model = build_model(config.model, list, lora=config.lora, device="cpu")
+    trained = {name: weight.dtype for name, weight in model.named_parameters() if weight.requires_grad}
+    assert trained
+    assert all("lora_" in name for name in trained)
+    assert set(trained.values()) == {torch.float32}
+    folder = train(config).folder
+    (weights,) = (load_file(path) for path in folder.glob("*_Dense/model.safetensors"))
+    torch.testing.assert_close(weights["linear.weight"].float(), dense.linear.weight.data, atol=1e-2, rtol=0)
+    with pytest.raises(RequestError, match=r"set lora\.merge = false"):
+        LoraConfig(options={"modules_to_save": ["embed_tokens"]})
+    LoraConfig(merge=False, options={"modules_to_save": ["embed_tokens"]})
 
 
 def test_last_token_pooling_is_that_of_the_last_token(tmp_path: Path) -> None:

@@ -212,6 +212,32 @@ def test_what_is_trained_on_the_collection_itself(data_dir: Path, evaluation: di
         guard([training], both[:1])
 
 
+def test_paragraphs_of_a_collection_are_found_where_they_are_passages(
+    data_dir: Path, evaluation: dict[str, EvaluationTexts]
+) -> None:
+    """Other data have whole paragraphs as passages, with other questions."""
+    articles = json.loads((data_dir / "xquad-r" / "de.json").read_text(encoding="utf-8"))["data"]
+    paragraphs = [paragraph["context"] for article in articles for paragraph in article["paragraphs"]]
+    training = source(query_de=[f"Frage {row}" for row in range(len(paragraphs))], passage_de=paragraphs)
+    report = compare([training], [evaluation["XQuAD-R"]])
+    assert len(paragraphs) == 240
+    assert found(report, "s", "XQuAD-R")[OverlapKind.PASSAGE] == list(range(240))
+    assert "240 paragraphs" not in report.compared["XQuAD-R"]  # of one language: there are 11
+    assert f"{11 * 240:,} paragraphs" in report.compared["XQuAD-R"]
+
+
+def test_articles_that_the_parts_of_a_collection_share_are_no_licence_for_other_sources(
+    data_dir: Path, evaluation: dict[str, EvaluationTexts]
+) -> None:
+    """Divided by paragraph, a collection shares its articles with itself alone."""
+    divided = replace(evaluation["XQuAD-R"], questions=(), passages=(), question_ids=frozenset(), by_paragraph=True)
+    mlqa = SourceSpec("mlqa", "lareqa", dataset="MLQA-R", languages=("de", "en")).load(data_dir)
+    itself = SourceSpec("xquad", "lareqa", dataset="XQuAD-R", languages=("de", "en")).load(data_dir)
+    report = compare([mlqa, itself], [divided])
+    assert len(found(report, "mlqa", "XQuAD-R")[OverlapKind.ARTICLE]) == 3
+    assert not len(report.rows("xquad"))
+
+
 def test_ntrex_and_the_demo_have_nothing_in_common_with_any_collection(
     data_dir: Path, evaluation: dict[str, EvaluationTexts]
 ) -> None:
@@ -259,11 +285,19 @@ def test_only_the_questions_that_are_asked_count() -> None:
     held_out = {i for i, number in demo.paragraph_cluster.items() if number % 2 == 1}
     texts, _ = evaluation_texts(collections=["HybridDemo"], questions={"HybridDemo": held_out})
     assert texts[0].question_ids == held_out
-    assert len(texts[0].passages) <= 11 * len(held_out)
+    # In 11 languages a sentence for each question, and the paragraphs that they are from.
+    assert len(texts[0].passages) <= 11 * (len(held_out) + len(held_out) // 2)
     report = compare([training], texts)
     assert {each.kind for each in report.overlaps} <= {OverlapKind.ARTICLE, OverlapKind.SIMILAR_QUESTION}
     whole, _ = evaluation_texts(collections=["HybridDemo"])
     assert OverlapKind.QUESTION in {each.kind for each in compare([training], whole).overlaps}
+
+
+def test_where_nothing_was_compared_nothing_is_said_to_be_clean() -> None:
+    training = SourceSpec("demo", "lareqa", dataset="HybridDemo", languages=("de", "en")).load()
+    report = replace(compare([training], []), not_compared={"HybridDemo": "it is trained on, as demo"})
+    assert "No overlap" not in report.to_markdown()
+    assert "HybridDemo (it is trained on, as demo)" in report.to_markdown()
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path, data_dir: Path) -> None:

@@ -22,6 +22,8 @@ from hybrid_bench.corpora import DataOptions
 from hybrid_bench.errors import DataError, HybridBenchError, RequestError
 from hybrid_bench.tasks import collections
 from hybrid_bench.training import sources
+from hybrid_bench.training.data import ParallelDataset
+from hybrid_bench.training.sampling import BatchPlan, Sampling
 from hybrid_bench.training.sources import SourceSpec, SourceTexts, lareqa_articles
 
 
@@ -121,6 +123,28 @@ def test_a_note_tells_of_another_number_of_rows(tmp_path: Path) -> None:
     path = write_json(tmp_path / "a.jsonl", [{"query_en": "q", "passage_en": "p"}])
     assert spec("parallel", path, rows=1).load().notes == ()
     assert spec("parallel", path, rows=2000).load().notes == ("1 rows, where 2,000 were expected",)
+
+
+@pytest.mark.parametrize("kind", ["parallel", "hf"])
+def test_rows_of_one_passage_are_one_group_without_being_told(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the kind of SQuAD: several questions that a sentence answers."""
+    rows = [{"query_en": f"q{row}", "passage_en": f"answer {row // 5}"} for row in range(40)]
+    path = write_json(tmp_path / "rows" / "a.jsonl", rows)
+    place = path if kind == "parallel" else hub_folder(path.parent, {})
+    options = {} if kind == "parallel" else {"options": {"files": "*.jsonl"}}
+    made = spec(kind, place, **options)
+    assert [int(each) // 5 for each in np.unique(made.load().group_of(np.arange(40)), return_index=True)[1]] == list(
+        range(8)
+    )
+    plan = BatchPlan(ParallelDataset.of(made.load()).items, 8, Sampling("x-x-mono"), seed=0)
+    for step in range(plan.steps):
+        batch = made.load().texts("passage", "en", plan.epoch(0).batch(step) % 40)
+        assert len(set(batch)) == 8
+    monkeypatch.setattr(sources, "_JOINED", 39)
+    assert made.load().groups is None
+    assert "no column group, and too large" in made.load().notes[0]
 
 
 # -- the project's own format ---------------------------------------------------------------------------------------

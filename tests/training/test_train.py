@@ -30,7 +30,7 @@ from hybrid_bench.trained import read_record, training_languages
 from hybrid_bench.training.build import build_model, texts_of, train_tokenizer
 from hybrid_bench.training.config import LOSSES, ModelConfig, TrainingConfig, load_config
 from hybrid_bench.training.sweep import pareto, sweep, sweep_report
-from hybrid_bench.training.train import Trained, prepare, train
+from hybrid_bench.training.train import Trained, _prompt, prepare, train
 
 #: Two of the demo's languages, half of its paragraphs; the other half is asked, within each language.
 SMALL = """
@@ -245,6 +245,10 @@ def test_a_checkpoint_of_other_texts_is_refused(tmp_path: Path) -> None:
     file.write_text(rows("old"), encoding="utf-8")
     config = configured(tmp_path, changes)
     train(config)
+    file.write_text(rows("new"), encoding="utf-8")
+    with pytest.raises(RequestError, match=r"holds a model of another training \(texts.mine was .*, now "):
+        train(config)
+    file.write_text(rows("old"), encoding="utf-8")
     shutil.rmtree(config.output)
     assert prepare(config).resume == config.work / "checkpoint-4"
     file.write_text(rows("new"), encoding="utf-8")
@@ -348,8 +352,42 @@ def test_overlap_is_dropped_and_told(tmp_path: Path) -> None:
     ready = prepare(configured(tmp_path, changes), told.append)
     assert 0 < len(ready.sources[0]) < 42
     assert told.about("stand in an evaluation collection, dropped")
+    assert told.about("HybridDemo, same question")
+    assert told.about("not compared with XQuAD-R: ")
     kept = prepare(configured(tmp_path, {**changes, "overlap.drop": False}))
     assert len(kept.sources[0]) == 42
+    assert not told.about("WARNING")
+    prepare(configured(tmp_path, {**changes, "evaluation.folds": 1, "evaluation.fold": [0]}), told.append)
+    assert told.about("WARNING: HybridDemo is trained on and measured")
+
+
+def test_a_validation_set_must_not_stand_in_a_collection_either(tmp_path: Path) -> None:
+    validation = """
+[validation.source]
+name = "asked"
+kind = "lareqa"
+dataset = "HybridDemo"
+languages = ["en"]
+options = { folds = 4, fold = [1, 2, 3] }
+"""
+    told = Told()
+    changes = {"overlap.check": True, "evaluation.folds": 4, "evaluation.fold": [3], "arguments.eval_steps": 2}
+    text = SMALL.replace("save_steps = 4\n", "").replace("folds = 2, fold = [0]", "folds = 4, fold = [0]")
+    ready = prepare(configured(tmp_path, changes, text + validation), told.append)
+    assert ready.validation is not None
+    assert 0 < len(ready.validation) < 63
+    assert told.about("asked: ")
+
+
+def test_passages_are_trained_with_the_prompt_that_they_are_embedded_with(tmp_path: Path) -> None:
+    base = build_model(ModelConfig(**{**TINY, "vocabulary": 300}), lambda: ["Bienen", "bees"], device="cpu")  # type: ignore[arg-type] # of several types
+    base.prompts = {"query": "query: ", "passage": "passage: "}
+    base.save_pretrained(str(tmp_path / "base"))
+    model = SentenceTransformer(str(tmp_path / "base"), device="cpu")
+    for role, encode in (("query", model.encode_query), ("document", model.encode_document)):
+        names = {"query": ("query",), "document": ("document", "passage", "corpus")}[role]
+        prompt = _prompt(model, *names)
+        assert np.array_equal(encode(["bees"]), model.encode(["bees"], prompt=prompt))
 
 
 def test_nan_ends_the_training(tmp_path: Path) -> None:
@@ -387,6 +425,30 @@ options = { folds = 2, fold = [1] }
     shutil.rmtree(config.work / "checkpoint-6")
     assert train(config, told.append).steps == 6
     assert told.about("going on from")[0].endswith("checkpoint-4")
+    # Interrupted after the last step, it takes no other one: the best checkpoint is what is kept.
+    expected = weights(config.output)
+    shutil.rmtree(config.output)
+    again = train(config, told.append)
+    assert again.steps == 6
+    assert told.about("the training had ended")
+    assert all(torch.equal(weights(again.folder)[name], weight) for name, weight in expected.items())
+
+
+def test_a_training_that_was_interrupted_after_its_last_step_is_saved_and_measured(tmp_path: Path) -> None:
+    config = configured(tmp_path, {"arguments.lr_scheduler_type": "constant", "arguments.max_steps": 7})
+    first = train(config)
+    record = read_record(config.output)
+    files = {path.name for path in config.output.rglob("*")}
+    expected = weights(config.output)
+    shutil.rmtree(config.output)
+    told = Told()
+    again = train(config, told.append)
+    assert told.about("the training had ended")
+    assert (again.steps, again.before, again.after) == (7, first.before, first.after)
+    assert all(torch.equal(weights(again.folder)[name], weight) for name, weight in expected.items())
+    assert {path.name for path in config.output.rglob("*")} == files
+    assert read_record(config.output) == record
+    assert "### Results" in (config.output / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_transformer_from_nothing(tmp_path: Path) -> None:
@@ -460,6 +522,12 @@ def test_command_shows_checks_and_estimates(tmp_path: Path) -> None:
     assert "5 steps an epoch, of 8 pairs: demo half 5" in err
     code, out, _ = command("train", path, "--estimate", "--devices", "2")
     assert (code, "| peak of a step |" in out) == (0, True)
+    # Hard negatives are those that the sources are asked for, unless another number is given.
+    mmarco = 'sources=[{name = "m", kind = "mmarco", languages = ["de", "en"], options = {negatives = 1}}]'
+    _, out, _ = command("train", path, "--set", mmarco, "--estimate")
+    assert "of 128 + 128 + 128 tokens" in out
+    _, out, _ = command("train", path, "--set", mmarco, "--estimate", "--negatives", "0")
+    assert "of 128 + 128 tokens" in out
     code, out, _ = command("train", "--accelerate-config", "fsdp")
     assert (code, Path(out.strip()).name) == (0, "fsdp.yaml")
     code, out, _ = command("train", "--preset", "paper-xlmr-x-y", "--show")
@@ -573,6 +641,12 @@ def test_a_sweep_checks_everything_first(tmp_path: Path, monkeypatch: pytest.Mon
             sweep(config, [0.0], [1])
     with pytest.raises(RequestError, match="whole collections"):
         sweep(configured(tmp_path), [0.5], [1])
+    occupied = config.output / "alpha-1-seed-2"  # the last of all
+    occupied.mkdir(parents=True)
+    (occupied / "thesis.tex").touch()
+    with pytest.raises(RequestError, match="alpha-1-seed-2 holds something else"):
+        sweep(config, [0.0, 1.0], [1, 2])
+    shutil.rmtree(config.output)
     with pytest.raises(RequestError, match="give collections"):
         sweep(configured(tmp_path, {"evaluation.collections": []}), [0.5], [1])
     assert not list(tmp_path.glob("model/*"))
