@@ -206,10 +206,12 @@ def calibration(session: nox.Session) -> None:
 
 @nox.session
 def experiments(session: nox.Session) -> None:
-    """Repeat the experiments in results/experiments; an hour or two. Arguments: some of their names."""
+    """Repeat the experiments in results/experiments; hours. Arguments: some of their names, and --data-dir FOLDER."""
     install(session, "test", "dev")
-    for name in session.posargs or ("static", "transformer", "minilm"):
-        session.run("python", "benchmarks/experiment.py", name, "--work", str(ROOT / "sweeps"))
+    known = sorted(path.parent.name for path in (ROOT / "results" / "experiments").glob("*/config.toml"))
+    options = [each for each in session.posargs if each not in known]
+    for name in [each for each in session.posargs if each in known] or known:
+        session.run("python", "benchmarks/experiment.py", name, "--work", str(ROOT / "sweeps"), *options)
 
 
 @nox.session

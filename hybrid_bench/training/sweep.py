@@ -30,7 +30,7 @@ from hybrid_bench.training.config import TrainingConfig
 from hybrid_bench.training.sampling import Sampling
 from hybrid_bench.training.train import check_kept, prepare, train
 
-__all__ = ["Point", "pareto", "sweep", "sweep_report"]
+__all__ = ["Point", "evaluation_request", "pareto", "sweep", "sweep_report"]
 
 Tell = Callable[[str], None]
 
@@ -98,7 +98,7 @@ def sweep(
     if config.evaluation.folds > 1:
         raise RequestError("a sweep measures whole collections: leave out evaluation.folds, and train on other data")
     grid = {(alpha, seed): _at(config, alpha, seed) for alpha in sorted(alphas) for seed in sorted(seeds)}
-    select_tasks(_request(config, config.output))
+    select_tasks(evaluation_request(config, str(config.output)))
     for alpha in sorted(alphas):
         # Seeds differ in nothing that could be wrong, but for what is in their folders.
         ready = prepare(grid[alpha, min(seeds)], overwrite=overwrite)
@@ -108,7 +108,7 @@ def sweep(
     for (alpha, seed), each in grid.items():
         tell(f"alpha {alpha:g}, seed {seed}")
         trained = train(each, tell, overwrite=overwrite)
-        outcome = run(_request(config, trained.folder), tell=tell)
+        outcome = run(evaluation_request(config, str(trained.folder)), tell=tell)
         for failure in outcome.failures:
             raise failure.error
         points.append(Point(alpha, seed, outcome.folders[0]))
@@ -136,10 +136,11 @@ _EVALUATIONS = {
 }  # fmt: skip # in two lines
 
 
-def _request(config: TrainingConfig, model: Path) -> RunRequest:
+def evaluation_request(config: TrainingConfig, model: str) -> RunRequest:
+    """What a sweep measures of each model, asked of one."""
     wanted = config.evaluation
     return RunRequest(
-        models=(str(model),),
+        models=(model,),
         tasks=wanted.collections,
         settings=wanted.settings,
         languages=wanted.languages,
