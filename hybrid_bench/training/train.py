@@ -187,7 +187,7 @@ def prepare(
         tell(note)
     if validation is not None and config.validation is not None:
         _plan([validation], arguments.eval_batch_size * processes, config.validation.sampling, config.seed)
-    resume, done = _state(config, sources, processes, overwrite=overwrite, write=write and _is_main(arguments))
+    resume, done = _state(config, sources, arguments, overwrite=overwrite, write=write and _is_main(arguments))
     if resume is not None:
         tell(f"going on from {resume}")
     tell(
@@ -210,7 +210,7 @@ def check_kept(config: TrainingConfig, ready: Prepared, *, overwrite: bool = Fal
         DataError: It cannot be read or written.
     """
     _check_output(config, write=False)
-    _state(config, ready.sources, ready.arguments.world_size, overwrite=overwrite, write=False)
+    _state(config, ready.sources, ready.arguments, overwrite=overwrite, write=False)
 
 
 def train(config: TrainingConfig, tell: Tell = lambda line: None, *, overwrite: bool = False) -> Trained:
@@ -609,7 +609,7 @@ def _settings(config: TrainingConfig) -> dict[str, Any]:
 
 
 def _state(
-    config: TrainingConfig, sources: Sequence[ParallelTexts], processes: int, *, overwrite: bool, write: bool
+    config: TrainingConfig, sources: Sequence[ParallelTexts], arguments: _Arguments, *, overwrite: bool, write: bool
 ) -> tuple[Path | None, bool]:
     """The checkpoint to go on from, and whether the model is there; what is of another training is refused."""
     now = {
@@ -617,7 +617,9 @@ def _state(
         "settings": _settings(config),
         "rows": {source.name: len(source) for source in sources},
         "texts": _texts(sources),
-        "devices": processes,
+        "devices": arguments.world_size,
+        # What `accelerate launch` says counts too, where the configuration says nothing.
+        "precision": getattr(arguments, "mixed_precision", "no"),
     }
     record = None if overwrite else read_record(config.output)
     if record is not None:

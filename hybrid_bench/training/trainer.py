@@ -34,6 +34,12 @@ class HybridTrainer(SentenceTransformerTrainer):
         with _gathered(self.model, state_dict):
             super()._save(output_dir)
 
+    def _load_best_model(self) -> None:
+        """Load the best checkpoint; its parent goes on with the last one, and says so in a log, if that fails."""
+        best = str(self.state.best_model_checkpoint)
+        self.model.model_card_data.set_best_model_step(int(best.rpartition("-")[2]))
+        self._load_from_checkpoint(best)
+
     def _load_from_checkpoint(self, checkpoint_path: str, model: nn.Module | None = None) -> None:
         """Give the model the weights of a checkpoint."""
         if self.is_fsdp_enabled:

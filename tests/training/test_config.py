@@ -238,6 +238,11 @@ def test_accelerate_takes_every_configuration_that_ships() -> None:
     assert kinds["deepspeed-zero2"].deepspeed_config["zero_stage"] == 2
     assert kinds["deepspeed-zero3"].deepspeed_config["zero_stage"] == 3
     assert kinds["fsdp"].fsdp_config["fsdp_version"] == 2
+    # These are the training's to say, and would contradict it.
+    for path in ACCELERATE.values():
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert "mixed_precision" not in settings
+        assert not {"gradient_accumulation_steps", "gradient_clipping"} & settings.get("deepspeed_config", {}).keys()
 
 
 def test_a_model_tells_its_languages(tmp_path: Path) -> None:

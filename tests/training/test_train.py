@@ -24,8 +24,12 @@ from sentence_transformers import SentenceTransformer
 from helpers import save_tiny
 from hybrid_bench import models
 from hybrid_bench.cli import main
+from hybrid_bench.comparisons import align
 from hybrid_bench.errors import DataError, ModelError, RequestError
+from hybrid_bench.languages import Setting
 from hybrid_bench.run import RunRequest, run
+from hybrid_bench.runs import find_runs
+from hybrid_bench.significance import compare
 from hybrid_bench.trained import read_record, training_languages
 from hybrid_bench.training.build import build_model, texts_of, train_tokenizer
 from hybrid_bench.training.config import LOSSES, ModelConfig, TrainingConfig, load_config
@@ -610,20 +614,41 @@ def test_a_sweep_goes_on_and_ends_with_its_report(tmp_path: Path) -> None:
     assert f"{np.mean(means):.4f} ± {np.std(means, ddof=1):.4f}" in row
     # What was trained on stands apart from what was not.
     lines = text.splitlines()
-    heads = next(place for place, line in enumerate(lines) if "Mo. unseen" in line)
+    heads = next(place for place, line in enumerate(lines) if "Mo. mAP, unseen" in line)
     cells = dict(
         zip(*([cell.strip() for cell in lines[heads + down].split("|")[1:-1]] for down in (0, 2)), strict=True)
     )
     for head, subsets in (
-        ("Mo. seen", ("de-de", "en-en")),
-        ("Mo. unseen", ("th-th",)),
-        ("Cr. seen", ("de-en", "en-de")),
-        ("Cr. mixed", ("de-th", "en-th", "th-de", "th-en")),
+        ("Mo. mAP, seen", ("de-de", "en-en")),
+        ("Mo. mAP, unseen", ("th-th",)),
+        ("Cr. mAP, seen", ("de-en", "en-de")),
+        ("Cr. mAP, mixed", ("de-th", "en-th", "th-de", "th-en")),
     ):
-        assert cells[head] == f"{np.mean([each[subset] for each in scores for subset in subsets]):.4f}", head
+        by_seed = [np.mean([each[subset] for subset in subsets]) for each in scores]
+        assert cells[head] == f"{np.mean(by_seed):.4f} ± {np.std(by_seed, ddof=1):.4f}", head
     assert cells["alpha"] == "0"
-    assert {"Mul. seen", "Mul. unseen"} < cells.keys()
-    assert "Cr. unseen" not in cells
+    assert {"Mul. mAP, seen", "Mul. mAP, unseen", "Rank distance, unseen"} < cells.keys()
+    assert "Cr. mAP, unseen" not in cells
+    assert "**HybridDemo by languages: de en, and the others**" in text
+    # Differences of runs with the same seed, and the test that `compare` makes of means over seeds.
+    other = []
+    for point in points[2:]:
+        saved = json.loads((point.run / "HybridDemo-Pairs.json").read_text(encoding="utf-8"))
+        other.append({score["hf_subset"]: score["map"] for score in saved["scores"]["test"]})
+    differences = [one["th-th"] - two["th-th"] for one, two in zip(scores, other, strict=True)]
+    row = next(line for line in lines if line.startswith("| Mo. mAP, unseen"))  # the first is against alpha 1
+    shown = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert shown[2] == f"{np.mean(differences):+.4f}"
+    assert shown[5] == f"{min(differences):+.4f}, {max(differences):+.4f}"
+    aligned = align(find_runs([point.run for point in points]), "HybridDemo", Setting.MONOLINGUAL, "map")
+    thai = aligned.of({each for each in aligned.subsets if each[2] == "th-th"})
+    one, two = thai.scores[:2].mean(0), thai.scores[2:].mean(0)
+    assert shown[4] == f"{compare(thai.cells(thai.clusterings[0]), one, two, draws=200).p:.4f}"
+    assert f"clustered into {len(np.unique(thai.cluster(thai.clusterings[0])))} {thai.clusterings[0]}s" in text
+    # Other runs stand beside these in the first table only; languages may be told apart by choice.
+    again = sweep_report(points[:2], beside=[points[2].run], seen=["th"], draws=200)
+    assert "alpha-1-seed-1" in again
+    assert "**HybridDemo by languages: th, and the others**" in again
 
 
 def test_a_sweep_checks_everything_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
