@@ -28,7 +28,7 @@ from hybrid_bench.significance import DRAWS, compare, holm, macro_mean
 from hybrid_bench.study import seen_subsets
 from hybrid_bench.training.config import TrainingConfig
 from hybrid_bench.training.sampling import Sampling
-from hybrid_bench.training.train import check_kept, prepare, train
+from hybrid_bench.training.train import check_kept, prepare, train, warn_of_measuring
 
 __all__ = ["Point", "evaluation_request", "pareto", "sweep", "sweep_report"]
 
@@ -104,6 +104,7 @@ def sweep(
         ready = prepare(grid[alpha, min(seeds)], overwrite=overwrite)
         for seed in sorted(seeds)[1:]:
             check_kept(grid[alpha, seed], ready, overwrite=overwrite)
+    warn_of_measuring(ready.sources, config.evaluation, tell)
     points = []
     for (alpha, seed), each in grid.items():
         tell(f"alpha {alpha:g}, seed {seed}")

@@ -36,7 +36,7 @@ from hybrid_bench.errors import DataError, ModelError, RequestError, first_line,
 from hybrid_bench.languages import LANGUAGES, did_you_mean
 from hybrid_bench.trained import RECORD, read_record, write_record
 from hybrid_bench.training.build import build_model, lora_config, merged, texts_of
-from hybrid_bench.training.config import LOSSES, TrainingConfig, argument_names, plain, require
+from hybrid_bench.training.config import LOSSES, EvaluationConfig, TrainingConfig, argument_names, plain, require
 from hybrid_bench.training.data import ParallelDataset
 from hybrid_bench.training.evaluator import HybridRetrievalEvaluator
 from hybrid_bench.training.loss import HybridBatchLoss, LossByKind
@@ -50,7 +50,7 @@ from hybrid_bench.version import VERSION
 if TYPE_CHECKING:
     from hybrid_bench.training.texts import ParallelTexts
 
-__all__ = ["Prepared", "Trained", "check_kept", "measures_table", "prepare", "train"]
+__all__ = ["Prepared", "Trained", "check_kept", "measures_table", "prepare", "train", "warn_of_measuring"]
 
 Tell = Callable[[str], None]
 
@@ -173,6 +173,7 @@ def prepare(
         read = sources if validation is None else (*sources, validation)
         kept, report = _guarded(config, read, tell)
         sources, validation = kept[: len(sources)], None if validation is None else kept[-1]
+    warn_of_measuring(sources, config.evaluation, tell)
     evaluators = tuple(_evaluator(config, name) for name in config.evaluation.collections)
     if evaluators and arguments.eval_strategy != "no" and _divided(arguments):
         if validation is None:
@@ -236,7 +237,7 @@ def train(config: TrainingConfig, tell: Tell = lambda line: None, *, overwrite: 
     if ready.done:
         tell(f"{config.output}: already trained with these settings")
         record = read_record(config.output) or {}
-        if record.get("evaluation") != plain(config.evaluation):
+        if _difference(record.get("evaluation", plain(config.evaluation)), plain(config.evaluation)):
             tell("its measures are of another [evaluation]: `hybrid-bench run` measures it again")
         measured = (record.get("before", {}), record.get("after", {}))
         return Trained(config.output, *measured, record.get("steps", 0), 0.0, _is_main(ready.arguments))
@@ -258,9 +259,8 @@ def _trained(ready: Prepared, tell: Tell) -> Trained:
     main = _is_main(arguments)
     part = config.output.with_name(f"{config.output.name}.part")
     ended = None if ready.resume is None else _ended(ready.resume)
-    if (
-        ended is not None
-    ):  # it was interrupted while the model was saved or measured: another step would be one too many
+    if ended is not None:
+        # Interrupted while the model was saved or measured. The Trainer would take another step.
         tell(f"the training had ended: {ended.best} is saved and measured")
         before = _before_of(config.work) if config.evaluation.before else {}
         after: dict[str, float] = {}
@@ -867,9 +867,15 @@ def _guarded(
     report = replace(report, not_compared={**report.not_compared, **unread})
     for name, reason in _briefly(report).not_compared.items():
         tell(f"not compared with {name}: {reason}")
-    for name in sorted(own.keys() & set(config.evaluation.collections) - asked.keys()):
-        tell(f"WARNING: {name} is trained on and measured: its results are not of unseen data; see evaluation.folds")
     return kept, report
+
+
+def warn_of_measuring(sources: Sequence[ParallelTexts], evaluation: EvaluationConfig, tell: Tell) -> None:
+    """Tell of each collection that is a source and measured as a whole."""
+    for source in sources:
+        name = source.collection if isinstance(source, SourceTexts) else ""
+        if name in evaluation.collections and evaluation.folds == 1:
+            tell(f"WARNING: {name} is trained on, as {source.name}, and measured: these are no results of unseen data")
 
 
 def _asked(config: TrainingConfig, name: str) -> frozenset[str]:

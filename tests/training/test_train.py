@@ -362,7 +362,7 @@ def test_overlap_is_dropped_and_told(tmp_path: Path) -> None:
     assert len(kept.sources[0]) == 42
     assert not told.about("WARNING")
     prepare(configured(tmp_path, {**changes, "evaluation.folds": 1, "evaluation.fold": [0]}), told.append)
-    assert told.about("WARNING: HybridDemo is trained on and measured")
+    assert told.about("WARNING: HybridDemo is trained on, as demo half, and measured")
 
 
 def test_a_validation_set_must_not_stand_in_a_collection_either(tmp_path: Path) -> None:
@@ -597,6 +597,7 @@ def test_a_sweep_goes_on_and_ends_with_its_report(tmp_path: Path) -> None:
     told = Told()
     points = sweep(config, [0, 1], [1, 2], told.append)
     assert len(told.about("already trained")) == 2
+    assert told.about("WARNING: HybridDemo is trained on, as demo, and measured")
     assert [(point.alpha, point.seed) for point in points] == [(0, 1), (0, 2), (1, 1), (1, 2)]
     assert {point.run for point in first} < {point.run for point in points}
     text = sweep_report(points, draws=200)
