@@ -48,6 +48,7 @@ def values_of(folders: list[Path]) -> str:
     writer = csv.DictWriter(file, _KEPT, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in rows:
+        row["system"] = row["system"].partition(" (")[0]  # without the pool's languages, which are the same everywhere
         if row["metric"] in _METRICS:
             for name in ("value", "lo", "hi"):
                 row[name] = f"{float(row[name]):.6g}" if row[name] else ""
@@ -115,9 +116,10 @@ def main() -> None:
         if each.kind not in _TRANSLATIONS
         for code in each.load(config.data_dir).languages
     }
-    text = sweep_report(points, beside=[outcome.folders[0] for outcome in outcomes], seen=sorted(taught))
+    text = sweep_report(points, beside=[outcome.folders for outcome in outcomes], seen=sorted(taught))
     (folder / "report.md").write_text(text, encoding="utf-8")
-    (folder / "values.csv").write_text(values_of([point.run for point in points]), encoding="utf-8")
+    runs = [each for point in points for each in point.folders]
+    (folder / "values.csv").write_text(values_of(runs), encoding="utf-8")
     (folder / "training.json").write_text(training_of(options.name, trained), encoding="utf-8")
 
 

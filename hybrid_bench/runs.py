@@ -16,7 +16,7 @@ from pyarrow import ArrowException
 from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.results import FORMAT, metadata_of, read_signatures
 
-__all__ = ["Run", "TaskTable", "find_runs", "names_of"]
+__all__ = ["Run", "TaskTable", "find_runs", "joined", "names_of"]
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,20 @@ class Run:
         if not self.options:
             return self.model
         return f"{self.model} ({', '.join(f'{name}={value}' for name, value in self.options.items())})"
+
+
+def joined(runs: Sequence[Run]) -> Run:
+    """Runs of one model on different tasks, some of them with options, as one run, which is called as the first.
+
+    Raises:
+        RequestError: If they are of different models, or two have the same task.
+    """
+    tasks: dict[str, TaskTable] = {}
+    for run in runs:
+        if run.model != runs[0].model or run.revision != runs[0].revision or tasks.keys() & run.tasks.keys():
+            raise RequestError(f"{run.folder} and {runs[0].folder} are no parts of one run: give them one by one")
+        tasks |= run.tasks
+    return replace(runs[0], tasks=tasks, cache={})
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:

@@ -20,12 +20,13 @@ from tabulate import tabulate
 from hybrid_bench.comparisons import LEVEL, Aligned, align
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
-from hybrid_bench.report import ReportRequest, report
 from hybrid_bench.run import RunRequest, run, select_tasks
-from hybrid_bench.runs import Run, TaskTable, find_runs
+from hybrid_bench.runs import Run, TaskTable, find_runs, joined
 from hybrid_bench.scores import scores
 from hybrid_bench.significance import DRAWS, compare, holm, macro_mean
-from hybrid_bench.study import seen_subsets
+from hybrid_bench.study import Study, seen_subsets
+from hybrid_bench.tables import main_table
+from hybrid_bench.text import as_markdown
 from hybrid_bench.training.config import TrainingConfig
 from hybrid_bench.training.sampling import Sampling
 from hybrid_bench.training.train import check_kept, prepare, train, warn_of_measuring
@@ -51,12 +52,12 @@ class Point:
     Attributes:
         alpha: Share of monolingual batches in its training.
         seed: Seed of its training.
-        run: Folder of its results.
+        folders: Folders of its results: two where a pool of some languages is asked for, which is an option of a task.
     """
 
     alpha: float
     seed: int
-    run: Path
+    folders: tuple[Path, ...]
 
 
 def sweep(
@@ -112,7 +113,7 @@ def sweep(
         outcome = run(evaluation_request(config, str(trained.folder)), tell=tell)
         for failure in outcome.failures:
             raise failure.error
-        points.append(Point(alpha, seed, outcome.folders[0]))
+        points.append(Point(alpha, seed, tuple(outcome.folders)))
     return points
 
 
@@ -167,7 +168,7 @@ def pareto(values: Sequence[Sequence[float]]) -> list[bool]:
 def sweep_report(
     points: Sequence[Point],
     *,
-    beside: Sequence[Path] = (),
+    beside: Sequence[Sequence[Path]] = (),
     seen: Sequence[str] | None = None,
     draws: int = DRAWS,
 ) -> str:
@@ -178,13 +179,14 @@ def sweep_report(
 
     Args:
         points: From `sweep`.
-        beside: Folders of other runs, such as of the model before its training, that the first table shows too.
+        beside: Other runs, each by its folders, that the first table shows too, such as the model before its training.
         seen: Languages that are told apart from all others; None: those that the models were trained on.
         draws: Flips and resamples of a test.
     """
-    runs = [each for point in points for each in find_runs([point.run])]
+    runs = [joined(find_runs(point.folders)) for point in points]
     collections = dict.fromkeys(table.collection for table in runs[0].tasks.values())
-    sections = [report(ReportRequest(paths=[*beside, *(point.run for point in points)])).strip()]
+    table = main_table(Study([*(joined(find_runs(folders)) for folders in beside), *runs]))
+    sections = [] if table is None else [as_markdown(table).strip()]
     sections += [_section(points, runs, name, seen, draws) for name in collections]
     return "\n\n".join(sections) + "\n"
 

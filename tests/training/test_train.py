@@ -28,7 +28,7 @@ from hybrid_bench.comparisons import align
 from hybrid_bench.errors import DataError, ModelError, RequestError
 from hybrid_bench.languages import Setting
 from hybrid_bench.run import RunRequest, run
-from hybrid_bench.runs import find_runs
+from hybrid_bench.runs import find_runs, joined
 from hybrid_bench.significance import compare
 from hybrid_bench.trained import read_record, training_languages
 from hybrid_bench.training.build import build_model, texts_of, train_tokenizer
@@ -584,6 +584,7 @@ def sweep_config(folder: Path, steps: int) -> TrainingConfig:
         "evaluation.fold": [0],
         "evaluation.settings": [],
         "evaluation.languages": ["de", "en", "th"],
+        "evaluation.pool_languages": ["de", "en", "th"],
         "sources": [{"name": "demo", "kind": "lareqa", "dataset": "HybridDemo", "languages": ["de", "en"]}],
         "arguments.max_steps": steps,
     }
@@ -599,7 +600,7 @@ def test_a_sweep_goes_on_and_ends_with_its_report(tmp_path: Path) -> None:
     assert len(told.about("already trained")) == 2
     assert told.about("WARNING: HybridDemo is trained on, as demo, and measured")
     assert [(point.alpha, point.seed) for point in points] == [(0, 1), (0, 2), (1, 1), (1, 2)]
-    assert {point.run for point in first} < {point.run for point in points}
+    assert {point.folders for point in first} < {point.folders for point in points}
     text = sweep_report(points, draws=200)
     assert "**HybridDemo by alpha**" in text
     assert "Against alpha 1 (X-X-mono)" in text
@@ -608,7 +609,7 @@ def test_a_sweep_goes_on_and_ends_with_its_report(tmp_path: Path) -> None:
     row = next(line for line in text.splitlines() if line.replace(" ", "").startswith("|0|2|"))
     scores = []
     for point in points[:2]:
-        saved = json.loads((point.run / "HybridDemo-Pairs.json").read_text(encoding="utf-8"))
+        saved = json.loads((point.folders[0] / "HybridDemo-Pairs.json").read_text(encoding="utf-8"))
         each = {score["hf_subset"]: score["map"] for score in saved["scores"]["test"]}
         scores.append(each)
     means = [np.mean([each[f"{code}-{code}"] for code in ("de", "en", "th")]) for each in scores]
@@ -634,20 +635,26 @@ def test_a_sweep_goes_on_and_ends_with_its_report(tmp_path: Path) -> None:
     # Differences of runs with the same seed, and the test that `compare` makes of means over seeds.
     other = []
     for point in points[2:]:
-        saved = json.loads((point.run / "HybridDemo-Pairs.json").read_text(encoding="utf-8"))
+        saved = json.loads((point.folders[0] / "HybridDemo-Pairs.json").read_text(encoding="utf-8"))
         other.append({score["hf_subset"]: score["map"] for score in saved["scores"]["test"]})
     differences = [one["th-th"] - two["th-th"] for one, two in zip(scores, other, strict=True)]
     row = next(line for line in lines if line.startswith("| Mo. mAP, unseen"))  # the first is against alpha 1
     shown = [cell.strip() for cell in row.split("|")[1:-1]]
     assert shown[2] == f"{np.mean(differences):+.4f}"
     assert shown[5] == f"{min(differences):+.4f}, {max(differences):+.4f}"
-    aligned = align(find_runs([point.run for point in points]), "HybridDemo", Setting.MONOLINGUAL, "map")
+    aligned = align(find_runs([point.folders[0] for point in points]), "HybridDemo", Setting.MONOLINGUAL, "map")
     thai = aligned.of({each for each in aligned.subsets if each[2] == "th-th"})
     one, two = thai.scores[:2].mean(0), thai.scores[2:].mean(0)
     assert shown[4] == f"{compare(thai.cells(thai.clusterings[0]), one, two, draws=200).p:.4f}"
     assert f"clustered into {len(np.unique(thai.cluster(thai.clusterings[0])))} {thai.clusterings[0]}s" in text
+    # A pool of some languages is an option of one task, which has a folder of its own; both are one run here.
+    assert [len(point.folders) for point in points] == [2] * 4
+    assert "pool_languages" not in text
+    assert text.count("| local/alpha-1-seed-2") == 1
+    with pytest.raises(RequestError, match="no parts of one run"):
+        joined(find_runs([points[0].folders[0], points[1].folders[0]]))
     # Other runs stand beside these in the first table only; languages may be told apart by choice.
-    again = sweep_report(points[:2], beside=[points[2].run], seen=["th"], draws=200)
+    again = sweep_report(points[:2], beside=[points[2].folders], seen=["th"], draws=200)
     assert "alpha-1-seed-1" in again
     assert "**HybridDemo by languages: th, and the others**" in again
 
