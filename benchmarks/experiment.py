@@ -27,6 +27,7 @@ sys.path[:0] = [str(ROOT)]
 from hybrid_bench.report import ReportRequest, report
 from hybrid_bench.run import run
 from hybrid_bench.trained import read_record
+from hybrid_bench.training.build import build_model
 from hybrid_bench.training.config import TrainingConfig, load_config
 from hybrid_bench.training.sweep import evaluation_request, sweep, sweep_report
 
@@ -72,6 +73,18 @@ def configuration(name: str, work: Path, data_dir: Path | None) -> TrainingConfi
     return replace(config, data_dir=data_dir, sources=tuple(sources))
 
 
+def untrained(config: TrainingConfig) -> list[str]:
+    """The folder of a pretrained model before its training, with the same pooling, prompts and length of texts."""
+    if not config.model.name:
+        return []
+    folder = config.output / "untrained"
+    if not folder.is_dir():
+        part = folder.with_name("untrained.part")
+        build_model(config.model, tuple, seed=0, device="cpu").save_pretrained(str(part))
+        part.replace(folder)
+    return [str(folder)]
+
+
 def training_of(name: str, models: list[Path]) -> str:
     """What all trainings of an experiment have in common, as JSON."""
     records = [record for model in models if (record := read_record(model)) is not None]
@@ -107,7 +120,7 @@ def main() -> None:
     folder = EXPERIMENTS / options.name
     config = configuration(options.name, options.work, options.data_dir)
     points = sweep(config, ALPHAS, SEEDS, tell)
-    models = ["hybrid_bench/char-ngram", "hybrid_bench/bm25", *([config.model.name] if config.model.name else [])]
+    models = ["hybrid_bench/char-ngram", "hybrid_bench/bm25", *untrained(config)]
     outcomes = [run(evaluation_request(config, model), tell=tell) for model in models]
     trained = [config.output / f"alpha-{point.alpha:g}-seed-{point.seed}" for point in points]
     taught = {
