@@ -19,6 +19,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 # ruff: noqa: E402 # run from a checkout, the package need not be installed
 ROOT = Path(__file__).parents[1]
@@ -85,9 +86,8 @@ def untrained(config: TrainingConfig) -> list[str]:
     return [str(folder)]
 
 
-def training_of(name: str, models: list[Path]) -> str:
+def training_of(name: str, records: list[dict[str, Any]]) -> str:
     """What all trainings of an experiment have in common, as JSON."""
-    records = [record for model in models if (record := read_record(model)) is not None]
     first = records[0]
     settings = {key: value for key, value in first["settings"].items() if key not in {"sampling", "seed"}}
     if name in _PACKAGES:
@@ -122,18 +122,15 @@ def main() -> None:
     points = sweep(config, ALPHAS, SEEDS, tell)
     models = ["hybrid_bench/char-ngram", "hybrid_bench/bm25", *untrained(config)]
     outcomes = [run(evaluation_request(config, model), tell=tell) for model in models]
-    trained = [config.output / f"alpha-{point.alpha:g}-seed-{point.seed}" for point in points]
-    taught = {
-        code
-        for each in config.sources
-        if each.kind not in _TRANSLATIONS
-        for code in each.load(config.data_dir).languages
-    }
+    trained = (config.output / f"alpha-{point.alpha:g}-seed-{point.seed}" for point in points)
+    records = [record for model in trained if (record := read_record(model)) is not None]
+    asking = {each.name for each in config.sources if each.kind not in _TRANSLATIONS}
+    taught = {code for each in records[0]["sources"] if each["name"] in asking for code in each["languages"]}
     text = sweep_report(points, beside=[outcome.folders for outcome in outcomes], seen=sorted(taught))
     (folder / "report.md").write_text(text, encoding="utf-8")
     runs = [each for point in points for each in point.folders]
     (folder / "values.csv").write_text(values_of(runs), encoding="utf-8")
-    (folder / "training.json").write_text(training_of(options.name, trained), encoding="utf-8")
+    (folder / "training.json").write_text(training_of(options.name, records), encoding="utf-8")
 
 
 if __name__ == "__main__":

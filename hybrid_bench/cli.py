@@ -234,9 +234,7 @@ def _train(options: argparse.Namespace) -> int:
     if options.estimate:
         from hybrid_bench.training.memory import estimate
 
-        asked = (int(source.options.get("negatives", 0)) for source in config.sources)
-        negatives = max(asked) if options.negatives is None else options.negatives
-        shape = {"devices": options.devices, "sharding": options.sharding, "negatives": negatives}
+        shape = {"devices": options.devices, "sharding": options.sharding, "negatives": options.negatives}
         print(estimate(config, **shape), end="")
         return 0
     require("accelerate", "a training")

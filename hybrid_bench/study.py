@@ -475,15 +475,11 @@ def _levels(
             for one, other in dict.fromkeys(zip(asked.tolist(), pools.tolist(), strict=True))
         }
     if "seen" in kinds and trained is not None:
-        subsets = {subset: code for code, subset in enumerate(found.subsets)}
-        for name, members in seen_subsets(found, setting, trained).items():
-            levels[Level(name)] = np.array(sorted(subsets[each] for each in members), dtype=np.intp)
+        levels |= {Level(name): members for name, members in seen_subsets(found, setting, trained).items()}
     return levels
 
 
-def seen_subsets(
-    found: SettingScores, setting: Setting, trained: Iterable[str]
-) -> dict[str, frozenset[tuple[str, str, str]]]:
+def seen_subsets(found: SettingScores, setting: Setting, trained: Iterable[str]) -> dict[str, NDArray[np.intp]]:
     """The subsets of a setting by whether a model was trained on their languages.
 
     Args:
@@ -492,17 +488,14 @@ def seen_subsets(
         trained: Codes of the languages of the training.
 
     Returns:
-        By each of `SEEN` that there is, the subsets as `SettingScores.subsets` has them: of both languages, of one, of
-        neither.
+        By each of `SEEN` that there is, positions in `SettingScores.subsets`: of those with both languages, with one,
+        with neither.
     """
     known = np.isin(found.query_languages, list(trained)).astype(int)
     # A pool of all languages is neither: it is told by the language of the question alone.
     known += known if setting is Setting.MULTILINGUAL else np.isin(found.pools, list(trained)).astype(int)
-    by_kind = {
-        name: frozenset(subset for subset, each in zip(found.subsets, known, strict=True) if each == number)
-        for name, number in zip(SEEN, (2, 1, 0), strict=True)
-    }
-    return {name: subsets for name, subsets in by_kind.items() if subsets}
+    by_kind = {name: np.flatnonzero(known == number) for name, number in zip(SEEN, (2, 1, 0), strict=True)}
+    return {name: members for name, members in by_kind.items() if len(members)}
 
 
 def _counts(found: SettingScores, measure: str) -> NDArray[np.int64]:

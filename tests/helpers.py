@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import pytest
 
 __all__ = [
+    "DEMO_HALF",
     "WordCounts",
     "meta_of",
     "registered",
@@ -44,6 +45,18 @@ __all__ = [
     "texts_of",
     "word_pieces",
 ]
+
+#: Of a training configuration: half of the demo's paragraphs, in two of its languages.
+DEMO_HALF = """[[sources]]
+name = "demo half"
+kind = "lareqa"
+dataset = "HybridDemo"
+languages = ["de", "en"]
+options = { folds = 2, fold = [0] }
+
+[overlap]
+check = false
+"""
 
 
 def task_of(name: str, subsets: Sequence[str] | None = None, **options: Any) -> ParallelRetrieval:

@@ -313,14 +313,21 @@ def add_lora(model: SentenceTransformer, lora: LoraConfig, name: str) -> None:
         model.add_adapter(config)
     except (AttributeError, ValueError) as error:
         raise RequestError(f"[lora] cannot be added to {name}: {first_line(error)}") from error
-    network: Any = model.transformers_model
-    adapted = {id(weight) for weight in network.parameters() if weight.requires_grad}
+    adapted = trained_in_float32(model.transformers_model)
     for weight in model.parameters():
         # Modules after the network, such as a dense layer, are no part of what is saved with adapters.
         weight.requires_grad_(id(weight) in adapted)
-        if id(weight) in adapted:
-            # In half precision, small updates are lost when they are added, and so are Adam's averages.
-            weight.data = weight.data.float()
+
+
+def trained_in_float32(network: Any) -> set[int]:
+    """Make the weights of a network that are trained float32; gives their `id`s.
+
+    In half precision, small updates are lost when they are added, and so are Adam's averages.
+    """
+    trained = [weight for weight in network.parameters() if weight.requires_grad]
+    for weight in trained:
+        weight.data = weight.data.float()
+    return {id(weight) for weight in trained}
 
 
 def merged(model: ModelConfig, adapters: Path) -> SentenceTransformer:

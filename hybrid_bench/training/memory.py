@@ -36,6 +36,7 @@ from hybrid_bench.training.build import (
     longest_text,
     lora_config,
     network_config,
+    trained_in_float32,
 )
 from hybrid_bench.training.config import ACCELERATE, LoraConfig, TrainingConfig
 
@@ -127,7 +128,12 @@ def _gib(size: int) -> str:
 
 
 def estimate(
-    config: TrainingConfig, *, devices: int = 1, sharding: str | None = None, negatives: int = 0, fused: bool = True
+    config: TrainingConfig,
+    *,
+    devices: int = 1,
+    sharding: str | None = None,
+    negatives: int | None = None,
+    fused: bool = True,
 ) -> Estimate:
     """Memory of a training step, every text at its longest.
 
@@ -135,7 +141,7 @@ def estimate(
         config: The training.
         devices: Number of devices.
         sharding: How they share the work, a name of `ACCELERATE`; None: ``ddp`` where there are several.
-        negatives: Hard negatives of each pair.
+        negatives: Hard negatives of each pair; None: as many as the options of the sources ask for at most.
         fused: Whether attention runs in a kernel that keeps no matrix of weights, as it does on GPUs unless
             ``attention = "eager"``.
 
@@ -149,6 +155,8 @@ def estimate(
         raise RequestError(f"no accelerate configuration '{sharding}': {did_you_mean(sharding, ACCELERATE)}")
     if devices > 1 and sharding is None:
         sharding = "ddp"
+    if negatives is None:
+        negatives = max(int(source.options.get("negatives", 0)) for source in config.sources)
     arguments = config.training_arguments
     rows = int(arguments["per_device_train_batch_size"])
     model = config.model
@@ -454,9 +462,7 @@ def _forward(
             )
             if lora is not None:
                 model.add_adapter(lora_config(lora))
-                for weight in model.parameters():
-                    if weight.requires_grad:  # as `build.add_lora` has them
-                        weight.data = weight.data.float()
+                trained_in_float32(model)
         model.train()
         with FakeTensorMode(allow_non_fake_inputs=True):
             _put_on_cpu(model)

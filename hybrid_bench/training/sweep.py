@@ -274,18 +274,16 @@ def _apart(
     languages = trained.pop() if seen is None and len(trained) == 1 else seen
     if languages is None:
         return []
-    kinds = {
-        each.setting: seen_subsets(scores(runs[0], collection, each.setting), each.setting, languages) for each in whole
-    }
-    if len(set().union(*kinds.values())) < 2:
-        return []
-    found = []
+    found: list[_Measured] = []
+    kinds: set[str] = set()
     for each in whole:
-        for kind, subsets in kinds[each.setting].items():
-            aligned = each.aligned.of(subsets)
+        of_setting = scores(runs[0], collection, each.setting)
+        for kind, members in seen_subsets(of_setting, each.setting, languages).items():
+            kinds.add(kind)
+            aligned = each.aligned.of({of_setting.subsets[place] for place in members.tolist()})
             means = macro_mean(aligned.cells("question"), aligned.scores)
             found.append(_Measured(f"{each.head}, {kind}", each.measure, each.setting, aligned, means))
-    return found
+    return found if len(kinds) > 1 else []
 
 
 def _by_alpha(measured: Sequence[_Measured], members: Mapping[float, list[int]]) -> str:

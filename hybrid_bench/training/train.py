@@ -87,6 +87,7 @@ class Prepared:
         evaluators: What is measured.
         overlap: What the guard found; None if it was not asked.
         plan: What an epoch is made of.
+        texts: By source, what tells its texts from others, see `_sample_hash`.
         resume: The checkpoint to go on from; None to start at the beginning.
         done: Whether the model is there already, trained with the same settings.
     """
@@ -98,6 +99,7 @@ class Prepared:
     evaluators: tuple[HybridRetrievalEvaluator, ...]
     overlap: OverlapReport | None
     plan: BatchPlan
+    texts: Mapping[str, str]
     resume: Path | None
     done: bool
 
@@ -160,11 +162,11 @@ def prepare(
         lora_config(config.lora)
     _check_output(config, write=write)
     sources: tuple[ParallelTexts, ...] = tuple(spec.load(config.data_dir) for spec in config.sources)
-    validation: ParallelTexts | None = None
     for source in sources:
         tell(f"{source.name}: {len(source):,} rows in {' '.join(source.languages)}")
         for note in source.notes:
             tell(f"{source.name}: {note}")
+    validation: ParallelTexts | None = None
     if config.validation is not None:
         validation = config.validation.source.load(config.data_dir)
     report = None
@@ -188,14 +190,16 @@ def prepare(
         tell(note)
     if validation is not None and config.validation is not None:
         _plan([validation], arguments.eval_batch_size * processes, config.validation.sampling, config.seed)
-    resume, done = _state(config, sources, arguments, overwrite=overwrite, write=write and _is_main(arguments))
+    texts = {source.name: _sample_hash(source) for source in sources}
+    now = _now(config, sources, texts, arguments)
+    resume, done = _state(config, now, overwrite=overwrite, write=write and _is_main(arguments))
     if resume is not None:
         tell(f"going on from {resume}")
     tell(
         f"{plan.steps:,} {'step' if plan.steps == 1 else 'steps'} an epoch, of {plan.size:,} pairs: "
         + ", ".join(f"{name} {batches:,}" for name, batches in plan.batches.items())
     )
-    return Prepared(config, arguments, sources, validation, evaluators, report, plan, resume, done)
+    return Prepared(config, arguments, sources, validation, evaluators, report, plan, texts, resume, done)
 
 
 def check_kept(config: TrainingConfig, ready: Prepared, *, overwrite: bool = False) -> None:
@@ -211,7 +215,7 @@ def check_kept(config: TrainingConfig, ready: Prepared, *, overwrite: bool = Fal
         DataError: It cannot be read or written.
     """
     _check_output(config, write=False)
-    _state(config, ready.sources, ready.arguments, overwrite=overwrite, write=False)
+    _state(config, _now(config, ready.sources, ready.texts, ready.arguments), overwrite=overwrite, write=False)
 
 
 def train(config: TrainingConfig, tell: Tell = lambda line: None, *, overwrite: bool = False) -> Trained:
@@ -262,7 +266,7 @@ def _trained(ready: Prepared, tell: Tell) -> Trained:
     if ended is not None:
         # Interrupted while the model was saved or measured. The Trainer would take another step.
         tell(f"the training had ended: {ended.best} is saved and measured")
-        before = _before_of(config.work) if config.evaluation.before else {}
+        before = _noted_before(config)
         after: dict[str, float] = {}
         if main:
             _model_of(ended.best, part)
@@ -387,7 +391,7 @@ def _finished(
         "sources": [
             {"name": source.name, "rows": len(source), "languages": list(source.languages)} for source in ready.sources
         ],
-        "texts": _texts(ready.sources),
+        "texts": dict(ready.texts),
         "evaluation": plain(config.evaluation),
         "steps": steps,
         "before": dict(before),
@@ -608,19 +612,23 @@ def _settings(config: TrainingConfig) -> dict[str, Any]:
     return settings
 
 
-def _state(
-    config: TrainingConfig, sources: Sequence[ParallelTexts], arguments: _Arguments, *, overwrite: bool, write: bool
-) -> tuple[Path | None, bool]:
-    """The checkpoint to go on from, and whether the model is there; what is of another training is refused."""
-    now = {
+def _now(
+    config: TrainingConfig, sources: Sequence[ParallelTexts], texts: Mapping[str, str], arguments: _Arguments
+) -> dict[str, Any]:
+    """All that a training must have in common with what is in its folder to go on from there, as JSON has it."""
+    return {
         "format": _FORMAT,
         "settings": _settings(config),
         "rows": {source.name: len(source) for source in sources},
-        "texts": _texts(sources),
+        "texts": dict(texts),
         "devices": arguments.world_size,
         # What `accelerate launch` says counts too, where the configuration says nothing.
         "precision": getattr(arguments, "mixed_precision", "no"),
     }
+
+
+def _state(config: TrainingConfig, now: Mapping[str, Any], *, overwrite: bool, write: bool) -> tuple[Path | None, bool]:
+    """The checkpoint to go on from, and whether the model is there; what is of another training is refused."""
     record = None if overwrite else read_record(config.output)
     if record is not None:
         # Rows are part of the texts' hashes. The number of devices is no part of what a finished model is.
@@ -652,10 +660,6 @@ def _state(
         part.write_text(json.dumps(now, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         part.replace(path)
     return None, False
-
-
-def _texts(sources: Sequence[ParallelTexts]) -> dict[str, str]:
-    return {source.name: _sample_hash(source) for source in sources}
 
 
 def _sample_hash(source: ParallelTexts) -> str:
@@ -916,7 +920,7 @@ def _measured(model: SentenceTransformer, ready: Prepared, steps: int) -> dict[s
 def _before(model: SentenceTransformer, ready: Prepared, tell: Tell) -> dict[str, float]:
     """The measures before the first step, as far as they are asked for; noted for a training that goes on."""
     if ready.resume is not None:
-        return _before_of(ready.config.work) if ready.config.evaluation.before else {}
+        return _noted_before(ready.config)
     before: dict[str, float] = {}
     if ready.config.evaluation.before and ready.evaluators:
         before = _measured(model, ready, 0)
@@ -925,10 +929,12 @@ def _before(model: SentenceTransformer, ready: Prepared, tell: Tell) -> dict[str
     return before
 
 
-def _before_of(work: Path) -> dict[str, float]:
-    """The measures that were noted."""
-    path = work / _BEFORE
-    before: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _noted_before(config: TrainingConfig) -> dict[str, float]:
+    """What was noted of them when the training began, if they are asked for."""
+    path = config.work / _BEFORE
+    if not config.evaluation.before or not path.is_file():
+        return {}
+    before: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
     return before
 
 

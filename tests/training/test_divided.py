@@ -19,7 +19,7 @@ import torch
 from accelerate import DistributedType, state  # type: ignore[import-untyped] # has no types
 from safetensors.torch import load_file
 
-from helpers import save_tiny
+from helpers import DEMO_HALF, save_tiny
 from hybrid_bench.errors import RequestError
 from hybrid_bench.training.build import build_model
 from hybrid_bench.training.config import ModelConfig, TrainingConfig, load_config
@@ -27,16 +27,8 @@ from hybrid_bench.training.train import prepare, train
 from hybrid_bench.training.trainer import HybridTrainer
 
 WORDS = ["honey", "bees", "hive", "queen", "der", "die", "das", "Honig", "Bienen"]
-SETTINGS = """
-[[sources]]
-name = "demo half"
-kind = "lareqa"
-dataset = "HybridDemo"
-languages = ["de", "en"]
-options = { folds = 2, fold = [0] }
-[overlap]
-check = false
-[loss]
+SETTINGS = f"""
+{DEMO_HALF}[loss]
 gather_across_devices = true
 [evaluation]
 collections = ["HybridDemo"]

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
-from helpers import save_tiny
+from helpers import DEMO_HALF, save_tiny
 from hybrid_bench import models
 from hybrid_bench.cli import main
 from hybrid_bench.comparisons import align
@@ -37,23 +37,14 @@ from hybrid_bench.training.sweep import pareto, sweep, sweep_report
 from hybrid_bench.training.train import Trained, _prompt, prepare, train
 
 #: Two of the demo's languages, half of its paragraphs; the other half is asked, within each language.
-SMALL = """
+SMALL = f"""
 [model]
 kind = "static"
 vocabulary = 600
 width = 32
 query_prompt = "Query: "
 
-[[sources]]
-name = "demo half"
-kind = "lareqa"
-dataset = "HybridDemo"
-languages = ["de", "en"]
-options = { folds = 2, fold = [0] }
-
-[overlap]
-check = false
-
+{DEMO_HALF}
 [evaluation]
 collections = ["HybridDemo"]
 languages = ["de", "en"]
