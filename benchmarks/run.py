@@ -162,7 +162,7 @@ def against_measures(data_dir: Path) -> None:
     import ranx
 
     from hybrid_bench.corpora import DataOptions
-    from hybrid_bench.metrics import RelevantRanks, per_query
+    from hybrid_bench.measures.metrics import RelevantRanks, per_query
     from hybrid_bench.ranks import Targets, count_above
     from hybrid_bench.tasks import collections
 

@@ -24,7 +24,7 @@ from scipy import stats
 # ruff: noqa: E402 # run from a checkout, the package need not be installed
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
-from hybrid_bench.significance import (
+from hybrid_bench.measures.significance import (
     DRAWS,
     Cells,
     bootstrap,

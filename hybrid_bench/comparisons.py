@@ -19,7 +19,7 @@ from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
 from hybrid_bench.runs import Run, TaskTable, names_of
 from hybrid_bench.scores import CLUSTERS, KEY, check_measure, clusters_of, scores
-from hybrid_bench.significance import Cells, Comparison, TukeyHSD, compare, holm, macro_mean, tukey_hsd
+from hybrid_bench.measures.significance import Cells, Comparison, TukeyHSD, compare, holm, macro_mean, tukey_hsd
 
 __all__ = [
     "CLUSTERS",

@@ -32,7 +32,7 @@ from pydantic import ValidationError
 from hybrid_bench.corpora import DataOptions
 from hybrid_bench.errors import HybridBenchError, RequestError
 from hybrid_bench.languages import did_you_mean, languages
-from hybrid_bench.metrics import RelevantRanks, measures
+from hybrid_bench.measures.metrics import RelevantRanks, measures
 from hybrid_bench.parallel import ParallelSource
 from hybrid_bench.retrieval import ParallelRetrieval, pair_subsets, pool_subsets
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hybrid_bench.bias import diagonal_gap
+from hybrid_bench.measures.bias import diagonal_gap
 from hybrid_bench.comparisons import LEVEL
 from hybrid_bench.exhibits import Bar, Bars, Distribution, Figure, HeatMap, Point, Scatter
 from hybrid_bench.languages import Setting

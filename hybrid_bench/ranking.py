@@ -34,7 +34,7 @@ from hybrid_bench.encode import (
 )
 from hybrid_bench.errors import ModelError
 from hybrid_bench.lexical import BM25, BM25Scorer
-from hybrid_bench.metrics import NOT_RETRIEVED, RelevantRanks
+from hybrid_bench.measures.metrics import NOT_RETRIEVED, RelevantRanks
 from hybrid_bench.ranks import (
     BLOCK_ROWS,
     PIECE_COLUMNS,

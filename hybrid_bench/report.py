@@ -15,7 +15,7 @@ from hybrid_bench.languages import Setting, did_you_mean
 from hybrid_bench.published import PublishedSystem, is_published, published
 from hybrid_bench.runs import find_runs
 from hybrid_bench.scores import CLUSTERS, OF_QUERIES, OF_SUBSETS, check_measure
-from hybrid_bench.significance import DRAWS
+from hybrid_bench.measures.significance import DRAWS
 from hybrid_bench.study import MEAN, Choices, Level, Study, Value
 from hybrid_bench.tables import (
     BY_LANGUAGE,

@@ -26,13 +26,13 @@ from mteb.models.search_wrappers import SearchCrossEncoderWrapper, SearchEncoder
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
 from mteb.timing import TimingStack
 
-from hybrid_bench.bias import Pool, bias_measures
+from hybrid_bench.measures.bias import Pool, bias_measures
 from hybrid_bench.corpora import Collection, DataOptions, Queries, Source
 from hybrid_bench.encode import EmbeddingCache, Embeddings, Role, prompt_of
 from hybrid_bench.errors import DataError, ModelError, RequestError
 from hybrid_bench.languages import Setting, setting_of
 from hybrid_bench.lexical import BM25, CharNgramEncoder
-from hybrid_bench.metrics import measures
+from hybrid_bench.measures.metrics import measures
 from hybrid_bench.ranking import PoolRanks, Ranker, ranks_in_results
 from hybrid_bench.results import query_table
 from hybrid_bench.trained import read_record

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hybrid_bench import bias
-from hybrid_bench.bias import MEASURES, Pool, inputs_of
+from hybrid_bench.measures import bias
+from hybrid_bench.measures.bias import MEASURES, Pool, inputs_of
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting, did_you_mean
-from hybrid_bench.metrics import RelevantRanks
+from hybrid_bench.measures.metrics import RelevantRanks
 from hybrid_bench.results import QUERY_COLUMNS
 from hybrid_bench.runs import Run, TaskTable
 

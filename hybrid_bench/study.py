@@ -21,7 +21,7 @@ from hybrid_bench.languages import Setting
 from hybrid_bench.published import PublishedSystem
 from hybrid_bench.runs import Run, TaskTable, names_of
 from hybrid_bench.scores import CLUSTERS, OF_QUERIES, OF_SUBSETS, SettingScores, scores
-from hybrid_bench.significance import (
+from hybrid_bench.measures.significance import (
     DRAWS,
     Cells,
     benjamini_hochberg,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hybrid_bench.bias import MEASURES, diagonal_gap
+from hybrid_bench.measures.bias import MEASURES, diagonal_gap
 from hybrid_bench.comparisons import LEVEL, Aligned, Difference, against_baseline, all_pairs
 from hybrid_bench.errors import RequestError
 from hybrid_bench.exhibits import Cell, Column, Row, Table

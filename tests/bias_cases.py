@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from hybrid_bench.bias import Pool
-from hybrid_bench.metrics import NOT_RETRIEVED, RelevantRanks
+from hybrid_bench.measures.bias import Pool
+from hybrid_bench.measures.metrics import NOT_RETRIEVED, RelevantRanks
 
 __all__ = ["Asked", "Case", "arranged", "by_definition", "expected_over_sets", "js", "random_case", "table_of"]
 

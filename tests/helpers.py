@@ -22,7 +22,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 from hybrid_bench.corpora import Collection, DataOptions
-from hybrid_bench.metrics import RelevantRanks
+from hybrid_bench.measures.metrics import RelevantRanks
 from hybrid_bench.models import with_options
 from hybrid_bench.results import metadata_of
 from hybrid_bench.retrieval import ParallelRetrieval

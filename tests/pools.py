@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from helpers import task_of
 from hybrid_bench.encode import Embeddings
 from hybrid_bench.lexical import CharNgramEncoder
-from hybrid_bench.metrics import RelevantRanks
+from hybrid_bench.measures.metrics import RelevantRanks
 from hybrid_bench.ranking import PoolRanks, Ranker
 from hybrid_bench.ranks import BLOCK_ROWS, Targets, count_above
 from reference import SCORES, random_ids

@@ -34,7 +34,7 @@ from hybrid_bench.encode import (
 )
 from hybrid_bench.errors import DataError, ModelError
 from hybrid_bench.lexical import CharNgramEncoder
-from hybrid_bench.metrics import RelevantRanks
+from hybrid_bench.measures.metrics import RelevantRanks
 from hybrid_bench.ranks import BLOCK_COLUMNS, BLOCK_ROWS, Targets, count_above
 from pools import xquad_r
 

@@ -20,7 +20,7 @@ from hybrid_bench.corpora import Collection, Column, Judgments, Passages
 from hybrid_bench.encode import DenseScores, EmbeddingCache, Embeddings, PreparedPassages, Role, Similarity
 from hybrid_bench.errors import ModelError
 from hybrid_bench.lexical import BM25
-from hybrid_bench.metrics import NOT_RETRIEVED
+from hybrid_bench.measures.metrics import NOT_RETRIEVED
 from hybrid_bench.models import load, model_meta
 from hybrid_bench.ranking import PoolRanks, Ranker, ranks_in_results
 from hybrid_bench.ranks import BLOCK_ROWS, Targets, count_above

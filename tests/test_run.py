@@ -23,7 +23,7 @@ from helpers import WordCounts, registered, save_tiny, static_model, task_of, te
 from hybrid_bench.errors import DataError, ModelError, RequestError
 from hybrid_bench.languages import Setting
 from hybrid_bench.lareqa import LareqaSource
-from hybrid_bench.metrics import NOT_RETRIEVED
+from hybrid_bench.measures.metrics import NOT_RETRIEVED
 from hybrid_bench.results import read_signatures, table_path
 from hybrid_bench.retrieval import ParallelRetrieval
 from hybrid_bench.run import Outcome, RunRequest, mteb_saving_tables, run, select_tasks

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hybrid_bench.bias import MEASURES, inputs_of, kendall_w, language_places, random_ranking
+from hybrid_bench.measures.bias import MEASURES, inputs_of, kendall_w, language_places, random_ranking
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
-from hybrid_bench.metrics import NOT_RETRIEVED
+from hybrid_bench.measures.metrics import NOT_RETRIEVED
 from hybrid_bench.runs import Run, find_runs
 from hybrid_bench.scores import KEY, OF_QUERIES, OF_SUBSETS, SettingScores, check_measure, scores
 from report_cases import QUALITY, bias_by_definition, made_up, quality_by_definition, subsets_of

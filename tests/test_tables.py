@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hybrid_bench.bias import MEASURES, inputs_of, random_ranking
+from hybrid_bench.measures.bias import MEASURES, inputs_of, random_ranking
 from hybrid_bench.comparisons import CLUSTERS, LEVEL, against_baseline, align, all_pairs
 from hybrid_bench.errors import RequestError
 from hybrid_bench.exhibits import Cell, Row, Table

@@ -25,7 +25,7 @@ from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderW
 from sentence_transformers.base.evaluation import SentenceEvaluator
 from sentence_transformers.util import disable_logging
 
-from hybrid_bench.bias import MEASURES
+from hybrid_bench.measures.bias import MEASURES
 from hybrid_bench.corpora import Collection, DataOptions, Judgments, Queries, Source
 from hybrid_bench.custom import parallel_tasks
 from hybrid_bench.errors import DataError, RequestError

@@ -22,7 +22,7 @@ from helpers import relevant_ranks, static_model, task_of, texts_of
 from hybrid_bench.beir_format import beir_task, read_beir
 from hybrid_bench.exchange import Results, export_beir, export_trec, ranked_by
 from hybrid_bench.foreign import exact
-from hybrid_bench.metrics import K_VALUES, per_query
+from hybrid_bench.measures.metrics import K_VALUES, per_query
 from hybrid_bench.models import load, model_meta
 from hybrid_bench.retrieval import ParallelRetrieval
 

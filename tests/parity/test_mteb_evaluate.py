@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from helpers import relevant_ranks, static_model, task_of, texts_of
 from hybrid_bench.lexical import CharNgramEncoder
-from hybrid_bench.metrics import K_VALUES, per_query
+from hybrid_bench.measures.metrics import K_VALUES, per_query
 from hybrid_bench.models import load, model_meta
 from hybrid_bench.retrieval import ParallelRetrieval
 

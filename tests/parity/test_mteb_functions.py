@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from mteb._evaluators.retrieval_metrics import calculate_retrieval_scores, make_score_dict
 
-from hybrid_bench.metrics import K_VALUES, measures
+from hybrid_bench.measures.metrics import K_VALUES, measures
 from pools import SYNTHETIC, TOLERANCE, XQUAD_R, ScoredPool, synthetic_pool, xquad_r
 
 #: Our prefix and the one in mteb's `all_scores`.

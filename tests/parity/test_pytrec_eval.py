@@ -13,7 +13,7 @@ import pytest
 import pytrec_eval
 from numpy.typing import NDArray
 
-from hybrid_bench.metrics import K_VALUES, NOT_RETRIEVED, RelevantRanks, per_query
+from hybrid_bench.measures.metrics import K_VALUES, NOT_RETRIEVED, RelevantRanks, per_query
 from pools import SYNTHETIC, TOLERANCE, XQUAD_R, ScoredPool, synthetic_pool, xquad_r
 
 #: Our names and those of pytrec_eval.

@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from hybrid_bench.bias import kendall_w
+from hybrid_bench.measures.bias import kendall_w
 from hybrid_bench.errors import RequestError
-from hybrid_bench.significance import (
+from hybrid_bench.measures.significance import (
     EXACT_CLUSTERS,
     Cells,
     Statistic,
@@ -515,7 +515,7 @@ class TestBootstrap:
         data = sample(37, 12)
         rows = np.random.default_rng(0).random((50, len(data.a)))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("hybrid_bench.significance._FIGURES", 7 * 200 * 4)
+            patch.setattr("hybrid_bench.measures.significance._FIGURES", 7 * 200 * 4)
             together = bootstrap(data.cells, rows, by_setting=True, draws=200)
         alone = [bootstrap(data.cells, row, by_setting=True, draws=200) for row in rows]
         np.testing.assert_allclose(together.low, [each.low for each in alone], rtol=0, atol=1e-12)

@@ -17,8 +17,8 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import chi2, friedmanchisquare
 
 from bias_cases import Asked, Case, arranged, by_definition, expected_over_sets, js, random_case, table_of
-from hybrid_bench import bias
-from hybrid_bench.bias import (
+from hybrid_bench.measures import bias
+from hybrid_bench.measures.bias import (
     MEASURES,
     absent,
     bias_measures,
@@ -32,7 +32,7 @@ from hybrid_bench.bias import (
     rank_distance,
 )
 from hybrid_bench.languages import Setting
-from hybrid_bench.metrics import NOT_RETRIEVED, RelevantRanks
+from hybrid_bench.measures.metrics import NOT_RETRIEVED, RelevantRanks
 
 if TYPE_CHECKING:
     import pyarrow as pa

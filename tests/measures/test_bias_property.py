@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bias_cases import Asked, Case, by_definition, table_of
-from hybrid_bench.bias import (
+from hybrid_bench.measures.bias import (
     MEASURES,
     absent,
     bias_measures,
@@ -20,7 +20,7 @@ from hybrid_bench.bias import (
     per_query_bias,
     random_ranking,
 )
-from hybrid_bench.metrics import NOT_RETRIEVED
+from hybrid_bench.measures.metrics import NOT_RETRIEVED
 
 BIAS = settings(deadline=None, max_examples=100, derandomize=True)
 #: Two of the expectations are Monte Carlo, which takes its time for every new pool.

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import rel_entr
 
-from hybrid_bench.metrics import NOT_RETRIEVED, RelevantRanks
+from hybrid_bench.measures.metrics import NOT_RETRIEVED, RelevantRanks
 
 __all__ = [
     "MEASURES",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from hybrid_bench.metrics import K_VALUES, NOT_RETRIEVED, RelevantRanks, measures, per_query
+from hybrid_bench.measures.metrics import K_VALUES, NOT_RETRIEVED, RelevantRanks, measures, per_query
 
 Query = Sequence[tuple[int, int]]
 """The ranks of a query's relevant passages with their grades."""

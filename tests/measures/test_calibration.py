@@ -16,7 +16,7 @@ from scipy import stats
 
 from hybrid_bench.errors import DataError
 from hybrid_bench.results import table_path
-from hybrid_bench.significance import Cells, bootstrap, clustered_t, sign_flip
+from hybrid_bench.measures.significance import Cells, bootstrap, clustered_t, sign_flip
 
 # The benchmarks are scripts, on no path.
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))

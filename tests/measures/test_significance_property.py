@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hybrid_bench.significance import (
+from hybrid_bench.measures.significance import (
     EXACT_CLUSTERS,
     Cells,
     Comparison,

@@ -1,0 +1,1 @@
+"""Measures: what is computed from ranks and from scores; numpy and scipy alone."""
