@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT)]
 
 from hybrid_bench.report import ReportRequest, report
 from hybrid_bench.run import run
-from hybrid_bench.trained import read_record
+from hybrid_bench.data.trained import read_record
 from hybrid_bench.training.build import build_model
 from hybrid_bench.training.config import TrainingConfig, load_config
 from hybrid_bench.training.sweep import evaluation_request, sweep, sweep_report

@@ -27,7 +27,7 @@ from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 
 from hybrid_bench import ranking
-from hybrid_bench.corpora import Collection, Column, Judgments, Passages, Queries
+from hybrid_bench.data.collection import Collection, Column, Judgments, Passages, Queries
 from hybrid_bench.encode import Embeddings
 from hybrid_bench.tasks import task_classes
 

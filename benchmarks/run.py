@@ -61,7 +61,7 @@ def against_mteb(model_folder: Path, data_dir: Path) -> None:
     import mteb
     from mteb.abstasks.retrieval import AbsTaskRetrieval
 
-    from hybrid_bench.corpora import DataOptions
+    from hybrid_bench.data.collection import DataOptions
     from hybrid_bench.models import load, model_meta
     from hybrid_bench.retrieval import TaskOptions
     from hybrid_bench.tasks import collections
@@ -108,7 +108,7 @@ def against_product(data_dir: Path) -> None:
     """Ranking from given embeddings against the bare float32 matrix product."""
     import torch
 
-    from hybrid_bench.corpora import DataOptions
+    from hybrid_bench.data.collection import DataOptions
     from hybrid_bench.encode import DenseScores, PreparedPassages, Similarity
     from hybrid_bench.ranks import BLOCK_ROWS, Targets, count_above
     from hybrid_bench.tasks import collections
@@ -161,7 +161,7 @@ def against_measures(data_dir: Path) -> None:
     import pytrec_eval
     import ranx
 
-    from hybrid_bench.corpora import DataOptions
+    from hybrid_bench.data.collection import DataOptions
     from hybrid_bench.measures.metrics import RelevantRanks, per_query
     from hybrid_bench.ranks import Targets, count_above
     from hybrid_bench.tasks import collections

@@ -26,7 +26,7 @@ from accelerate.data_loader import (  # type: ignore[import-untyped] # ships no 
     SkipBatchSampler,
 )
 
-from hybrid_bench.corpora import Column
+from hybrid_bench.data.collection import Column
 from hybrid_bench.training.data import ParallelDataset
 from hybrid_bench.training.sampler import HybridBatchSampler
 from hybrid_bench.training.texts import ParallelTexts

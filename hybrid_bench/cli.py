@@ -139,7 +139,7 @@ def _translate(options: argparse.Namespace) -> int:
     given = {field.name: getattr(options, field.name) for field in fields(TranslateRequest)}
     request = TranslateRequest(**{name: value for name, value in given.items() if value is not None})
     _quiet()
-    from hybrid_bench.corpora import DataOptions
+    from hybrid_bench.data.collection import DataOptions
     from hybrid_bench.run import to_stderr
     from hybrid_bench.tasks import collections
 

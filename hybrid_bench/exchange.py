@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from hybrid_bench.beir_format import Qrels, file_name, shared_ids, write_beir
+from hybrid_bench.data.beir import Qrels, file_name, shared_ids, write_beir
 from hybrid_bench.errors import DataError, ModelError, RequestError
 
 if TYPE_CHECKING:

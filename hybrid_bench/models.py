@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from hybrid_bench.errors import HybridBenchError, ModelError, RequestError, first_line
 from hybrid_bench.languages import did_you_mean
 from hybrid_bench.lexical import EMBEDDED
-from hybrid_bench.trained import RECORD
+from hybrid_bench.data.trained import RECORD
 
 if TYPE_CHECKING:
     from mteb.models.model_meta import ModelMeta

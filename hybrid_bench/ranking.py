@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid_bench.corpora import Collection, Judgments, Passages, take
+from hybrid_bench.data.collection import Collection, Judgments, Passages, take
 from hybrid_bench.encode import (
     DenseScores,
     Embeddings,

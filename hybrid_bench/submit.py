@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.results import TaskResult
 
-    from hybrid_bench.corpora import Passages
+    from hybrid_bench.data.collection import Passages
     from hybrid_bench.retrieval import ParallelRetrieval
 
 __all__ = ["RULES", "Problem", "check", "write_submission", "write_task_pr"]
@@ -609,7 +609,7 @@ def write_task_pr(
 
 def _chosen(names: Sequence[str], data_dir: Path | None) -> list[ParallelRetrieval]:
     """The tasks of these names."""
-    from hybrid_bench.corpora import DataOptions
+    from hybrid_bench.data.collection import DataOptions
     from hybrid_bench.retrieval import ParallelRetrieval, TaskOptions
     from hybrid_bench.run import named_tasks
 

@@ -18,7 +18,7 @@ from hybrid_bench.comparisons import LEVEL, Aligned, Difference, against_baselin
 from hybrid_bench.errors import RequestError
 from hybrid_bench.exhibits import Cell, Column, Row, Table
 from hybrid_bench.languages import Setting
-from hybrid_bench.published import PublishedSystem, PublishedValue, published
+from hybrid_bench.data.published import PublishedSystem, PublishedValue, published
 from hybrid_bench.scores import CLUSTERS, OF_QUERIES
 from hybrid_bench.study import MEAN, SEEN, Level, Study, Value
 

@@ -1,4 +1,4 @@
-"""Machine translation of queries into other languages, into a file that `hybrid_bench.translations` reads.
+"""Machine translation of queries into other languages, into a file that `hybrid_bench.data.translations` reads.
 
 Any encoder-decoder model of Hugging Face transformers can translate that says in one of the known ways which languages
 are meant:
@@ -36,7 +36,7 @@ from hybrid_bench.encode import progress_bar
 from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError
 from hybrid_bench.languages import LANGUAGES, did_you_mean, languages
 from hybrid_bench.models import folder_hash, offline_if_unreachable
-from hybrid_bench.translations import Row, format_row, header, parse_row, read_rows, write_rows
+from hybrid_bench.data.translations import Row, format_row, header, parse_row, read_rows, write_rows
 from hybrid_bench.version import VERSION
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
-from hybrid_bench.corpora import PassagePool
+from hybrid_bench.data.collection import PassagePool
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import languages
 from hybrid_bench.metadata import Metadata
-from hybrid_bench.miracl import HubDataset, MiraclSource
+from hybrid_bench.data.miracl import HubDataset, MiraclSource
 from hybrid_bench.retrieval import ParallelRetrieval, pair_subsets, pool_subsets
 
 #: Passages and development queries by language, as published with the data.

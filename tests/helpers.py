@@ -21,7 +21,7 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
-from hybrid_bench.corpora import Collection, DataOptions
+from hybrid_bench.data.collection import Collection, DataOptions
 from hybrid_bench.measures.metrics import RelevantRanks
 from hybrid_bench.models import with_options
 from hybrid_bench.results import metadata_of

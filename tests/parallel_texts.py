@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hybrid_bench.corpora import Column
+from hybrid_bench.data.collection import Column
 from hybrid_bench.training.texts import ParallelTexts
 
 __all__ = ["many_rows", "parallel", "table_of", "text_of"]

@@ -16,7 +16,7 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 
 from helpers import task_of
-from hybrid_bench.beir_format import beir_task, read_beir, write_beir
+from hybrid_bench.data.beir import beir_task, read_beir, write_beir
 from hybrid_bench.errors import DataError, ModelError, RequestError
 from hybrid_bench.exchange import Results, export_beir, export_trec, write_qrels, write_trec_run
 

@@ -31,7 +31,7 @@ from mteb.results import TaskResult
 
 from helpers import WordCounts, registered
 from hub_server import nowhere, use_hub
-from hybrid_bench.beir_format import beir_task
+from hybrid_bench.data.beir import beir_task
 from hybrid_bench.errors import DataError, HybridBenchError, RequestError
 from hybrid_bench.foreign import exact, mteb_names, why_not
 from hybrid_bench.languages import Setting
@@ -476,7 +476,7 @@ class TestExact:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-        monkeypatch.setattr("hybrid_bench.hub._unreachable", lambda name, revision: "")
+        monkeypatch.setattr("hybrid_bench.data.hub._unreachable", lambda name, revision: "")
         kind = task_class("TestRetrieval", "tests/set")
 
         def wrong(self: Any, **_: Any) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from helpers import save_tiny, static_model, task_of, texts_of
-from hybrid_bench.corpora import Collection
+from hybrid_bench.data.collection import Collection
 from hybrid_bench.errors import HybridBenchError, ModelError, RequestError
 from hybrid_bench.lexical import EMBEDDED
 from hybrid_bench.models import folder_hash, load, model_meta, with_options

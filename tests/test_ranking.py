@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from helpers import WordCounts, static_model, task_of, texts_of
 from hybrid_bench import ranking
-from hybrid_bench.corpora import Collection, Column, Judgments, Passages
+from hybrid_bench.data.collection import Collection, Column, Judgments, Passages
 from hybrid_bench.encode import DenseScores, EmbeddingCache, Embeddings, PreparedPassages, Role, Similarity
 from hybrid_bench.errors import ModelError
 from hybrid_bench.lexical import BM25

@@ -21,7 +21,7 @@ from hybrid_bench.comparisons import CLUSTERS, against_baseline, align
 from hybrid_bench.errors import DataError, HybridBenchError, RequestError
 from hybrid_bench.exhibits import Kind
 from hybrid_bench.languages import Setting
-from hybrid_bench.published import published
+from hybrid_bench.data.published import published
 from hybrid_bench.report import FORMATS, TABLES, ReportRequest, compare, report, save_figures, study_of
 from hybrid_bench.results import table_path
 from hybrid_bench.runs import find_runs

@@ -24,7 +24,7 @@ from sentence_transformers import SentenceTransformer
 from helpers import WordCounts, meta_of, relevant_ranks, save_tiny, static_model, task_of, tell_options, texts_of
 from hybrid_bench import retrieval
 from hybrid_bench.measures.bias import rank_distance
-from hybrid_bench.corpora import Collection, PassageText
+from hybrid_bench.data.collection import Collection, PassageText
 from hybrid_bench.errors import ModelError, RequestError
 from hybrid_bench.lexical import EMBEDDED
 from hybrid_bench.measures.metrics import K_VALUES, NOT_RETRIEVED, RelevantRanks, per_query

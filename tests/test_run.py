@@ -22,14 +22,14 @@ from mteb.models.abs_encoder import AbsEncoder
 from helpers import WordCounts, registered, save_tiny, static_model, task_of, texts_of
 from hybrid_bench.errors import DataError, ModelError, RequestError
 from hybrid_bench.languages import Setting
-from hybrid_bench.lareqa import LareqaSource
+from hybrid_bench.data.lareqa import LareqaSource
 from hybrid_bench.measures.metrics import NOT_RETRIEVED
 from hybrid_bench.results import read_signatures, table_path
 from hybrid_bench.retrieval import ParallelRetrieval
 from hybrid_bench.run import Outcome, RunRequest, mteb_saving_tables, run, select_tasks
-from hybrid_bench.sources import RemoteFile, sha256_of
+from hybrid_bench.data.files import RemoteFile, sha256_of
 from hybrid_bench.tasks import task_classes
-from hybrid_bench.translations import Row, Translations, read_translations, write_rows
+from hybrid_bench.data.translations import Row, Translations, read_translations, write_rows
 
 PAIRS, MULTI = "HybridDemo-Pairs", "HybridDemo-Multilingual"
 COUNTS = "tests/word-counts"

@@ -18,7 +18,7 @@ from hybrid_bench.measures.bias import MEASURES, inputs_of, kendall_w, language_
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.metrics import NOT_RETRIEVED
-from hybrid_bench.published import published
+from hybrid_bench.data.published import published
 from hybrid_bench.runs import Run, find_runs
 from hybrid_bench.measures.significance import Cells, bootstrap, bootstrap_statistic, sign_flip
 from hybrid_bench.study import KINDS, MEAN, Choices, Level, Study, Value

@@ -16,7 +16,7 @@ from hybrid_bench.comparisons import CLUSTERS, LEVEL, against_baseline, align, a
 from hybrid_bench.errors import RequestError
 from hybrid_bench.exhibits import Cell, Row, Table
 from hybrid_bench.languages import Setting
-from hybrid_bench.published import PublishedSystem, published
+from hybrid_bench.data.published import PublishedSystem, published
 from hybrid_bench.runs import Run, find_runs
 from hybrid_bench.study import MEAN, Choices, Level, Study
 from hybrid_bench.tables import (

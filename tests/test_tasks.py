@@ -18,10 +18,10 @@ from mteb.benchmarks.benchmark import Benchmark
 from mteb.benchmarks.get_benchmark import _build_aliases_registry, _build_registry
 from mteb.models.model_implementations import MODEL_REGISTRY
 
-from hybrid_bench.corpora import DataOptions
+from hybrid_bench.data.collection import DataOptions
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import LANGUAGES, Setting
-from hybrid_bench.lareqa import LareqaSource
+from hybrid_bench.data.lareqa import LareqaSource
 from hybrid_bench.tasks import BENCHMARK, collections, register, task_classes
 
 ROOT = Path(__file__).parents[1]

@@ -45,7 +45,7 @@ from hybrid_bench.errors import DataError, HybridBenchError, ModelError, Request
 from hybrid_bench.languages import LANGUAGES
 from hybrid_bench.models import folder_hash
 from hybrid_bench.translate import _CODES, TranslateOutcome, TranslateRequest, provenance_path, translate
-from hybrid_bench.translations import check_ids, read_translations
+from hybrid_bench.data.translations import check_ids, read_translations
 
 SIZES: dict[str, Any] = {
     "d_model": 64,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid_bench.errors import RequestError
-from hybrid_bench.published import PUBLICATIONS
+from hybrid_bench.data.published import PUBLICATIONS
 
 if TYPE_CHECKING:
     from hybrid_bench.retrieval import ParallelRetrieval

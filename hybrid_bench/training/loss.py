@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from hybrid_bench.errors import ModelError, RequestError
-from hybrid_bench.published import PUBLICATIONS
+from hybrid_bench.data.published import PUBLICATIONS
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer

@@ -32,11 +32,11 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-from hybrid_bench.corpora import Collection, Column, DataOptions, take
+from hybrid_bench.data.collection import Collection, Column, DataOptions, take
 from hybrid_bench.errors import DataError, RequestError, first_line
 from hybrid_bench.languages import did_you_mean
-from hybrid_bench.lareqa import LareqaSource
-from hybrid_bench.miracl import MiraclSource
+from hybrid_bench.data.lareqa import LareqaSource
+from hybrid_bench.data.miracl import MiraclSource
 from hybrid_bench.training.sources import SourceTexts, collection_files, lareqa_articles
 from hybrid_bench.training.texts import ParallelTexts
 

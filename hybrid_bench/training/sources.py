@@ -53,12 +53,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
-from hybrid_bench.corpora import Column, PassageText, Strings, clusters, take
+from hybrid_bench.data.collection import Column, PassageText, Strings, clusters, take
 from hybrid_bench.errors import DataError, RequestError, first_line, shown
-from hybrid_bench.hub import NotOnTheHubError, files_of, mapped, patterns, snapshot
+from hybrid_bench.data.hub import NotOnTheHubError, files_of, mapped, patterns, snapshot
 from hybrid_bench.languages import LANGUAGES, did_you_mean
-from hybrid_bench.lareqa import LareqaSource, read_lareqa
-from hybrid_bench.sources import cache_dir, json_objects, lines, resolve, sha256_of_lines, sha256_once
+from hybrid_bench.data.lareqa import LareqaSource, read_lareqa
+from hybrid_bench.data.files import cache_dir, json_objects, lines, resolve, sha256_of_lines, sha256_once
 from hybrid_bench.training.texts import ParallelTexts, Rows
 
 __all__ = ["Articles", "SourceSpec", "SourceTexts", "collection_files", "lareqa_articles"]

@@ -31,10 +31,10 @@ from tabulate import tabulate
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from hybrid_bench.corpora import DataOptions
+from hybrid_bench.data.collection import DataOptions
 from hybrid_bench.errors import DataError, ModelError, RequestError, first_line, shown
 from hybrid_bench.languages import LANGUAGES, did_you_mean
-from hybrid_bench.trained import RECORD, read_record, write_record
+from hybrid_bench.data.trained import RECORD, read_record, write_record
 from hybrid_bench.training.build import build_model, lora_config, merged, texts_of
 from hybrid_bench.training.config import LOSSES, EvaluationConfig, TrainingConfig, argument_names, plain, require
 from hybrid_bench.training.data import ParallelDataset

@@ -29,9 +29,9 @@ from sentence_transformers import (
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 from helpers import save_tiny, static_model, texts_of
-from hybrid_bench.corpora import Collection, DataOptions, Judgments
+from hybrid_bench.data.collection import Collection, DataOptions, Judgments
 from hybrid_bench.errors import DataError, ModelError, RequestError
-from hybrid_bench.parallel import ParallelSource
+from hybrid_bench.data.jsonl import ParallelSource
 from hybrid_bench.results import table_path
 from hybrid_bench.run import RunRequest, run
 from hybrid_bench.tasks import collections

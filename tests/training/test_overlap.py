@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 
-from hybrid_bench.corpora import Collection, Column, DataOptions, Judgments, Passages, Queries
+from hybrid_bench.data.collection import Collection, Column, DataOptions, Judgments, Passages, Queries
 from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.tasks import collections
 from hybrid_bench.training import overlap

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from hybrid_bench.corpora import Column
+from hybrid_bench.data.collection import Column
 from hybrid_bench.errors import RequestError
 from hybrid_bench.training import sampling
 from hybrid_bench.training.sampling import BatchPlan, Permutation, Sampling

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hub_server import COMMIT, nowhere, serving, use_hub
-from hybrid_bench.corpora import DataOptions
+from hybrid_bench.data.collection import DataOptions
 from hybrid_bench.errors import DataError, HybridBenchError, RequestError
 from hybrid_bench.tasks import collections
 from hybrid_bench.training import sources

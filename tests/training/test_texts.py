@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hybrid_bench.corpora import Column, DataOptions
+from hybrid_bench.data.collection import Column, DataOptions
 from hybrid_bench.errors import DataError, HybridBenchError, RequestError
 from hybrid_bench.tasks import task_classes
 from hybrid_bench.training.texts import Items, ParallelTexts

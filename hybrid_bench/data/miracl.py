@@ -35,7 +35,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hybrid_bench.corpora import (
+from hybrid_bench.data.collection import (
     Collection,
     Column,
     DataOptions,
@@ -47,10 +47,10 @@ from hybrid_bench.corpora import (
     text_id,
 )
 from hybrid_bench.errors import DataError, RequestError, shown
-from hybrid_bench.hub import files_of, mapped, patterns, snapshot
+from hybrid_bench.data.hub import files_of, mapped, patterns, snapshot
 from hybrid_bench.languages import did_you_mean
-from hybrid_bench.sources import data_folder, lines, sha256_of_lines, sha256_once
-from hybrid_bench.translations import Translations, check_ids
+from hybrid_bench.data.files import data_folder, lines, sha256_of_lines, sha256_once
+from hybrid_bench.data.translations import Translations, check_ids
 
 __all__ = ["HubDataset", "MiraclSource"]
 

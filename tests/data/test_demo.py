@@ -13,7 +13,7 @@ import pytest
 import regex
 
 import hybrid_bench
-from hybrid_bench.lareqa import LareqaSource, load_lareqa
+from hybrid_bench.data.lareqa import LareqaSource, load_lareqa
 
 FOLDER = Path(hybrid_bench.__file__).parent / "demo"
 #: Script by language.

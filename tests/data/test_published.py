@@ -15,7 +15,7 @@ import pytest
 
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
-from hybrid_bench.published import PREFIX, PUBLICATIONS, PublishedValue, is_published, published
+from hybrid_bench.data.published import PREFIX, PUBLICATIONS, PublishedValue, is_published, published
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "results" / "published" / "elmahdy2024.csv"

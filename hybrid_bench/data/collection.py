@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import did_you_mean
-from hybrid_bench.translations import Translations
+from hybrid_bench.data.translations import Translations
 
 __all__ = [
     "Collection",

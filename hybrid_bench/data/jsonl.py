@@ -77,7 +77,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hybrid_bench.corpora import (
+from hybrid_bench.data.collection import (
     Collection,
     Column,
     DataOptions,
@@ -90,9 +90,9 @@ from hybrid_bench.corpora import (
     text_id,
 )
 from hybrid_bench.errors import DataError, RequestError, first_line, shown
-from hybrid_bench.hub import NotOnTheHubError, configurations, files_of, mapped, patterns, snapshot
+from hybrid_bench.data.hub import NotOnTheHubError, configurations, files_of, mapped, patterns, snapshot
 from hybrid_bench.languages import LANGUAGES, did_you_mean, language
-from hybrid_bench.sources import json_objects, sha256_of_lines, sha256_once
+from hybrid_bench.data.files import json_objects, sha256_of_lines, sha256_once
 
 __all__ = ["ParallelSource"]
 

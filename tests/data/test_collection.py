@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_bench.corpora import (
+from hybrid_bench.data.collection import (
     Collection,
     Column,
     DataOptions,

@@ -25,9 +25,9 @@ from typing import ClassVar, NamedTuple
 
 import pytest
 
-from hybrid_bench import sources
+from hybrid_bench.data import files as sources
 from hybrid_bench.errors import DataError, RequestError
-from hybrid_bench.sources import (
+from hybrid_bench.data.files import (
     RemoteFile,
     cache_dir,
     json_objects,
@@ -847,7 +847,7 @@ FETCH = f"""
 import sys, types
 package = sys.modules["hybrid_bench"] = types.ModuleType("hybrid_bench")
 package.__path__ = [{str(ROOT / "hybrid_bench")!r}]
-from hybrid_bench.sources import RemoteFile, resolve
+from hybrid_bench.data.files import RemoteFile, resolve
 print("ready", flush=True)
 sys.stdin.readline()
 path, url, sha256, size = sys.argv[1:]

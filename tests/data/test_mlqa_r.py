@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybrid_bench.corpora import Collection, DataOptions
+from hybrid_bench.data.collection import Collection, DataOptions
 from hybrid_bench.tasks import collections
 
 

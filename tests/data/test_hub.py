@@ -18,7 +18,7 @@ import pytest
 
 from hub_server import COMMIT, HubServer, nowhere, serving, use_hub
 from hybrid_bench.errors import DataError
-from hybrid_bench.hub import (
+from hybrid_bench.data.hub import (
     NotOnTheHubError,
     arrow_cache,
     cached_if_unreachable,
@@ -316,7 +316,7 @@ def test_a_file_that_was_replaced_is_read_anew_even_if_its_time_is_the_same(tmp_
 def test_what_stands_for_the_content_is_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = written(tmp_path / "x.parquet", ROWS)
     with monkeypatch.context() as patch:
-        patch.setattr("hybrid_bench.hub.sha256_once", None)  # nothing is hashed
+        patch.setattr("hybrid_bench.data.hub.sha256_once", None)  # nothing is hashed
         before = mapped("rows", [file], key="commit 1").cache_files
         assert mapped("rows", [file], key="commit 1").cache_files == before
         assert mapped("rows", [file], key="commit 2").cache_files != before

@@ -16,10 +16,10 @@ from datasets import Dataset
 
 from helpers import WordCounts
 from hybrid_bench import beir_format, sources
-from hybrid_bench.beir_format import beir_task, file_name, parse_beir, read_beir, shared_ids, write_beir
+from hybrid_bench.data.beir import beir_task, file_name, parse_beir, read_beir, shared_ids, write_beir
 from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.foreign import exact
-from hybrid_bench.sources import lines as lines_of
+from hybrid_bench.data.files import lines as lines_of
 
 CORPUS = (
     {"_id": "d1", "title": "Red fox", "text": "an animal", "metadata": {"url": "x"}},

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_bench.errors import DataError, RequestError
-from hybrid_bench.translations import (
+from hybrid_bench.data.translations import (
     Coverage,
     Row,
     Translations,

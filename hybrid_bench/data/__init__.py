@@ -1,0 +1,1 @@
+"""Data: collections, the readers of their formats, and the files they are read from."""
