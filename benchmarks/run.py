@@ -62,7 +62,7 @@ def against_mteb(model_folder: Path, data_dir: Path) -> None:
     from mteb.abstasks.retrieval import AbsTaskRetrieval
 
     from hybrid_bench.data.collection import DataOptions
-    from hybrid_bench.models import load, model_meta
+    from hybrid_bench.engine.models import load, model_meta
     from hybrid_bench.retrieval import TaskOptions
     from hybrid_bench.tasks import collections
 
@@ -109,8 +109,8 @@ def against_product(data_dir: Path) -> None:
     import torch
 
     from hybrid_bench.data.collection import DataOptions
-    from hybrid_bench.encode import DenseScores, PreparedPassages, Similarity
-    from hybrid_bench.ranks import BLOCK_ROWS, Targets, count_above
+    from hybrid_bench.engine.encode import DenseScores, PreparedPassages, Similarity
+    from hybrid_bench.engine.ranks import BLOCK_ROWS, Targets, count_above
     from hybrid_bench.tasks import collections
 
     collection = collections()["XQuAD-R"][0].source.load(DataOptions(data_dir=data_dir))
@@ -163,7 +163,7 @@ def against_measures(data_dir: Path) -> None:
 
     from hybrid_bench.data.collection import DataOptions
     from hybrid_bench.measures.metrics import RelevantRanks, per_query
-    from hybrid_bench.ranks import Targets, count_above
+    from hybrid_bench.engine.ranks import Targets, count_above
     from hybrid_bench.tasks import collections
 
     collection = collections()["XQuAD-R"][0].source.load(DataOptions(data_dir=data_dir))

@@ -110,7 +110,7 @@ def _export(options: argparse.Namespace) -> int:
     _quiet()
     from mteb.abstasks.retrieval import AbsTaskRetrieval
 
-    from hybrid_bench import models
+    from hybrid_bench.engine import models
     from hybrid_bench.exchange import export_beir, export_trec, ranked_by
     from hybrid_bench.run import select_tasks, to_stderr
 
@@ -311,7 +311,7 @@ def _tasks(_: argparse.Namespace) -> int:
 def _models(options: argparse.Namespace) -> int:
     from mteb.models.model_implementations import MODEL_REGISTRY
 
-    from hybrid_bench.lexical import EMBEDDED
+    from hybrid_bench.engine.lexical import EMBEDDED
 
     known = [*EMBEDDED, *sorted(set(MODEL_REGISTRY) - set(EMBEDDED))]
     names = [name for name in known if options.contains.casefold() in name.casefold()]

@@ -35,7 +35,7 @@ from hybrid_bench.data.collection import Collection
 from hybrid_bench.errors import DataError
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.metrics import per_query
-from hybrid_bench.ranking import PoolRanks
+from hybrid_bench.engine.ranking import PoolRanks
 from hybrid_bench.data.files import sha256_of
 from hybrid_bench.version import VERSION
 

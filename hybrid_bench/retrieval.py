@@ -28,12 +28,12 @@ from mteb.timing import TimingStack
 
 from hybrid_bench.measures.bias import Pool, bias_measures
 from hybrid_bench.data.collection import Collection, DataOptions, Queries, Source
-from hybrid_bench.encode import EmbeddingCache, Embeddings, Role, prompt_of
+from hybrid_bench.engine.encode import EmbeddingCache, Embeddings, Role, prompt_of
 from hybrid_bench.errors import DataError, ModelError, RequestError
 from hybrid_bench.languages import Setting, setting_of
-from hybrid_bench.lexical import BM25, CharNgramEncoder
+from hybrid_bench.engine.lexical import BM25, CharNgramEncoder
 from hybrid_bench.measures.metrics import measures
-from hybrid_bench.ranking import PoolRanks, Ranker, ranks_in_results
+from hybrid_bench.engine.ranking import PoolRanks, Ranker, ranks_in_results
 from hybrid_bench.results import query_table
 from hybrid_bench.data.trained import read_record
 
@@ -252,7 +252,7 @@ class ExactRetrieval(AbsTaskRetrieval):
         if missing:
             raise RequestError(
                 f"{self.metadata.name} has options ({', '.join(missing)}) that the model's metadata does not tell: "
-                "write them there with hybrid_bench.models.with_options, or use `hybrid-bench run`"
+                "write them there with hybrid_bench.engine.models.with_options, or use `hybrid-bench run`"
             )
 
     def _ranker(self, model: Any, encode_kwargs: EncodeKwargs, subset: tuple[str, str] | None = None) -> Ranker | None:

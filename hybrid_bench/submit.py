@@ -290,7 +290,7 @@ def _check_names(offer: _Offer, name: str, revision: Any) -> None:
 def _check_registered(offer: _Offer, name: str, revision: Any) -> None:
     from mteb.models.model_implementations import MODEL_REGISTRY
 
-    from hybrid_bench.lexical import EMBEDDED
+    from hybrid_bench.engine.lexical import EMBEDDED
 
     organisation = "<yours>" if name.startswith("local/") else re.sub(r"\W+", "_", name.partition("/")[0]).lower()
     adding = (

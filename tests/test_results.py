@@ -22,9 +22,9 @@ from hybrid_bench.measures.bias import rank_distance
 from hybrid_bench.data.collection import Judgments
 from hybrid_bench.errors import DataError
 from hybrid_bench.languages import Setting
-from hybrid_bench.lexical import BM25
+from hybrid_bench.engine.lexical import BM25
 from hybrid_bench.measures.metrics import K_VALUES, NOT_RETRIEVED, measures
-from hybrid_bench.ranking import Ranker
+from hybrid_bench.engine.ranking import Ranker
 from hybrid_bench.results import QUERY_COLUMNS, RunCache, metadata_of, query_table, read_signatures, table_path
 from hybrid_bench.retrieval import ParallelRetrieval
 from hybrid_bench.data.files import sha256_of

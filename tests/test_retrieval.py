@@ -26,9 +26,9 @@ from hybrid_bench import retrieval
 from hybrid_bench.measures.bias import rank_distance
 from hybrid_bench.data.collection import Collection, PassageText
 from hybrid_bench.errors import ModelError, RequestError
-from hybrid_bench.lexical import EMBEDDED
+from hybrid_bench.engine.lexical import EMBEDDED
 from hybrid_bench.measures.metrics import K_VALUES, NOT_RETRIEVED, RelevantRanks, per_query
-from hybrid_bench.models import load, model_meta
+from hybrid_bench.engine.models import load, model_meta
 from hybrid_bench.results import metadata_of
 from hybrid_bench.retrieval import ParallelRetrieval
 
@@ -97,7 +97,7 @@ class TestXQuADRIn132Settings:
         collection = task_of(self.NAMES[0], data_dir=data_dir).read_collection()
         within, over_all = distinct_texts(collection)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of mteb's wrapper, see hybrid_bench.models
+            warnings.simplefilter("ignore")  # of mteb's wrapper, see hybrid_bench.engine.models
             counting = CountingModel(modules=list(static_model(texts_of(collection), dimension=16)), device="cpu")
             shared = SentenceTransformerEncoderWrapper(counting)
         shared.mteb_model_meta = meta_of("tests/static")
@@ -132,7 +132,7 @@ class TestSharing:
 
     def test_a_model_that_was_trained_in_between_is_encoded_again(self, demo: Collection) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of mteb's wrapper, see hybrid_bench.models
+            warnings.simplefilter("ignore")  # of mteb's wrapper, see hybrid_bench.engine.models
             model = SentenceTransformerEncoderWrapper(static_model(texts_of(demo, ["de", "en"]), dimension=16))
         model.mteb_model_meta = meta_of("tests/static")
         evaluate(model, task_of(PAIRS, ["de-en"]))

@@ -43,7 +43,7 @@ from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES as
 
 from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError
 from hybrid_bench.languages import LANGUAGES
-from hybrid_bench.models import folder_hash
+from hybrid_bench.engine.models import folder_hash
 from hybrid_bench.translate import _CODES, TranslateOutcome, TranslateRequest, provenance_path, translate
 from hybrid_bench.data.translations import check_ids, read_translations
 

@@ -61,7 +61,7 @@ def register() -> None:
     """
     from mteb.models.model_implementations import MODEL_REGISTRY
 
-    from hybrid_bench.lexical import EMBEDDED
+    from hybrid_bench.engine.lexical import EMBEDDED
 
     # By its full name: `mteb.get_tasks` as an attribute is the function, not the module.
     tasks_module = importlib.import_module("mteb.get_tasks")

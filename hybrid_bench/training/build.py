@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import AutoConfig, DistilBertConfig, DistilBertModel, PreTrainedTokenizerFast
 
 from hybrid_bench.errors import HybridBenchError, ModelError, RequestError, first_line
-from hybrid_bench.models import offline_if_unreachable
+from hybrid_bench.engine.models import offline_if_unreachable
 from hybrid_bench.training.config import LoraConfig, ModelConfig
 
 if TYPE_CHECKING:

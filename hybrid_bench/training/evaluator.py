@@ -31,7 +31,7 @@ from hybrid_bench.custom import parallel_tasks
 from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.languages import Setting, did_you_mean, language, settings_of
 from hybrid_bench.metadata import Metadata
-from hybrid_bench.models import with_options
+from hybrid_bench.engine.models import with_options
 from hybrid_bench.data.jsonl import ParallelSource
 from hybrid_bench.retrieval import ExactRetrieval, ParallelRetrieval, TaskOptions, pair_subsets, pool_subsets
 from hybrid_bench.run import RunRequest, select_tasks

@@ -31,7 +31,7 @@ from hybrid_bench.data.collection import Collection, DataOptions, PassagePool, t
 from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.languages import LANGUAGES
 from hybrid_bench.data.miracl import HubDataset, MiraclSource
-from hybrid_bench.models import load, model_meta
+from hybrid_bench.engine.models import load, model_meta
 from hybrid_bench.retrieval import ParallelRetrieval, pair_subsets, pool_subsets
 from hybrid_bench.tasks import collections, task_classes
 from hybrid_bench.data.translations import Row, Translations, read_translations, write_rows
@@ -899,7 +899,7 @@ def model(collection: Collection) -> Any:
     texts = [text for queries in collection.queries.values() for text in queries.texts]
     texts += [text for passages in collection.passages.values() for text in passages.texts]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of mteb's wrapper, see hybrid_bench.models
+        warnings.simplefilter("ignore")  # of mteb's wrapper, see hybrid_bench.engine.models
         wrapped = SentenceTransformerEncoderWrapper(static_model(texts))
     wrapped.mteb_model_meta = meta_of("tests/static")
     return wrapped

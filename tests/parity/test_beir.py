@@ -23,7 +23,7 @@ from hybrid_bench.data.beir import beir_task, read_beir
 from hybrid_bench.exchange import Results, export_beir, export_trec, ranked_by
 from hybrid_bench.foreign import exact
 from hybrid_bench.measures.metrics import K_VALUES, per_query
-from hybrid_bench.models import load, model_meta
+from hybrid_bench.engine.models import load, model_meta
 from hybrid_bench.retrieval import ParallelRetrieval
 
 #: A monolingual, a cross-lingual and a multilingual setting.

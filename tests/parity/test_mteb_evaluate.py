@@ -24,9 +24,9 @@ from mteb.types import PromptType
 from numpy.typing import NDArray
 
 from helpers import relevant_ranks, static_model, task_of, texts_of
-from hybrid_bench.lexical import CharNgramEncoder
+from hybrid_bench.engine.lexical import CharNgramEncoder
 from hybrid_bench.measures.metrics import K_VALUES, per_query
-from hybrid_bench.models import load, model_meta
+from hybrid_bench.engine.models import load, model_meta
 from hybrid_bench.retrieval import ParallelRetrieval
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from helpers import DEMO_HALF, save_tiny
-from hybrid_bench import models
+from hybrid_bench.engine import models
 from hybrid_bench.cli import main
 from hybrid_bench.comparisons import align
 from hybrid_bench.errors import DataError, ModelError, RequestError

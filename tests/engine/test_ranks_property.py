@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hybrid_bench.ranks import PieceCounter, RankCounts, Targets, count_above, top_columns
+from hybrid_bench.engine.ranks import PieceCounter, RankCounts, Targets, count_above, top_columns
 from reference import above_by_definition, order_by_definition
 
 # Threads and the first import of torch take what time they take.

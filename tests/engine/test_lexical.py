@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 
 import hybrid_bench
 from hybrid_bench.errors import ModelError, RequestError
-from hybrid_bench.lexical import BM25, EMBEDDED, CharNgramEncoder, bm25_meta, char_ngram_meta, load_bm25, tokenize
+from hybrid_bench.engine.lexical import BM25, EMBEDDED, CharNgramEncoder, bm25_meta, char_ngram_meta, load_bm25, tokenize
 
 PASSAGES = {
     "en": [
@@ -212,7 +212,7 @@ class TestScorer:
     def test_another_process_gives_the_same_bits(self) -> None:
         """Another seed of Python's string hash, and two threads: sets of strings come in another order there."""
         program = (
-            "import json, sys; from hybrid_bench.lexical import BM25; passages, queries = json.load(sys.stdin);"
+            "import json, sys; from hybrid_bench.engine.lexical import BM25; passages, queries = json.load(sys.stdin);"
             "scorer = BM25().scorer(passages);"
             "print([scorer.scores(queries, 'en', language).tobytes().hex() for language in passages])"
         )

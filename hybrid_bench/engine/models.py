@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from hybrid_bench.errors import HybridBenchError, ModelError, RequestError, first_line
 from hybrid_bench.languages import did_you_mean
-from hybrid_bench.lexical import EMBEDDED
+from hybrid_bench.engine.lexical import EMBEDDED
 from hybrid_bench.data.trained import RECORD
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from mteb.types import PromptType
 from numpy.typing import NDArray
 
 from helpers import meta_of, static_model, task_of, texts_of
-from hybrid_bench.encode import (
+from hybrid_bench.engine.encode import (
     DenseScores,
     EmbeddingCache,
     Embeddings,
@@ -33,9 +33,9 @@ from hybrid_bench.encode import (
     similarity_of,
 )
 from hybrid_bench.errors import DataError, ModelError
-from hybrid_bench.lexical import CharNgramEncoder
+from hybrid_bench.engine.lexical import CharNgramEncoder
 from hybrid_bench.measures.metrics import RelevantRanks
-from hybrid_bench.ranks import BLOCK_COLUMNS, BLOCK_ROWS, Targets, count_above
+from hybrid_bench.engine.ranks import BLOCK_COLUMNS, BLOCK_ROWS, Targets, count_above
 from pools import xquad_r
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid_bench.data.collection import Collection, Judgments, Passages, take
-from hybrid_bench.encode import (
+from hybrid_bench.engine.encode import (
     DenseScores,
     Embeddings,
     PreparedPassages,
@@ -33,9 +33,9 @@ from hybrid_bench.encode import (
     similarity_of,
 )
 from hybrid_bench.errors import ModelError
-from hybrid_bench.lexical import BM25, BM25Scorer
+from hybrid_bench.engine.lexical import BM25, BM25Scorer
 from hybrid_bench.measures.metrics import NOT_RETRIEVED, RelevantRanks
-from hybrid_bench.ranks import (
+from hybrid_bench.engine.ranks import (
     BLOCK_ROWS,
     PIECE_COLUMNS,
     PieceCounter,

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from hybrid_bench.errors import DataError, ModelError
-from hybrid_bench.ranks import BLOCK_COLUMNS, BLOCK_ROWS
+from hybrid_bench.engine.ranks import BLOCK_COLUMNS, BLOCK_ROWS
 
 if TYPE_CHECKING:
     import torch

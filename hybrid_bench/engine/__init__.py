@@ -1,0 +1,1 @@
+"""Engine: models, embeddings, and the exact ranks of all relevant passages."""
