@@ -13,7 +13,7 @@ from hybrid_bench.exhibits import Exhibit, Figure, Table
 from hybrid_bench.figures import figures
 from hybrid_bench.languages import Setting, did_you_mean
 from hybrid_bench.data.published import PublishedSystem, is_published, published
-from hybrid_bench.runs import find_runs
+from hybrid_bench.runs.saved import find_runs
 from hybrid_bench.scores import CLUSTERS, OF_QUERIES, OF_SUBSETS, check_measure
 from hybrid_bench.measures.significance import DRAWS
 from hybrid_bench.study import MEAN, Choices, Level, Study, Value

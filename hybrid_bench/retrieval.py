@@ -34,7 +34,7 @@ from hybrid_bench.languages import Setting, setting_of
 from hybrid_bench.engine.lexical import BM25, CharNgramEncoder
 from hybrid_bench.measures.metrics import measures
 from hybrid_bench.engine.ranking import PoolRanks, Ranker, ranks_in_results
-from hybrid_bench.results import query_table
+from hybrid_bench.runs.store import query_table
 from hybrid_bench.data.trained import read_record
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from hybrid_bench.foreign import exact, mteb_names, mteb_tasks, why_not
 from hybrid_bench.languages import Setting, did_you_mean, language, settings_of
 from hybrid_bench.engine.lexical import subset_languages
 from hybrid_bench.data.jsonl import ParallelSource
-from hybrid_bench.results import RunCache, read_signatures
+from hybrid_bench.runs.store import RunCache, read_signatures
 from hybrid_bench.retrieval import ExactRetrieval, ParallelRetrieval, TaskOptions
 from hybrid_bench.tasks import collections, register, task_classes
 from hybrid_bench.data.translations import Translations, read_translations

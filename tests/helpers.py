@@ -24,7 +24,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassificat
 from hybrid_bench.data.collection import Collection, DataOptions
 from hybrid_bench.measures.metrics import RelevantRanks
 from hybrid_bench.engine.models import with_options
-from hybrid_bench.results import metadata_of
+from hybrid_bench.runs.store import metadata_of
 from hybrid_bench.retrieval import ParallelRetrieval
 from hybrid_bench.tasks import task_classes
 

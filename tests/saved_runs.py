@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from helpers import WordCounts, registered
-from hybrid_bench.results import read_signatures, table_path
+from hybrid_bench.runs.store import read_signatures, table_path
 from hybrid_bench.run import RunRequest, run
 
 __all__ = [

@@ -23,7 +23,7 @@ import pytest
 from hybrid_bench import __version__
 from hybrid_bench.cli import main
 from hybrid_bench.report import ReportRequest, compare, report
-from hybrid_bench.results import read_signatures
+from hybrid_bench.runs.store import read_signatures
 
 ROOT = Path(__file__).parents[1]
 BM25, CHAR_NGRAM = "hybrid_bench/bm25", "hybrid_bench/char-ngram"

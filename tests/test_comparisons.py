@@ -30,8 +30,8 @@ from hybrid_bench.comparisons import (
 )
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
-from hybrid_bench.results import QUERY_COLUMNS, metadata_of, table_path
-from hybrid_bench.runs import Run, TaskTable, find_runs
+from hybrid_bench.runs.store import QUERY_COLUMNS, metadata_of, table_path
+from hybrid_bench.runs.saved import Run, TaskTable, find_runs
 from hybrid_bench.measures.significance import Cells, compare, tukey_hsd
 from saved_runs import (
     BM25,

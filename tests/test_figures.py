@@ -14,7 +14,7 @@ from hybrid_bench.exhibits import Bar, Bars, Distribution, HeatMap, Scatter
 from hybrid_bench.figures import figures
 from hybrid_bench.languages import Setting
 from hybrid_bench.data.published import published
-from hybrid_bench.runs import Run, find_runs
+from hybrid_bench.runs.saved import Run, find_runs
 from hybrid_bench.study import MEAN, Choices, Level, Study
 from hybrid_bench.tables import p_text
 from report_cases import made_up, subsets_of

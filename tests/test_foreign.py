@@ -36,7 +36,7 @@ from hybrid_bench.errors import DataError, HybridBenchError, RequestError
 from hybrid_bench.foreign import exact, mteb_names, why_not
 from hybrid_bench.languages import Setting
 from hybrid_bench.engine.lexical import subset_languages
-from hybrid_bench.results import read_signatures, table_path
+from hybrid_bench.runs.store import read_signatures, table_path
 from hybrid_bench.retrieval import ExactRetrieval, TaskOptions
 from hybrid_bench.run import Outcome, RunRequest, named_tasks, run, select_tasks
 

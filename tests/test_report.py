@@ -23,8 +23,8 @@ from hybrid_bench.exhibits import Kind
 from hybrid_bench.languages import Setting
 from hybrid_bench.data.published import published
 from hybrid_bench.report import FORMATS, TABLES, ReportRequest, compare, report, save_figures, study_of
-from hybrid_bench.results import table_path
-from hybrid_bench.runs import find_runs
+from hybrid_bench.runs.store import table_path
+from hybrid_bench.runs.saved import find_runs
 from hybrid_bench.study import MEAN, Level, Value
 from hybrid_bench.tables import compare_table, leaderboard_table, main_table, pair_tables, per_language_tables
 from hybrid_bench.text import as_latex, as_markdown

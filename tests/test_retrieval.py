@@ -29,7 +29,7 @@ from hybrid_bench.errors import ModelError, RequestError
 from hybrid_bench.engine.lexical import EMBEDDED
 from hybrid_bench.measures.metrics import K_VALUES, NOT_RETRIEVED, RelevantRanks, per_query
 from hybrid_bench.engine.models import load, model_meta
-from hybrid_bench.results import metadata_of
+from hybrid_bench.runs.store import metadata_of
 from hybrid_bench.retrieval import ParallelRetrieval
 
 PAIRS, MULTI = "HybridDemo-Pairs", "HybridDemo-Multilingual"

@@ -24,7 +24,7 @@ from hybrid_bench.errors import DataError, ModelError, RequestError
 from hybrid_bench.languages import Setting
 from hybrid_bench.data.lareqa import LareqaSource
 from hybrid_bench.measures.metrics import NOT_RETRIEVED
-from hybrid_bench.results import read_signatures, table_path
+from hybrid_bench.runs.store import read_signatures, table_path
 from hybrid_bench.retrieval import ParallelRetrieval
 from hybrid_bench.run import Outcome, RunRequest, mteb_saving_tables, run, select_tasks
 from hybrid_bench.data.files import RemoteFile, sha256_of
@@ -618,7 +618,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_bench import results
+from hybrid_bench.runs.saved import store as results
 from hybrid_bench.run import RunRequest, run
 from helpers import registered
 from test_run import SlowSparse

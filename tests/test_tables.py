@@ -17,7 +17,7 @@ from hybrid_bench.errors import RequestError
 from hybrid_bench.exhibits import Cell, Row, Table
 from hybrid_bench.languages import Setting
 from hybrid_bench.data.published import PublishedSystem, published
-from hybrid_bench.runs import Run, find_runs
+from hybrid_bench.runs.saved import Run, find_runs
 from hybrid_bench.study import MEAN, Choices, Level, Study
 from hybrid_bench.tables import (
     BIAS_TITLES,

@@ -666,7 +666,7 @@ class TestRuns:
     def test_the_table_alone_gives_what_the_result_says(self, tmp_path: Path) -> None:
         import pyarrow.parquet as pq
 
-        from hybrid_bench.results import metadata_of
+        from hybrid_bench.runs.store import metadata_of
         from hybrid_bench.run import RunRequest, run
 
         request = RunRequest(
@@ -688,7 +688,7 @@ class TestRuns:
 
     def test_xquad_r(self, data_dir: Path) -> None:
         """English questions against Arabic, German, English and Thai sentences, by a model that only knows letters."""
-        from hybrid_bench.results import query_table
+        from hybrid_bench.runs.store import query_table
         from pools import xquad_r
 
         real = xquad_r(data_dir)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from hybrid_bench.errors import DataError
-from hybrid_bench.results import table_path
+from hybrid_bench.runs.store import table_path
 from hybrid_bench.measures.significance import Cells, bootstrap, clustered_t, sign_flip
 
 # The benchmarks are scripts, on no path.

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
 from hybrid_bench.errors import DataError, RequestError
-from hybrid_bench.results import FORMAT, metadata_of, read_signatures
+from hybrid_bench.runs.store import FORMAT, metadata_of, read_signatures
 
 __all__ = ["Run", "TaskTable", "find_runs", "joined", "names_of"]
 
