@@ -223,7 +223,7 @@ def make_runs(
         Exception: What made a model fail.
         DataError: The data cannot be read, or a run is not as `read_run` wants it.
     """
-    from hybrid_bench.run import RunRequest, run, to_stderr
+    from hybrid_bench.evaluation.runner import RunRequest, run, to_stderr
 
     request = RunRequest(models=models, tasks=[collection], languages=languages, output=folder, data_dir=data_dir)
     outcome = run(request, to_stderr)

@@ -63,7 +63,7 @@ def against_mteb(model_folder: Path, data_dir: Path) -> None:
 
     from hybrid_bench.data.collection import DataOptions
     from hybrid_bench.engine.models import load, model_meta
-    from hybrid_bench.retrieval import TaskOptions
+    from hybrid_bench.evaluation.tasks import TaskOptions
     from hybrid_bench.tasks import collections
 
     pairs, multilingual = collections()["XQuAD-R"]

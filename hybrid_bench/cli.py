@@ -19,7 +19,7 @@ from hybrid_bench.errors import DataError, HybridBenchError, RequestError
 from hybrid_bench.languages import did_you_mean
 
 if TYPE_CHECKING:
-    from hybrid_bench.run import RunRequest
+    from hybrid_bench.evaluation.runner import RunRequest
     from hybrid_bench.training.config import TrainingConfig
 
 __all__ = ["main"]
@@ -55,7 +55,7 @@ def _run(options: argparse.Namespace) -> int:
         raise RequestError("--rerank RUN and --top-k K go together")
     _quiet()
     from hybrid_bench.report import ReportRequest, report
-    from hybrid_bench.run import DEMO, run, to_stderr
+    from hybrid_bench.evaluation.runner import DEMO, run, to_stderr
 
     default_tasks, default_models = ["XQuAD-R"], options.models
     if options.models is None:
@@ -87,7 +87,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _request(options: argparse.Namespace, **others: Any) -> RunRequest:
     """What the options that choose tasks ask for, with what else a command has to say."""
-    from hybrid_bench.run import RunRequest
+    from hybrid_bench.evaluation.runner import RunRequest
 
     return RunRequest(
         settings=options.settings,
@@ -112,7 +112,7 @@ def _export(options: argparse.Namespace) -> int:
 
     from hybrid_bench.engine import models
     from hybrid_bench.exchange import export_beir, export_trec, ranked_by
-    from hybrid_bench.run import select_tasks, to_stderr
+    from hybrid_bench.evaluation.runner import select_tasks, to_stderr
 
     of_model = _of_model(options) if options.to == "trec" else {}
     request = _request(options, models=(), tasks=options.tasks or ["XQuAD-R"], **of_model)
@@ -140,7 +140,7 @@ def _translate(options: argparse.Namespace) -> int:
     request = TranslateRequest(**{name: value for name, value in given.items() if value is not None})
     _quiet()
     from hybrid_bench.data.collection import DataOptions
-    from hybrid_bench.run import to_stderr
+    from hybrid_bench.evaluation.runner import to_stderr
     from hybrid_bench.tasks import collections
 
     miracl: Any = collections()["MIRACL"][0].source
@@ -238,7 +238,7 @@ def _train(options: argparse.Namespace) -> int:
         print(estimate(config, **shape), end="")
         return 0
     require("accelerate", "a training")
-    from hybrid_bench.run import to_stderr
+    from hybrid_bench.evaluation.runner import to_stderr
     from hybrid_bench.training.train import measures_table, prepare, train
 
     if options.check:
@@ -257,7 +257,7 @@ def _sweep(options: argparse.Namespace) -> int:
     config = _training(options)
     _quiet()
     require("accelerate", "a training")
-    from hybrid_bench.run import to_stderr
+    from hybrid_bench.evaluation.runner import to_stderr
     from hybrid_bench.training.sweep import sweep, sweep_report
 
     points = sweep(config, options.alpha, options.seeds, to_stderr, overwrite=options.overwrite)
@@ -324,7 +324,7 @@ def _models(options: argparse.Namespace) -> int:
 def _mteb(arguments: list[str]) -> int:
     from mteb.cli.build_cli import main as mteb_main
 
-    from hybrid_bench.run import mteb_saving_tables
+    from hybrid_bench.evaluation.runner import mteb_saving_tables
     from hybrid_bench.tasks import register
 
     register()

@@ -166,7 +166,7 @@ def ranked_by(model: Any, encode_kwargs: EncodeKwargs) -> Top:
     """
 
     def top(task: AbsTaskRetrieval, subset: str, split: str, k: int) -> Results:
-        from hybrid_bench.retrieval import ExactRetrieval
+        from hybrid_bench.evaluation.tasks import ExactRetrieval
 
         if not isinstance(task, ExactRetrieval):
             raise RequestError(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mteb.results import TaskResult
 
     from hybrid_bench.data.collection import Passages
-    from hybrid_bench.retrieval import ParallelRetrieval
+    from hybrid_bench.evaluation.tasks import ParallelRetrieval
 
 __all__ = ["RULES", "Problem", "check", "write_submission", "write_task_pr"]
 
@@ -610,8 +610,8 @@ def write_task_pr(
 def _chosen(names: Sequence[str], data_dir: Path | None) -> list[ParallelRetrieval]:
     """The tasks of these names."""
     from hybrid_bench.data.collection import DataOptions
-    from hybrid_bench.retrieval import ParallelRetrieval, TaskOptions
-    from hybrid_bench.run import named_tasks
+    from hybrid_bench.evaluation.tasks import ParallelRetrieval, TaskOptions
+    from hybrid_bench.evaluation.runner import named_tasks
 
     chosen: dict[str, ParallelRetrieval] = {}
     for name in names:

@@ -8,8 +8,8 @@ from typing import Any
 
 from hybrid_bench.languages import languages
 from hybrid_bench.data.lareqa import LareqaSource
-from hybrid_bench.metadata import Metadata
-from hybrid_bench.retrieval import ParallelRetrieval, pair_subsets, pool_subsets
+from hybrid_bench.evaluation.metadata import Metadata
+from hybrid_bench.evaluation.tasks import ParallelRetrieval, pair_subsets, pool_subsets
 from hybrid_bench.data.files import RemoteFile
 
 _VERSION = "1"

@@ -6,8 +6,8 @@ from typing import Any
 
 from hybrid_bench.languages import languages
 from hybrid_bench.data.lareqa import LareqaSource
-from hybrid_bench.metadata import Metadata
-from hybrid_bench.retrieval import ParallelRetrieval, pair_subsets, pool_subsets
+from hybrid_bench.evaluation.metadata import Metadata
+from hybrid_bench.evaluation.tasks import ParallelRetrieval, pair_subsets, pool_subsets
 from hybrid_bench.data.files import RemoteFile
 
 #: The last commit that holds the files: the folder was removed from the repository later.

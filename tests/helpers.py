@@ -25,7 +25,7 @@ from hybrid_bench.data.collection import Collection, DataOptions
 from hybrid_bench.measures.metrics import RelevantRanks
 from hybrid_bench.engine.models import with_options
 from hybrid_bench.runs.store import metadata_of
-from hybrid_bench.retrieval import ParallelRetrieval
+from hybrid_bench.evaluation.tasks import ParallelRetrieval
 from hybrid_bench.tasks import task_classes
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from hybrid_bench import submit
 from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.engine.lexical import CharNgramEncoder
 from hybrid_bench.engine.models import load, model_meta
-from hybrid_bench.run import RunRequest, run
+from hybrid_bench.evaluation.runner import RunRequest, run
 from hybrid_bench.submit import RULES, Problem, check, write_submission, write_task_pr
 
 BASELINE = "mteb/baseline-random-encoder"

@@ -17,7 +17,7 @@ from hybrid_bench.errors import RequestError
 from hybrid_bench.data.published import PUBLICATIONS
 
 if TYPE_CHECKING:
-    from hybrid_bench.retrieval import ParallelRetrieval
+    from hybrid_bench.evaluation.tasks import ParallelRetrieval
 
 __all__ = ["BENCHMARK", "collections", "register", "task_classes"]
 
@@ -34,7 +34,7 @@ if not (_HERE / "xquad_r.py").exists() and _CHECKOUT.is_dir():
 @cache
 def task_classes() -> dict[str, type[ParallelRetrieval]]:
     """Every task class of the task files, by the task's name."""
-    from hybrid_bench.retrieval import ParallelRetrieval
+    from hybrid_bench.evaluation.tasks import ParallelRetrieval
 
     found: dict[str, type[ParallelRetrieval]] = {}
     for module_info in sorted(pkgutil.iter_modules(__path__), key=lambda info: info.name):

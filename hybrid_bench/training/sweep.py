@@ -20,7 +20,7 @@ from tabulate import tabulate
 from hybrid_bench.comparisons import LEVEL, Aligned, align
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
-from hybrid_bench.run import RunRequest, run, select_tasks
+from hybrid_bench.evaluation.runner import RunRequest, run, select_tasks
 from hybrid_bench.runs.saved import Run, TaskTable, find_runs, joined
 from hybrid_bench.scores import scores
 from hybrid_bench.measures.significance import DRAWS, compare, holm, macro_mean

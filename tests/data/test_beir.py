@@ -18,7 +18,7 @@ from helpers import WordCounts
 from hybrid_bench import beir_format, sources
 from hybrid_bench.data.beir import beir_task, file_name, parse_beir, read_beir, shared_ids, write_beir
 from hybrid_bench.errors import DataError, RequestError
-from hybrid_bench.foreign import exact
+from hybrid_bench.evaluation.foreign import exact
 from hybrid_bench.data.files import lines as lines_of
 
 CORPUS = (

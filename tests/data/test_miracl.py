@@ -32,7 +32,7 @@ from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.languages import LANGUAGES
 from hybrid_bench.data.miracl import HubDataset, MiraclSource
 from hybrid_bench.engine.models import load, model_meta
-from hybrid_bench.retrieval import ParallelRetrieval, pair_subsets, pool_subsets
+from hybrid_bench.evaluation.tasks import ParallelRetrieval, pair_subsets, pool_subsets
 from hybrid_bench.tasks import collections, task_classes
 from hybrid_bench.data.translations import Row, Translations, read_translations, write_rows
 

@@ -19,7 +19,7 @@ from hybrid_bench.data.collection import Collection
 from hybrid_bench.errors import HybridBenchError, ModelError, RequestError
 from hybrid_bench.engine.lexical import EMBEDDED
 from hybrid_bench.engine.models import folder_hash, load, model_meta, with_options
-from hybrid_bench.retrieval import ParallelRetrieval
+from hybrid_bench.evaluation.tasks import ParallelRetrieval
 
 
 @pytest.fixture(scope="module")

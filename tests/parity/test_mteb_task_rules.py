@@ -23,7 +23,7 @@ from mteb.benchmarks.benchmark import Benchmark
 from mteb.results import TaskResult
 
 from helpers import task_of
-from hybrid_bench.metadata import Metadata
+from hybrid_bench.evaluation.metadata import Metadata
 from hybrid_bench.tasks import BENCHMARK, BENCHMARK_COLLECTIONS, collections, task_classes
 
 PUBLIC = {name: task for name, task in task_classes().items() if task.metadata.is_public}
@@ -155,7 +155,7 @@ def test_every_statistics_file_belongs_to_a_task() -> None:
 def test_statistics_lie_with_the_task_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """In a checkout beside the package, in a wheel within it."""
     metadata = task_classes()["HybridDemo-Pairs"].metadata
-    module = importlib.import_module("hybrid_bench.metadata")
+    module = importlib.import_module("hybrid_bench.evaluation.metadata")
     assert metadata.descriptive_stat_path.parents[1] == Path(__file__).parents[2] / "tasks"
     monkeypatch.setattr(module, "_HERE", tmp_path / "hybrid_bench")
     assert metadata.descriptive_stat_path == tmp_path / "tasks" / "descriptive_stats" / "HybridDemo-Pairs.json"

@@ -26,7 +26,7 @@ from hybrid_bench.engine.lexical import BM25
 from hybrid_bench.measures.metrics import K_VALUES, NOT_RETRIEVED, measures
 from hybrid_bench.engine.ranking import Ranker
 from hybrid_bench.runs.store import QUERY_COLUMNS, RunCache, metadata_of, query_table, read_signatures, table_path
-from hybrid_bench.retrieval import ParallelRetrieval
+from hybrid_bench.evaluation.tasks import ParallelRetrieval
 from hybrid_bench.data.files import sha256_of
 
 PAIRS, MULTI = "HybridDemo-Pairs", "HybridDemo-Multilingual"

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from hybrid_bench.errors import RequestError
-from hybrid_bench.run import RunRequest, run
+from hybrid_bench.evaluation.runner import RunRequest, run
 from hybrid_bench.training.build import add_lora, build_model, merged, train_tokenizer
 from hybrid_bench.training.config import LoraConfig, ModelConfig, TrainingConfig, load_config
 from hybrid_bench.training.train import train

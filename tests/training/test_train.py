@@ -27,7 +27,7 @@ from hybrid_bench.cli import main
 from hybrid_bench.comparisons import align
 from hybrid_bench.errors import DataError, ModelError, RequestError
 from hybrid_bench.languages import Setting
-from hybrid_bench.run import RunRequest, run
+from hybrid_bench.evaluation.runner import RunRequest, run
 from hybrid_bench.runs.saved import find_runs, joined
 from hybrid_bench.measures.significance import compare
 from hybrid_bench.data.trained import read_record, training_languages

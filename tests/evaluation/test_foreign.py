@@ -33,12 +33,12 @@ from helpers import WordCounts, registered
 from hub_server import nowhere, use_hub
 from hybrid_bench.data.beir import beir_task
 from hybrid_bench.errors import DataError, HybridBenchError, RequestError
-from hybrid_bench.foreign import exact, mteb_names, why_not
+from hybrid_bench.evaluation.foreign import exact, mteb_names, why_not
 from hybrid_bench.languages import Setting
 from hybrid_bench.engine.lexical import subset_languages
 from hybrid_bench.runs.store import read_signatures, table_path
-from hybrid_bench.retrieval import ExactRetrieval, TaskOptions
-from hybrid_bench.run import Outcome, RunRequest, named_tasks, run, select_tasks
+from hybrid_bench.evaluation.tasks import ExactRetrieval, TaskOptions
+from hybrid_bench.evaluation.runner import Outcome, RunRequest, named_tasks, run, select_tasks
 
 Row = Mapping[str, Any]
 REGISTRY = importlib.import_module("mteb.get_tasks")._TASKS_REGISTRY

@@ -25,8 +25,8 @@ from hybrid_bench.languages import Setting
 from hybrid_bench.data.lareqa import LareqaSource
 from hybrid_bench.measures.metrics import NOT_RETRIEVED
 from hybrid_bench.runs.store import read_signatures, table_path
-from hybrid_bench.retrieval import ParallelRetrieval
-from hybrid_bench.run import Outcome, RunRequest, mteb_saving_tables, run, select_tasks
+from hybrid_bench.evaluation.tasks import ParallelRetrieval
+from hybrid_bench.evaluation.runner import Outcome, RunRequest, mteb_saving_tables, run, select_tasks
 from hybrid_bench.data.files import RemoteFile, sha256_of
 from hybrid_bench.tasks import task_classes
 from hybrid_bench.data.translations import Row, Translations, read_translations, write_rows
@@ -619,7 +619,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_bench.runs.saved import store as results
-from hybrid_bench.run import RunRequest, run
+from hybrid_bench.evaluation.runner import RunRequest, run
 from helpers import registered
 from test_run import SlowSparse
 

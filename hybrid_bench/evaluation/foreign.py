@@ -29,7 +29,7 @@ from hybrid_bench.data.hub import arrow_cache, cached_if_unreachable
 from hybrid_bench.languages import Setting
 from hybrid_bench.engine.lexical import subset_languages
 from hybrid_bench.measures.metrics import K_VALUES
-from hybrid_bench.retrieval import ExactRetrieval, TaskOptions
+from hybrid_bench.evaluation.tasks import ExactRetrieval, TaskOptions
 from hybrid_bench.data.files import data_folder, sha256_of_lines, sha256_once
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ with a description and a prompt of their own, this is a whole task file::
 
     '''MyData: questions about our products, and the paragraphs of the manuals that answer them.'''
 
-    from hybrid_bench.custom import parallel_tasks
+    from hybrid_bench.evaluation.custom import parallel_tasks
     from hybrid_bench.data.jsonl import ParallelSource
 
     MyDataPairs, MyDataMultilingual = parallel_tasks(
@@ -34,7 +34,7 @@ from hybrid_bench.errors import HybridBenchError, RequestError
 from hybrid_bench.languages import did_you_mean, languages
 from hybrid_bench.measures.metrics import RelevantRanks, measures
 from hybrid_bench.data.jsonl import ParallelSource
-from hybrid_bench.retrieval import ParallelRetrieval, pair_subsets, pool_subsets
+from hybrid_bench.evaluation.tasks import ParallelRetrieval, pair_subsets, pool_subsets
 
 __all__ = ["parallel_tasks"]
 

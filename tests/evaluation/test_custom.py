@@ -16,12 +16,12 @@ import mteb
 import pytest
 
 import hybrid_bench
-from hybrid_bench import custom
+from hybrid_bench.evaluation import custom
 from hybrid_bench.data.collection import Collection, DataOptions
-from hybrid_bench.custom import parallel_tasks
+from hybrid_bench.evaluation.custom import parallel_tasks
 from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.data.jsonl import ParallelSource
-from hybrid_bench.retrieval import ParallelRetrieval
+from hybrid_bench.evaluation.tasks import ParallelRetrieval
 from hybrid_bench.tasks import task_classes
 
 Row = dict[str, Any]
