@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hybrid_bench.comparisons import Difference
+from hybrid_bench.analysis.comparisons import Difference
 from hybrid_bench.errors import RequestError
 from hybrid_bench.exhibits import Exhibit, Figure, Table
 from hybrid_bench.figures import figures
 from hybrid_bench.languages import Setting, did_you_mean
 from hybrid_bench.data.published import PublishedSystem, is_published, published
 from hybrid_bench.runs.saved import find_runs
-from hybrid_bench.scores import CLUSTERS, OF_QUERIES, OF_SUBSETS, check_measure
+from hybrid_bench.analysis.scores import CLUSTERS, OF_QUERIES, OF_SUBSETS, check_measure
 from hybrid_bench.measures.significance import DRAWS
-from hybrid_bench.study import MEAN, Choices, Level, Study, Value
+from hybrid_bench.analysis.study import MEAN, Choices, Level, Study, Value
 from hybrid_bench.tables import (
     BY_LANGUAGE,
     BY_LANGUAGE_GRADED,

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from exhibit_samples import EVIL, LONG, TABLE
 from hybrid_bench.exhibits import Cell, Column, Row, Table
 from hybrid_bench.data.published import published
-from hybrid_bench.study import Choices, Study
+from hybrid_bench.analysis.study import Choices, Study
 from hybrid_bench.tables import main_table
 from hybrid_bench.text import as_csv, as_json, as_latex, as_markdown, escape_latex, standalone
 from report_cases import made_up

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hybrid_bench.measures.bias import MEASURES, inputs_of, per_query_bias
-from hybrid_bench.comparisons import (
+from hybrid_bench.analysis.comparisons import (
     CLUSTERS,
     LEVEL,
     Aligned,

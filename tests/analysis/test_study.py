@@ -21,7 +21,7 @@ from hybrid_bench.measures.metrics import NOT_RETRIEVED
 from hybrid_bench.data.published import published
 from hybrid_bench.runs.saved import Run, find_runs
 from hybrid_bench.measures.significance import Cells, bootstrap, bootstrap_statistic, sign_flip
-from hybrid_bench.study import KINDS, MEAN, Choices, Level, Study, Value
+from hybrid_bench.analysis.study import KINDS, MEAN, Choices, Level, Study, Value
 from report_cases import (
     QUALITY,
     bias_by_definition,

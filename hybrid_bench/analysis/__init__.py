@@ -1,0 +1,1 @@
+"""Analysis: from saved runs to values, intervals and tests."""
