@@ -54,7 +54,7 @@ def _run(options: argparse.Namespace) -> int:
     if (options.rerank is None) != (options.top_k is None):
         raise RequestError("--rerank RUN and --top-k K go together")
     _quiet()
-    from hybrid_bench.report import ReportRequest, report
+    from hybrid_bench.reporting.document import ReportRequest, report
     from hybrid_bench.evaluation.runner import DEMO, run, to_stderr
 
     default_tasks, default_models = ["XQuAD-R"], options.models
@@ -184,7 +184,7 @@ def _submit(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from hybrid_bench.report import ReportRequest, report, save_figures
+    from hybrid_bench.reporting.document import ReportRequest, report, save_figures
 
     of_report = ("table", "baseline", "measure", "intervals", "letters", "reproduce", *_OF_TESTS)
     request = ReportRequest(options.paths, **{name: getattr(options, name) for name in of_report})
@@ -196,7 +196,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from hybrid_bench.report import ReportRequest, compare
+    from hybrid_bench.reporting.document import ReportRequest, compare
 
     of_tests = {name: getattr(options, name) for name in ("baseline", "measure", *_OF_TESTS)}
     _write(compare(ReportRequest(options.paths, **of_tests)), options.out)

@@ -22,7 +22,7 @@ import pytest
 
 from hybrid_bench import __version__
 from hybrid_bench.cli import main
-from hybrid_bench.report import ReportRequest, compare, report
+from hybrid_bench.reporting.document import ReportRequest, compare, report
 from hybrid_bench.runs.store import read_signatures
 
 ROOT = Path(__file__).parents[1]

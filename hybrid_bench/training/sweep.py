@@ -25,8 +25,8 @@ from hybrid_bench.runs.saved import Run, TaskTable, find_runs, joined
 from hybrid_bench.analysis.scores import scores
 from hybrid_bench.measures.significance import DRAWS, compare, holm, macro_mean
 from hybrid_bench.analysis.study import Study, seen_subsets
-from hybrid_bench.tables import main_table
-from hybrid_bench.text import as_markdown
+from hybrid_bench.reporting.tables import main_table
+from hybrid_bench.reporting.text import as_markdown
 from hybrid_bench.training.config import TrainingConfig
 from hybrid_bench.training.sampling import Sampling
 from hybrid_bench.training.train import check_kept, prepare, train, warn_of_measuring

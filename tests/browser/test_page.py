@@ -19,7 +19,7 @@ import pytest
 import requests
 
 from exhibit_samples import DIFFERENCES, EVIL, EXHIBITS, TABLE
-from hybrid_bench.html import page
+from hybrid_bench.reporting.html import page
 
 pytestmark = pytest.mark.slow
 

@@ -9,15 +9,15 @@ from typing import Any
 
 from hybrid_bench.analysis.comparisons import Difference
 from hybrid_bench.errors import RequestError
-from hybrid_bench.exhibits import Exhibit, Figure, Table
-from hybrid_bench.figures import figures
+from hybrid_bench.reporting.elements import Exhibit, Figure, Table
+from hybrid_bench.reporting.figures import figures
 from hybrid_bench.languages import Setting, did_you_mean
 from hybrid_bench.data.published import PublishedSystem, is_published, published
 from hybrid_bench.runs.saved import find_runs
 from hybrid_bench.analysis.scores import CLUSTERS, OF_QUERIES, OF_SUBSETS, check_measure
 from hybrid_bench.measures.significance import DRAWS
 from hybrid_bench.analysis.study import MEAN, Choices, Level, Study, Value
-from hybrid_bench.tables import (
+from hybrid_bench.reporting.tables import (
     BY_LANGUAGE,
     BY_LANGUAGE_GRADED,
     MAIN,
@@ -33,7 +33,7 @@ from hybrid_bench.tables import (
     reproduce_tables,
     task_table,
 )
-from hybrid_bench.text import as_csv, as_json, as_latex, as_markdown, standalone
+from hybrid_bench.reporting.text import as_csv, as_json, as_latex, as_markdown, standalone
 from hybrid_bench.version import VERSION
 
 __all__ = ["FORMATS", "TABLES", "ReportRequest", "compare", "report", "save_figures"]
@@ -98,7 +98,7 @@ def report(request: ReportRequest) -> str:
     if not tables:
         raise RequestError(_nothing(study, request))
     if request.format == "html":
-        from hybrid_bench.html import page
+        from hybrid_bench.reporting.html import page
 
         shown: list[Exhibit] = [*tables, *(figures(study) if request.table is None else _figures_of(study, request))]
         return page(_title(request), shown, _details(study))
@@ -133,7 +133,7 @@ def save_figures(request: ReportRequest, folder: Path) -> list[Path]:
         RequestError: As `report`; or if matplotlib is not installed.
         DataError: If a run cannot be read, or the folder not be written.
     """
-    from hybrid_bench.plots import save
+    from hybrid_bench.reporting.plots import save
 
     _check(request)
     study = study_of(replace(request, intervals=True))

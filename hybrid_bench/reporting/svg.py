@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from hybrid_bench.drawing import (
+from hybrid_bench.reporting.drawing import (
     SERIES,
     Box,
     bar_range,
@@ -27,7 +27,7 @@ from hybrid_bench.drawing import (
     size_steps,
     wrapped,
 )
-from hybrid_bench.exhibits import Bars, Distribution, Point, Scatter
+from hybrid_bench.reporting.elements import Bars, Distribution, Point, Scatter
 
 __all__ = ["Drawing", "draw", "element", "hint"]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hybrid_bench.drawing import (
+from hybrid_bench.reporting.drawing import (
     SERIES,
     Box,
     Scale,
@@ -32,7 +32,7 @@ from hybrid_bench.drawing import (
     wrapped,
 )
 from hybrid_bench.errors import RequestError
-from hybrid_bench.exhibits import Bars, Distribution, Figure, HeatMap, Point, Scatter
+from hybrid_bench.reporting.elements import Bars, Distribution, Figure, HeatMap, Point, Scatter
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from exhibit_samples import BARS, DIFFERENCES, EVIL, FIGURES, HEAT_MAP, LONG, RANKS, SCATTER, SWEEP
-from hybrid_bench.drawing import clean, contrast
+from hybrid_bench.reporting.drawing import clean, contrast
 from hybrid_bench.errors import RequestError
-from hybrid_bench.exhibits import Bars, Distribution, Figure, HeatMap, Point, Scatter
-from hybrid_bench.plots import draw, save
+from hybrid_bench.reporting.elements import Bars, Distribution, Figure, HeatMap, Point, Scatter
+from hybrid_bench.reporting.plots import draw, save
 
 pytest.importorskip("matplotlib")
 
@@ -97,7 +97,7 @@ def test_files_are_png_and_pdf_as_papers_want_them(tmp_path: Path) -> None:
 def test_the_same_figure_is_the_same_bytes_in_any_process(tmp_path: Path) -> None:
     here = [file.read_bytes() for file in save([RANKS], tmp_path / "here")]
     script = (
-        "import sys; from pathlib import Path; from exhibit_samples import RANKS; from hybrid_bench.plots import save\n"
+        "import sys; from pathlib import Path; from exhibit_samples import RANKS; from hybrid_bench.reporting.plots import save\n"
         "save([RANKS], Path(sys.argv[1]))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid_bench.exhibits import Bar
+from hybrid_bench.reporting.elements import Bar
 
 __all__ = [
     "DIVERGING",

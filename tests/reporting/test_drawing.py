@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hybrid_bench.drawing import (
+from hybrid_bench.reporting.drawing import (
     DIVERGING,
     SEQUENTIAL,
     SERIES,

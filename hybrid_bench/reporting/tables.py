@@ -16,7 +16,7 @@ import numpy as np
 from hybrid_bench.measures.bias import MEASURES, diagonal_gap
 from hybrid_bench.analysis.comparisons import LEVEL, Aligned, Difference, against_baseline, all_pairs
 from hybrid_bench.errors import RequestError
-from hybrid_bench.exhibits import Cell, Column, Row, Table
+from hybrid_bench.reporting.elements import Cell, Column, Row, Table
 from hybrid_bench.languages import Setting
 from hybrid_bench.data.published import PublishedSystem, PublishedValue, published
 from hybrid_bench.analysis.scores import CLUSTERS, OF_QUERIES

@@ -18,10 +18,10 @@ from importlib import resources
 from itertools import groupby
 from typing import Any
 
-from hybrid_bench.drawing import DIVERGING, SEQUENTIAL, Scale, clean, file_names, ink, number
-from hybrid_bench.exhibits import Cell, Column, Details, Exhibit, HeatMap, Row, Table
+from hybrid_bench.reporting.drawing import DIVERGING, SEQUENTIAL, Scale, clean, file_names, ink, number
+from hybrid_bench.reporting.elements import Cell, Column, Details, Exhibit, HeatMap, Row, Table
 from hybrid_bench.languages import LANGUAGES
-from hybrid_bench.svg import draw, element, hint
+from hybrid_bench.reporting.svg import draw, element, hint
 
 __all__ = ["page"]
 

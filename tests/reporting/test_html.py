@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from exhibit_samples import BARS, DIFFERENCES, EVIL, EXHIBITS, HEAT_MAP, LONG, RANKS, SCATTER, SWEEP, TABLE
-from hybrid_bench.drawing import clean, contrast
-from hybrid_bench.exhibits import Bar, Bars, Cell, Column, Distribution, Exhibit, HeatMap, Point, Row, Scatter, Table
-from hybrid_bench.html import page
+from hybrid_bench.reporting.drawing import clean, contrast
+from hybrid_bench.reporting.elements import Bar, Bars, Cell, Column, Distribution, Exhibit, HeatMap, Point, Row, Scatter, Table
+from hybrid_bench.reporting.html import page
 
 VOID = {"meta", "link", "br", "img", "input", "hr", "wbr"}
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from hybrid_bench.measures.bias import MEASURES, inputs_of, random_ranking
 from hybrid_bench.analysis.comparisons import CLUSTERS, LEVEL, against_baseline, align, all_pairs
 from hybrid_bench.errors import RequestError
-from hybrid_bench.exhibits import Cell, Row, Table
+from hybrid_bench.reporting.elements import Cell, Row, Table
 from hybrid_bench.languages import Setting
 from hybrid_bench.data.published import PublishedSystem, published
 from hybrid_bench.runs.saved import Run, find_runs
 from hybrid_bench.analysis.study import MEAN, Choices, Level, Study
-from hybrid_bench.tables import (
+from hybrid_bench.reporting.tables import (
     BIAS_TITLES,
     BY_LANGUAGE,
     MAIN,

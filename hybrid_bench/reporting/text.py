@@ -13,7 +13,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from hybrid_bench.exhibits import Cell, Column, Row, Table
+from hybrid_bench.reporting.elements import Cell, Column, Row, Table
 
 __all__ = ["as_csv", "as_json", "as_latex", "as_markdown", "escape_latex", "standalone"]
 

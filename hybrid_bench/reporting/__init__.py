@@ -1,0 +1,1 @@
+"""Reporting: from an analysis to tables, figures and pages."""
