@@ -111,7 +111,7 @@ def _export(options: argparse.Namespace) -> int:
     from mteb.abstasks.retrieval import AbsTaskRetrieval
 
     from hybrid_bench.engine import models
-    from hybrid_bench.exchange import export_beir, export_trec, ranked_by
+    from hybrid_bench.exchange.export import export_beir, export_trec, ranked_by
     from hybrid_bench.evaluation.runner import select_tasks, to_stderr
 
     of_model = _of_model(options) if options.to == "trec" else {}
@@ -134,7 +134,7 @@ def _export(options: argparse.Namespace) -> int:
 def _translate(options: argparse.Namespace) -> int:
     from dataclasses import fields
 
-    from hybrid_bench.translate import TranslateRequest, translate
+    from hybrid_bench.exchange.translator import TranslateRequest, translate
 
     given = {field.name: getattr(options, field.name) for field in fields(TranslateRequest)}
     request = TranslateRequest(**{name: value for name, value in given.items() if value is not None})
@@ -160,7 +160,7 @@ def _translate(options: argparse.Namespace) -> int:
 
 def _submit(options: argparse.Namespace) -> int:
     _quiet()
-    from hybrid_bench.submit import check, write_submission, write_task_pr
+    from hybrid_bench.exchange.submit import check, write_submission, write_task_pr
     from hybrid_bench.tasks import register
 
     register()

@@ -18,7 +18,7 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from helpers import task_of
 from hybrid_bench.data.beir import beir_task, read_beir, write_beir
 from hybrid_bench.errors import DataError, ModelError, RequestError
-from hybrid_bench.exchange import Results, export_beir, export_trec, write_qrels, write_trec_run
+from hybrid_bench.exchange.export import Results, export_beir, export_trec, write_qrels, write_trec_run
 
 CORPUS = {"id": ["d1", "d2", "d3"], "title": ["", "two", ""], "text": ["first", "second", "third"]}
 QUERIES = {"id": ["q1", "q2"], "text": ["what", "where"]}

@@ -44,7 +44,7 @@ from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES as
 from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError
 from hybrid_bench.languages import LANGUAGES
 from hybrid_bench.engine.models import folder_hash
-from hybrid_bench.translate import _CODES, TranslateOutcome, TranslateRequest, provenance_path, translate
+from hybrid_bench.exchange.translator import _CODES, TranslateOutcome, TranslateRequest, provenance_path, translate
 from hybrid_bench.data.translations import check_ids, read_translations
 
 SIZES: dict[str, Any] = {
@@ -437,7 +437,7 @@ class TestGoingOn:
         program = f"""
 import resource, signal
 from pathlib import Path, PosixPath
-from hybrid_bench.translate import TranslateRequest, translate
+from hybrid_bench.exchange.translator import TranslateRequest, translate
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # the operating system ends the process where the file gets too long
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
@@ -823,7 +823,7 @@ import sys
 sys.modules["sentencepiece"] = None
 from pathlib import Path
 from hybrid_bench.errors import ModelError
-from hybrid_bench.translate import TranslateRequest, translate
+from hybrid_bench.exchange.translator import TranslateRequest, translate
 try:
     asked = TranslateRequest(Path({str(tmp_path / "mt.tsv")!r}), ("en",), ("de",), {str(folder)!r})
     translate(asked, lambda _: {{}}, print)
