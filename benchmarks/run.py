@@ -32,7 +32,7 @@ POOLED_SAMPLE = ("tr",)
 # From the kernel's account of this process alone: `ru_maxrss` begins with the memory of the process that started it.
 MEMORY = """
 import pathlib, re, sys
-from hybrid_bench.cli import main
+from hybrid_bench.cli.commands import main
 code = main(sys.argv[1:])
 kilobytes = re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1]
 print(f"{int(kilobytes) / 1024:.0f}", file=sys.stderr)

@@ -16,7 +16,7 @@ from typing import Any, get_args
 import pyarrow.compute as pc
 import pytest
 
-from hybrid_bench.cli import main
+from hybrid_bench.cli.commands import main
 from hybrid_bench.analysis.comparisons import CLUSTERS, against_baseline, align
 from hybrid_bench.errors import DataError, HybridBenchError, RequestError
 from hybrid_bench.reporting.elements import Kind

@@ -23,7 +23,7 @@ from sentence_transformers import SentenceTransformer
 
 from helpers import DEMO_HALF, save_tiny
 from hybrid_bench.engine import models
-from hybrid_bench.cli import main
+from hybrid_bench.cli.commands import main
 from hybrid_bench.analysis.comparisons import align
 from hybrid_bench.errors import DataError, ModelError, RequestError
 from hybrid_bench.languages import Setting

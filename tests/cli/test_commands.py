@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hybrid_bench import __version__
-from hybrid_bench.cli import main
+from hybrid_bench.cli.commands import main
 from hybrid_bench.reporting.document import ReportRequest, compare, report
 from hybrid_bench.runs.store import read_signatures
 

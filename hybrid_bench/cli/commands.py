@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_bench.arguments import parser
+from hybrid_bench.cli.arguments import parser
 from hybrid_bench.errors import DataError, HybridBenchError, RequestError
 from hybrid_bench.languages import did_you_mean
 
