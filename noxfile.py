@@ -27,7 +27,7 @@ PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 # What takes a gigabyte to install, and is left out where only the parts that do without it are tried.
 HEAVY = {"beir", "datasets", "mteb", "scikit-learn", "sentence-transformers", "torch"}
 # The tests of those parts.
-LIGHT_TESTS = ("test_bias.py", "test_languages.py", "test_metrics.py", "test_significance.py", "test_sources.py")
+LIGHT_TESTS = ("measures", "data/test_files.py", "test_languages.py")
 
 # Run in a folder that has nothing to do with the checkout, by every way of having the package; the argument is a part
 # of the path that this way should find it at.
@@ -101,7 +101,14 @@ def browser(session: nox.Session) -> None:
 def latex(session: nox.Session) -> None:
     """Compile the tables. Needs a TeX with booktabs and siunitx: Debian's texlive-latex-extra and texlive-science."""
     install(session, "test")
-    session.run("pytest", "-m", "slow", "tests/test_text.py", *session.posargs, env={"HYBRID_BENCH_REQUIRE_LATEX": "1"})
+    session.run(
+        "pytest",
+        "-m",
+        "slow",
+        "tests/reporting/test_text.py",
+        *session.posargs,
+        env={"HYBRID_BENCH_REQUIRE_LATEX": "1"},
+    )
 
 
 @nox.session

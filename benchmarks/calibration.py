@@ -39,8 +39,8 @@ from tabulate import tabulate
 # ruff: noqa: E402 # run from a checkout, the package need not be installed
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
-from hybrid_bench.measures import significance
 from hybrid_bench.errors import DataError, HybridBenchError
+from hybrid_bench.measures import significance
 from hybrid_bench.measures.significance import EXACT_CLUSTERS, Cells, bootstrap, clustered_t, macro_mean, sign_flip
 
 __all__ = [

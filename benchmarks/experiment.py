@@ -25,9 +25,9 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT)]
 
-from hybrid_bench.reporting.document import ReportRequest, report
-from hybrid_bench.evaluation.runner import run
 from hybrid_bench.data.trained import read_record
+from hybrid_bench.evaluation.runner import run
+from hybrid_bench.reporting.document import ReportRequest, report
 from hybrid_bench.training.build import build_model
 from hybrid_bench.training.config import TrainingConfig, load_config
 from hybrid_bench.training.sweep import evaluation_request, sweep, sweep_report

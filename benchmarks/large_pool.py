@@ -26,10 +26,10 @@ sys.path[:0] = [str(Path(__file__).parents[1])]
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 
-from hybrid_bench.engine import ranking
 from hybrid_bench.data.collection import Collection, Column, Judgments, Passages, Queries
+from hybrid_bench.engine import ranking
 from hybrid_bench.engine.encode import Embeddings
-from hybrid_bench.tasks import task_classes
+from hybrid_bench.evaluation.registry import task_classes
 
 DIMENSION = 256
 QUERIES = 200

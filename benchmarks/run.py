@@ -63,8 +63,8 @@ def against_mteb(model_folder: Path, data_dir: Path) -> None:
 
     from hybrid_bench.data.collection import DataOptions
     from hybrid_bench.engine.models import load, model_meta
+    from hybrid_bench.evaluation.registry import collections
     from hybrid_bench.evaluation.tasks import TaskOptions
-    from hybrid_bench.tasks import collections
 
     pairs, multilingual = collections()["XQuAD-R"]
 
@@ -111,7 +111,7 @@ def against_product(data_dir: Path) -> None:
     from hybrid_bench.data.collection import DataOptions
     from hybrid_bench.engine.encode import DenseScores, PreparedPassages, Similarity
     from hybrid_bench.engine.ranks import BLOCK_ROWS, Targets, count_above
-    from hybrid_bench.tasks import collections
+    from hybrid_bench.evaluation.registry import collections
 
     collection = collections()["XQuAD-R"][0].source.load(DataOptions(data_dir=data_dir))
     rng = np.random.default_rng(0)
@@ -162,9 +162,9 @@ def against_measures(data_dir: Path) -> None:
     import ranx
 
     from hybrid_bench.data.collection import DataOptions
-    from hybrid_bench.measures.metrics import RelevantRanks, per_query
     from hybrid_bench.engine.ranks import Targets, count_above
-    from hybrid_bench.tasks import collections
+    from hybrid_bench.evaluation.registry import collections
+    from hybrid_bench.measures.metrics import RelevantRanks, per_query
 
     collection = collections()["XQuAD-R"][0].source.load(DataOptions(data_dir=data_dir))
     queries, passages = collection.queries["de"], collection.passages["en"]

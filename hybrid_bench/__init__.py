@@ -27,7 +27,7 @@ def _is_our_command_line() -> bool:
 # Importing mteb takes seconds. The command line registers when a command needs the tasks, so that --help and errors
 # of usage answer at once. Without mteb, only the parts that do not need it can be used.
 if not _is_our_command_line() and importlib.util.find_spec("mteb") is not None:
-    from hybrid_bench.tasks import register
+    from hybrid_bench.evaluation.registry import register
 
     register()
     del register

@@ -6,11 +6,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from hybrid_bench.languages import languages
+from hybrid_bench.data.files import RemoteFile
 from hybrid_bench.data.lareqa import LareqaSource
 from hybrid_bench.evaluation.metadata import Metadata
 from hybrid_bench.evaluation.tasks import ParallelRetrieval, pair_subsets, pool_subsets
-from hybrid_bench.data.files import RemoteFile
+from hybrid_bench.languages import languages
 
 _VERSION = "1"
 _SHA256 = {

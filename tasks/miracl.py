@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from hybrid_bench.data.collection import PassagePool
-from hybrid_bench.errors import RequestError
-from hybrid_bench.languages import languages
-from hybrid_bench.evaluation.metadata import Metadata
 from hybrid_bench.data.miracl import HubDataset, MiraclSource
+from hybrid_bench.errors import RequestError
+from hybrid_bench.evaluation.metadata import Metadata
 from hybrid_bench.evaluation.tasks import ParallelRetrieval, pair_subsets, pool_subsets
+from hybrid_bench.languages import languages
 
 #: Passages and development queries by language, as published with the data.
 _FULL = {

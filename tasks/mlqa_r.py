@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from hybrid_bench.languages import languages
+from hybrid_bench.data.files import RemoteFile
 from hybrid_bench.data.lareqa import LareqaSource
 from hybrid_bench.evaluation.metadata import Metadata
 from hybrid_bench.evaluation.tasks import ParallelRetrieval, pair_subsets, pool_subsets
-from hybrid_bench.data.files import RemoteFile
+from hybrid_bench.languages import languages
 
 #: The last commit that holds the files: the folder was removed from the repository later.
 _COMMIT = "354d67d1cd066854cdfbf5ad0e6105528976141d"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from hybrid_bench.languages import languages
+from hybrid_bench.data.files import RemoteFile
 from hybrid_bench.data.lareqa import LareqaSource
 from hybrid_bench.evaluation.metadata import Metadata
 from hybrid_bench.evaluation.tasks import ParallelRetrieval, pair_subsets, pool_subsets
-from hybrid_bench.data.files import RemoteFile
+from hybrid_bench.languages import languages
 
 _COMMIT = "9bc8c7fb6dd8d01d72a05a93c2cb96882b0d299c"
 #: By language: hash and size in bytes of its file.

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybrid_bench.reporting.elements import Bar, Bars, Cell, Column, Distribution, Exhibit, HeatMap, Point, Row, Scatter, Table
+from hybrid_bench.reporting.elements import (
+    Bar,
+    Bars,
+    Cell,
+    Column,
+    Distribution,
+    Exhibit,
+    HeatMap,
+    Point,
+    Row,
+    Scatter,
+    Table,
+)
 
 __all__ = [
     "BARS",

@@ -22,11 +22,11 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 from hybrid_bench.data.collection import Collection, DataOptions
-from hybrid_bench.measures.metrics import RelevantRanks
 from hybrid_bench.engine.models import with_options
-from hybrid_bench.runs.store import metadata_of
+from hybrid_bench.evaluation.registry import task_classes
 from hybrid_bench.evaluation.tasks import ParallelRetrieval
-from hybrid_bench.tasks import task_classes
+from hybrid_bench.measures.metrics import RelevantRanks
+from hybrid_bench.runs.store import metadata_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from helpers import task_of
 from hybrid_bench.engine.encode import Embeddings
 from hybrid_bench.engine.lexical import CharNgramEncoder
-from hybrid_bench.measures.metrics import RelevantRanks
 from hybrid_bench.engine.ranking import PoolRanks, Ranker
 from hybrid_bench.engine.ranks import BLOCK_ROWS, Targets, count_above
+from hybrid_bench.measures.metrics import RelevantRanks
 from reference import SCORES, random_ids
 
 __all__ = ["SYNTHETIC", "TOLERANCE", "XQUAD_R", "ScoredPool", "XQuADR", "synthetic_pool", "xquad_r"]

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hybrid_bench.analysis.scores import CLUSTERS, KEY, check_measure, clusters_of, scores
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
-from hybrid_bench.runs.saved import Run, TaskTable, names_of
-from hybrid_bench.analysis.scores import CLUSTERS, KEY, check_measure, clusters_of, scores
 from hybrid_bench.measures.significance import Cells, Comparison, TukeyHSD, compare, holm, macro_mean, tukey_hsd
+from hybrid_bench.runs.saved import Run, TaskTable, names_of
 
 __all__ = [
     "CLUSTERS",

@@ -17,10 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid_bench.analysis.comparisons import Aligned, align, unlike
-from hybrid_bench.languages import Setting
-from hybrid_bench.data.published import PublishedSystem
-from hybrid_bench.runs.saved import Run, TaskTable, names_of
 from hybrid_bench.analysis.scores import CLUSTERS, OF_QUERIES, OF_SUBSETS, SettingScores, scores
+from hybrid_bench.data.published import PublishedSystem
+from hybrid_bench.languages import Setting
 from hybrid_bench.measures.significance import (
     DRAWS,
     Cells,
@@ -31,6 +30,7 @@ from hybrid_bench.measures.significance import (
     holm,
     sign_flip,
 )
+from hybrid_bench.runs.saved import Run, TaskTable, names_of
 
 __all__ = ["KINDS", "MEAN", "SEEN", "Choices", "Level", "Study", "Value", "seen_subsets"]
 

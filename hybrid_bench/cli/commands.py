@@ -54,8 +54,8 @@ def _run(options: argparse.Namespace) -> int:
     if (options.rerank is None) != (options.top_k is None):
         raise RequestError("--rerank RUN and --top-k K go together")
     _quiet()
-    from hybrid_bench.reporting.document import ReportRequest, report
     from hybrid_bench.evaluation.runner import DEMO, run, to_stderr
+    from hybrid_bench.reporting.document import ReportRequest, report
 
     default_tasks, default_models = ["XQuAD-R"], options.models
     if options.models is None:
@@ -111,8 +111,8 @@ def _export(options: argparse.Namespace) -> int:
     from mteb.abstasks.retrieval import AbsTaskRetrieval
 
     from hybrid_bench.engine import models
-    from hybrid_bench.exchange.export import export_beir, export_trec, ranked_by
     from hybrid_bench.evaluation.runner import select_tasks, to_stderr
+    from hybrid_bench.exchange.export import export_beir, export_trec, ranked_by
 
     of_model = _of_model(options) if options.to == "trec" else {}
     request = _request(options, models=(), tasks=options.tasks or ["XQuAD-R"], **of_model)
@@ -140,8 +140,8 @@ def _translate(options: argparse.Namespace) -> int:
     request = TranslateRequest(**{name: value for name, value in given.items() if value is not None})
     _quiet()
     from hybrid_bench.data.collection import DataOptions
+    from hybrid_bench.evaluation.registry import collections
     from hybrid_bench.evaluation.runner import to_stderr
-    from hybrid_bench.tasks import collections
 
     miracl: Any = collections()["MIRACL"][0].source
     data = DataOptions(data_dir=options.data_dir)
@@ -160,8 +160,8 @@ def _translate(options: argparse.Namespace) -> int:
 
 def _submit(options: argparse.Namespace) -> int:
     _quiet()
+    from hybrid_bench.evaluation.registry import register
     from hybrid_bench.exchange.submit import check, write_submission, write_task_pr
-    from hybrid_bench.tasks import register
 
     register()
     if options.task_pr is not None:
@@ -291,7 +291,7 @@ def _training(options: argparse.Namespace) -> TrainingConfig:
 def _tasks(_: argparse.Namespace) -> int:
     from tabulate import tabulate
 
-    from hybrid_bench.tasks import collections
+    from hybrid_bench.evaluation.registry import collections
 
     rows = [
         [
@@ -324,8 +324,8 @@ def _models(options: argparse.Namespace) -> int:
 def _mteb(arguments: list[str]) -> int:
     from mteb.cli.build_cli import main as mteb_main
 
+    from hybrid_bench.evaluation.registry import register
     from hybrid_bench.evaluation.runner import mteb_saving_tables
-    from hybrid_bench.tasks import register
 
     register()
     sys.argv = ["hybrid-bench mteb", *(arguments or ["--help"])]

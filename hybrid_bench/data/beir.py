@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from hybrid_bench.data.files import json_objects, lines, sha256_once
 from hybrid_bench.errors import DataError, RequestError, causes, first_line, shown
 from hybrid_bench.languages import LANGUAGES, did_you_mean, language
-from hybrid_bench.data.files import json_objects, lines, sha256_once
 
 if TYPE_CHECKING:
     import pyarrow as pa

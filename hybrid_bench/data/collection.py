@@ -30,9 +30,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from hybrid_bench.data.translations import Translations
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import did_you_mean
-from hybrid_bench.data.translations import Translations
 
 __all__ = [
     "Collection",

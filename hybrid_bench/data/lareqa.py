@@ -15,9 +15,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hybrid_bench.data.collection import Collection, DataOptions, Judgments, Passages, PassageText, Queries, clusters, text_id
-from hybrid_bench.errors import DataError, shown
+from hybrid_bench.data.collection import (
+    Collection,
+    DataOptions,
+    Judgments,
+    Passages,
+    PassageText,
+    Queries,
+    clusters,
+    text_id,
+)
 from hybrid_bench.data.files import RemoteFile, resolve, sha256_of, sha256_of_lines
+from hybrid_bench.errors import DataError, shown
 
 __all__ = ["LareqaSource", "load_lareqa", "read_lareqa"]
 

@@ -23,8 +23,8 @@ __all__ = ["PREFIX", "PUBLICATIONS", "Publication", "PublishedSystem", "Publishe
 #: What a published system's name begins with, where a run's path could stand.
 PREFIX = "published:"
 
-_IN_WHEEL = Path(__file__).parent / "published_results"
-_FOLDER = _IN_WHEEL if _IN_WHEEL.is_dir() else Path(__file__).parents[1] / "results" / "published"
+_IN_WHEEL = Path(__file__).parents[1] / "published_results"
+_FOLDER = _IN_WHEEL if _IN_WHEEL.is_dir() else Path(__file__).parents[2] / "results" / "published"
 
 
 class Publication(NamedTuple):

@@ -24,8 +24,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from hybrid_bench.errors import DataError, ModelError
 from hybrid_bench.engine.ranks import BLOCK_COLUMNS, BLOCK_ROWS
+from hybrid_bench.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     import torch

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from hybrid_bench.data.trained import RECORD
+from hybrid_bench.engine.lexical import EMBEDDED
 from hybrid_bench.errors import HybridBenchError, ModelError, RequestError, first_line
 from hybrid_bench.languages import did_you_mean
-from hybrid_bench.engine.lexical import EMBEDDED
-from hybrid_bench.data.trained import RECORD
 
 if TYPE_CHECKING:
     from mteb.models.model_meta import ModelMeta

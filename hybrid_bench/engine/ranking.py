@@ -32,9 +32,7 @@ from hybrid_bench.engine.encode import (
     read_as,
     similarity_of,
 )
-from hybrid_bench.errors import ModelError
 from hybrid_bench.engine.lexical import BM25, BM25Scorer
-from hybrid_bench.measures.metrics import NOT_RETRIEVED, RelevantRanks
 from hybrid_bench.engine.ranks import (
     BLOCK_ROWS,
     PIECE_COLUMNS,
@@ -45,6 +43,8 @@ from hybrid_bench.engine.ranks import (
     count_above,
     top_columns,
 )
+from hybrid_bench.errors import ModelError
+from hybrid_bench.measures.metrics import NOT_RETRIEVED, RelevantRanks
 
 __all__ = ["PoolRanks", "Ranker", "ranks_in_results"]
 

@@ -30,11 +30,11 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from pydantic import ValidationError
 
 from hybrid_bench.data.collection import DataOptions
+from hybrid_bench.data.jsonl import ParallelSource
 from hybrid_bench.errors import HybridBenchError, RequestError
+from hybrid_bench.evaluation.tasks import ParallelRetrieval, pair_subsets, pool_subsets
 from hybrid_bench.languages import did_you_mean, languages
 from hybrid_bench.measures.metrics import RelevantRanks, measures
-from hybrid_bench.data.jsonl import ParallelSource
-from hybrid_bench.evaluation.tasks import ParallelRetrieval, pair_subsets, pool_subsets
 
 __all__ = ["parallel_tasks"]
 

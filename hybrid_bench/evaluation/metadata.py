@@ -16,7 +16,7 @@ __all__ = ["KnownIssue", "Metadata"]
 #: What mteb's quality test may find in a retrieval task over texts; it is told there for each task that has it.
 KnownIssue = Literal["short_text", "duplicate_text", "relevant_docs_exceed_corpus", "zero_relevant_docs"]
 
-_HERE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 
 
 class Metadata(TaskMetadata):
@@ -33,6 +33,6 @@ class Metadata(TaskMetadata):
     @property
     def descriptive_stat_path(self) -> Path:
         """Where mteb reads and writes the descriptive statistics: with the task files, in a wheel as in a checkout."""
-        packaged = _HERE / "tasks" / "descriptive_stats"
-        folder = packaged if packaged.is_dir() else _HERE.parent / "tasks" / "descriptive_stats"
+        packaged = _PACKAGE / "tasks" / "descriptive_stats"
+        folder = packaged if packaged.is_dir() else _PACKAGE.parent / "tasks" / "descriptive_stats"
         return folder / f"{self.name}.json"

@@ -18,19 +18,19 @@ import numpy as np
 from mteb.abstasks.aggregated_task import AbsTaskAggregate
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 
-from hybrid_bench.engine import models as model_names
 from hybrid_bench.data.beir import beir_task, parse_beir
 from hybrid_bench.data.collection import DataOptions, PassagePool, PassageText
-from hybrid_bench.evaluation.custom import parallel_tasks
-from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError
-from hybrid_bench.evaluation.foreign import exact, mteb_names, mteb_tasks, why_not
-from hybrid_bench.languages import Setting, did_you_mean, language, settings_of
-from hybrid_bench.engine.lexical import subset_languages
 from hybrid_bench.data.jsonl import ParallelSource
-from hybrid_bench.runs.store import RunCache, read_signatures
-from hybrid_bench.evaluation.tasks import ExactRetrieval, ParallelRetrieval, TaskOptions
-from hybrid_bench.tasks import collections, register, task_classes
 from hybrid_bench.data.translations import Translations, read_translations
+from hybrid_bench.engine import models as model_names
+from hybrid_bench.engine.lexical import subset_languages
+from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError
+from hybrid_bench.evaluation.custom import parallel_tasks
+from hybrid_bench.evaluation.foreign import exact, mteb_names, mteb_tasks, why_not
+from hybrid_bench.evaluation.registry import collections, register, task_classes
+from hybrid_bench.evaluation.tasks import ExactRetrieval, ParallelRetrieval, TaskOptions
+from hybrid_bench.languages import Setting, did_you_mean, language, settings_of
+from hybrid_bench.runs.store import RunCache, read_signatures
 
 if TYPE_CHECKING:
     from mteb.abstasks.abstask import AbsTask

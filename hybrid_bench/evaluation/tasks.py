@@ -26,16 +26,16 @@ from mteb.models.search_wrappers import SearchCrossEncoderWrapper, SearchEncoder
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
 from mteb.timing import TimingStack
 
-from hybrid_bench.measures.bias import Pool, bias_measures
 from hybrid_bench.data.collection import Collection, DataOptions, Queries, Source
+from hybrid_bench.data.trained import read_record
 from hybrid_bench.engine.encode import EmbeddingCache, Embeddings, Role, prompt_of
+from hybrid_bench.engine.lexical import BM25, CharNgramEncoder
+from hybrid_bench.engine.ranking import PoolRanks, Ranker, ranks_in_results
 from hybrid_bench.errors import DataError, ModelError, RequestError
 from hybrid_bench.languages import Setting, setting_of
-from hybrid_bench.engine.lexical import BM25, CharNgramEncoder
+from hybrid_bench.measures.bias import Pool, bias_measures
 from hybrid_bench.measures.metrics import measures
-from hybrid_bench.engine.ranking import PoolRanks, Ranker, ranks_in_results
 from hybrid_bench.runs.store import query_table
-from hybrid_bench.data.trained import read_record
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -325,7 +325,7 @@ def _task(name: str) -> AbsTask | None:
 
 
 def _ours(name: str) -> bool:
-    from hybrid_bench.tasks import task_classes
+    from hybrid_bench.evaluation.registry import task_classes
 
     return name in task_classes()
 
@@ -610,8 +610,8 @@ def write_task_pr(
 def _chosen(names: Sequence[str], data_dir: Path | None) -> list[ParallelRetrieval]:
     """The tasks of these names."""
     from hybrid_bench.data.collection import DataOptions
-    from hybrid_bench.evaluation.tasks import ParallelRetrieval, TaskOptions
     from hybrid_bench.evaluation.runner import named_tasks
+    from hybrid_bench.evaluation.tasks import ParallelRetrieval, TaskOptions
 
     chosen: dict[str, ParallelRetrieval] = {}
     for name in names:
@@ -878,7 +878,7 @@ def _benchmark(tasks: Sequence[ParallelRetrieval]) -> str:
     """The entry of the benchmark that this package registers, with these tasks, formatted as mteb formats its own."""
     import mteb
 
-    from hybrid_bench.tasks import BENCHMARK
+    from hybrid_bench.evaluation.registry import BENCHMARK
 
     benchmark = mteb.get_benchmark(BENCHMARK)
     lines = [

@@ -32,11 +32,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from hybrid_bench.data.translations import Row, format_row, header, parse_row, read_rows, write_rows
 from hybrid_bench.engine.encode import progress_bar
+from hybrid_bench.engine.models import folder_hash, offline_if_unreachable
 from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError
 from hybrid_bench.languages import LANGUAGES, did_you_mean, languages
-from hybrid_bench.engine.models import folder_hash, offline_if_unreachable
-from hybrid_bench.data.translations import Row, format_row, header, parse_row, read_rows, write_rows
 from hybrid_bench.version import VERSION
 
 if TYPE_CHECKING:

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_bench.analysis.comparisons import Difference
+from hybrid_bench.analysis.scores import CLUSTERS, OF_QUERIES, OF_SUBSETS, check_measure
+from hybrid_bench.analysis.study import MEAN, Choices, Level, Study, Value
+from hybrid_bench.data.published import PublishedSystem, is_published, published
 from hybrid_bench.errors import RequestError
+from hybrid_bench.languages import Setting, did_you_mean
+from hybrid_bench.measures.significance import DRAWS
 from hybrid_bench.reporting.elements import Exhibit, Figure, Table
 from hybrid_bench.reporting.figures import figures
-from hybrid_bench.languages import Setting, did_you_mean
-from hybrid_bench.data.published import PublishedSystem, is_published, published
-from hybrid_bench.runs.saved import find_runs
-from hybrid_bench.analysis.scores import CLUSTERS, OF_QUERIES, OF_SUBSETS, check_measure
-from hybrid_bench.measures.significance import DRAWS
-from hybrid_bench.analysis.study import MEAN, Choices, Level, Study, Value
 from hybrid_bench.reporting.tables import (
     BY_LANGUAGE,
     BY_LANGUAGE_GRADED,
@@ -34,6 +33,7 @@ from hybrid_bench.reporting.tables import (
     task_table,
 )
 from hybrid_bench.reporting.text import as_csv, as_json, as_latex, as_markdown, standalone
+from hybrid_bench.runs.saved import find_runs
 from hybrid_bench.version import VERSION
 
 __all__ = ["FORMATS", "TABLES", "ReportRequest", "compare", "report", "save_figures"]

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hybrid_bench.measures.bias import diagonal_gap
 from hybrid_bench.analysis.comparisons import LEVEL
-from hybrid_bench.reporting.elements import Bar, Bars, Distribution, Figure, HeatMap, Point, Scatter
-from hybrid_bench.languages import Setting
 from hybrid_bench.analysis.study import MEAN, Level, Study, Value
+from hybrid_bench.languages import Setting
+from hybrid_bench.measures.bias import diagonal_gap
+from hybrid_bench.reporting.elements import Bar, Bars, Distribution, Figure, HeatMap, Point, Scatter
 from hybrid_bench.reporting.tables import main_measure, p_text, pair_values, slug
 
 __all__ = ["figures"]

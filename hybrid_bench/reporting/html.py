@@ -18,9 +18,9 @@ from importlib import resources
 from itertools import groupby
 from typing import Any
 
+from hybrid_bench.languages import LANGUAGES
 from hybrid_bench.reporting.drawing import DIVERGING, SEQUENTIAL, Scale, clean, file_names, ink, number
 from hybrid_bench.reporting.elements import Cell, Column, Details, Exhibit, HeatMap, Row, Table
-from hybrid_bench.languages import LANGUAGES
 from hybrid_bench.reporting.svg import draw, element, hint
 
 __all__ = ["page"]

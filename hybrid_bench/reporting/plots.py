@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hybrid_bench.errors import RequestError
 from hybrid_bench.reporting.drawing import (
     SERIES,
     Box,
@@ -31,7 +32,6 @@ from hybrid_bench.reporting.drawing import (
     size_steps,
     wrapped,
 )
-from hybrid_bench.errors import RequestError
 from hybrid_bench.reporting.elements import Bars, Distribution, Figure, HeatMap, Point, Scatter
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from hybrid_bench.measures.bias import MEASURES, diagonal_gap
 from hybrid_bench.analysis.comparisons import LEVEL, Aligned, Difference, against_baseline, all_pairs
-from hybrid_bench.errors import RequestError
-from hybrid_bench.reporting.elements import Cell, Column, Row, Table
-from hybrid_bench.languages import Setting
-from hybrid_bench.data.published import PublishedSystem, PublishedValue, published
 from hybrid_bench.analysis.scores import CLUSTERS, OF_QUERIES
 from hybrid_bench.analysis.study import MEAN, SEEN, Level, Study, Value
+from hybrid_bench.data.published import PublishedSystem, PublishedValue, published
+from hybrid_bench.errors import RequestError
+from hybrid_bench.languages import Setting
+from hybrid_bench.measures.bias import MEASURES, diagonal_gap
+from hybrid_bench.reporting.elements import Cell, Column, Row, Table
 
 __all__ = [
     "BIAS_TITLES",

@@ -32,11 +32,11 @@ from filelock import FileLock
 from mteb.cache import ResultCache
 
 from hybrid_bench.data.collection import Collection
+from hybrid_bench.data.files import sha256_of
+from hybrid_bench.engine.ranking import PoolRanks
 from hybrid_bench.errors import DataError
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.metrics import per_query
-from hybrid_bench.engine.ranking import PoolRanks
-from hybrid_bench.data.files import sha256_of
 from hybrid_bench.version import VERSION
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, DistilBertConfig, DistilBertModel, PreTrainedTokenizerFast
 
-from hybrid_bench.errors import HybridBenchError, ModelError, RequestError, first_line
 from hybrid_bench.engine.models import offline_if_unreachable
+from hybrid_bench.errors import HybridBenchError, ModelError, RequestError, first_line
 from hybrid_bench.training.config import LoraConfig, ModelConfig
 
 if TYPE_CHECKING:

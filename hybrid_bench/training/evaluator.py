@@ -25,17 +25,17 @@ from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderW
 from sentence_transformers.base.evaluation import SentenceEvaluator
 from sentence_transformers.util import disable_logging
 
-from hybrid_bench.measures.bias import MEASURES
 from hybrid_bench.data.collection import Collection, DataOptions, Judgments, Queries, Source
-from hybrid_bench.evaluation.custom import parallel_tasks
-from hybrid_bench.errors import DataError, RequestError
-from hybrid_bench.languages import Setting, did_you_mean, language, settings_of
-from hybrid_bench.evaluation.metadata import Metadata
-from hybrid_bench.engine.models import with_options
-from hybrid_bench.data.jsonl import ParallelSource
-from hybrid_bench.evaluation.tasks import ExactRetrieval, ParallelRetrieval, TaskOptions, pair_subsets, pool_subsets
-from hybrid_bench.evaluation.runner import RunRequest, select_tasks
 from hybrid_bench.data.files import sha256_of_lines
+from hybrid_bench.data.jsonl import ParallelSource
+from hybrid_bench.engine.models import with_options
+from hybrid_bench.errors import DataError, RequestError
+from hybrid_bench.evaluation.custom import parallel_tasks
+from hybrid_bench.evaluation.metadata import Metadata
+from hybrid_bench.evaluation.runner import RunRequest, select_tasks
+from hybrid_bench.evaluation.tasks import ExactRetrieval, ParallelRetrieval, TaskOptions, pair_subsets, pool_subsets
+from hybrid_bench.languages import Setting, did_you_mean, language, settings_of
+from hybrid_bench.measures.bias import MEASURES
 
 if TYPE_CHECKING:
     from mteb.types import EncodeKwargs

@@ -29,8 +29,8 @@ from sentence_transformers.util import all_gather, get_rank, is_dist_initialized
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from hybrid_bench.errors import ModelError, RequestError
 from hybrid_bench.data.published import PUBLICATIONS
+from hybrid_bench.errors import ModelError, RequestError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer

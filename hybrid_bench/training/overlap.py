@@ -33,10 +33,10 @@ import regex
 from numpy.typing import NDArray
 
 from hybrid_bench.data.collection import Collection, Column, DataOptions, take
-from hybrid_bench.errors import DataError, RequestError, first_line
-from hybrid_bench.languages import did_you_mean
 from hybrid_bench.data.lareqa import LareqaSource
 from hybrid_bench.data.miracl import MiraclSource
+from hybrid_bench.errors import DataError, RequestError, first_line
+from hybrid_bench.languages import did_you_mean
 from hybrid_bench.training.sources import SourceTexts, collection_files, lareqa_articles
 from hybrid_bench.training.texts import ParallelTexts
 
@@ -317,7 +317,7 @@ def evaluation_texts(
         RequestError: There is no such collection.
         DataError: One that is asked for by name cannot be read.
     """
-    from hybrid_bench.tasks import collections as known_collections  # mteb, which takes seconds
+    from hybrid_bench.evaluation.registry import collections as known_collections  # mteb, which takes seconds
 
     known = {name: tasks[0].source for name, tasks in known_collections().items()}
     for name in (*collections, *(questions or ())):

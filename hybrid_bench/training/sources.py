@@ -54,11 +54,11 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from hybrid_bench.data.collection import Column, PassageText, Strings, clusters, take
-from hybrid_bench.errors import DataError, RequestError, first_line, shown
-from hybrid_bench.data.hub import NotOnTheHubError, files_of, mapped, patterns, snapshot
-from hybrid_bench.languages import LANGUAGES, did_you_mean
-from hybrid_bench.data.lareqa import LareqaSource, read_lareqa
 from hybrid_bench.data.files import cache_dir, json_objects, lines, resolve, sha256_of_lines, sha256_once
+from hybrid_bench.data.hub import NotOnTheHubError, files_of, mapped, patterns, snapshot
+from hybrid_bench.data.lareqa import LareqaSource, read_lareqa
+from hybrid_bench.errors import DataError, RequestError, first_line, shown
+from hybrid_bench.languages import LANGUAGES, did_you_mean
 from hybrid_bench.training.texts import ParallelTexts, Rows
 
 __all__ = ["Articles", "SourceSpec", "SourceTexts", "collection_files", "lareqa_articles"]
@@ -974,7 +974,7 @@ def _read_mfaq(spec: SourceSpec, data_dir: Path | None) -> SourceTexts:
 
 def _read_lareqa_source(spec: SourceSpec, data_dir: Path | None) -> SourceTexts:
     if spec.dataset:
-        from hybrid_bench.tasks import collections  # mteb, which takes seconds
+        from hybrid_bench.evaluation.registry import collections  # mteb, which takes seconds
 
         sources = {name: tasks[0].source for name, tasks in collections().items()}
         known = {name: source for name, source in sources.items() if isinstance(source, LareqaSource)}

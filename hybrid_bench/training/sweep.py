@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from hybrid_bench.analysis.comparisons import LEVEL, Aligned, align
-from hybrid_bench.errors import RequestError
-from hybrid_bench.languages import Setting
-from hybrid_bench.evaluation.runner import RunRequest, run, select_tasks
-from hybrid_bench.runs.saved import Run, TaskTable, find_runs, joined
 from hybrid_bench.analysis.scores import scores
-from hybrid_bench.measures.significance import DRAWS, compare, holm, macro_mean
 from hybrid_bench.analysis.study import Study, seen_subsets
+from hybrid_bench.errors import RequestError
+from hybrid_bench.evaluation.runner import RunRequest, run, select_tasks
+from hybrid_bench.languages import Setting
+from hybrid_bench.measures.significance import DRAWS, compare, holm, macro_mean
 from hybrid_bench.reporting.tables import main_table
 from hybrid_bench.reporting.text import as_markdown
+from hybrid_bench.runs.saved import Run, TaskTable, find_runs, joined
 from hybrid_bench.training.config import TrainingConfig
 from hybrid_bench.training.sampling import Sampling
 from hybrid_bench.training.train import check_kept, prepare, train, warn_of_measuring

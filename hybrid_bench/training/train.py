@@ -32,9 +32,9 @@ from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallbac
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from hybrid_bench.data.collection import DataOptions
+from hybrid_bench.data.trained import RECORD, read_record, write_record
 from hybrid_bench.errors import DataError, ModelError, RequestError, first_line, shown
 from hybrid_bench.languages import LANGUAGES, did_you_mean
-from hybrid_bench.data.trained import RECORD, read_record, write_record
 from hybrid_bench.training.build import build_model, lora_config, merged, texts_of
 from hybrid_bench.training.config import LOSSES, EvaluationConfig, TrainingConfig, argument_names, plain, require
 from hybrid_bench.training.data import ParallelDataset
@@ -884,7 +884,7 @@ def warn_of_measuring(sources: Sequence[ParallelTexts], evaluation: EvaluationCo
 
 def _asked(config: TrainingConfig, name: str) -> frozenset[str]:
     """The ids of the questions of a collection that are asked."""
-    from hybrid_bench.tasks import collections
+    from hybrid_bench.evaluation.registry import collections
 
     wanted, known = config.evaluation, collections()
     if name not in known:

@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hybrid_bench.measures.bias import MEASURES, inputs_of, per_query_bias
 from hybrid_bench.analysis.comparisons import (
     CLUSTERS,
     LEVEL,
@@ -30,9 +29,10 @@ from hybrid_bench.analysis.comparisons import (
 )
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
-from hybrid_bench.runs.store import QUERY_COLUMNS, metadata_of, table_path
-from hybrid_bench.runs.saved import Run, TaskTable, find_runs
+from hybrid_bench.measures.bias import MEASURES, inputs_of, per_query_bias
 from hybrid_bench.measures.significance import Cells, compare, tukey_hsd
+from hybrid_bench.runs.saved import Run, TaskTable, find_runs
+from hybrid_bench.runs.store import QUERY_COLUMNS, metadata_of, table_path
 from saved_runs import (
     BM25,
     CHAR_NGRAM,

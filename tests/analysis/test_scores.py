@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hybrid_bench.measures.bias import MEASURES, inputs_of, kendall_w, language_places, random_ranking
+from hybrid_bench.analysis.scores import KEY, OF_QUERIES, OF_SUBSETS, SettingScores, check_measure, scores
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
+from hybrid_bench.measures.bias import MEASURES, inputs_of, kendall_w, language_places, random_ranking
 from hybrid_bench.measures.metrics import NOT_RETRIEVED
 from hybrid_bench.runs.saved import Run, find_runs
-from hybrid_bench.analysis.scores import KEY, OF_QUERIES, OF_SUBSETS, SettingScores, check_measure, scores
 from report_cases import QUALITY, bias_by_definition, made_up, quality_by_definition, subsets_of
 from saved_runs import BM25, CHAR_NGRAM, change_table, copy_of, folder_of, rows_of, save_runs
 

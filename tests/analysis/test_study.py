@@ -14,14 +14,14 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from hybrid_bench.measures.bias import MEASURES, inputs_of, kendall_w, language_places
+from hybrid_bench.analysis.study import KINDS, MEAN, Choices, Level, Study, Value
+from hybrid_bench.data.published import published
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
+from hybrid_bench.measures.bias import MEASURES, inputs_of, kendall_w, language_places
 from hybrid_bench.measures.metrics import NOT_RETRIEVED
-from hybrid_bench.data.published import published
-from hybrid_bench.runs.saved import Run, find_runs
 from hybrid_bench.measures.significance import Cells, bootstrap, bootstrap_statistic, sign_flip
-from hybrid_bench.analysis.study import KINDS, MEAN, Choices, Level, Study, Value
+from hybrid_bench.runs.saved import Run, find_runs
 from report_cases import (
     QUALITY,
     bias_by_definition,

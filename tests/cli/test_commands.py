@@ -25,7 +25,7 @@ from hybrid_bench.cli.commands import main
 from hybrid_bench.reporting.document import ReportRequest, compare, report
 from hybrid_bench.runs.store import read_signatures
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BM25, CHAR_NGRAM = "hybrid_bench/bm25", "hybrid_bench/char-ngram"
 #: One small subset of the demo.
 ONE_SUBSET = ["--tasks", "HybridDemo-Pairs", "--settings", "mono", "--languages", "de"]

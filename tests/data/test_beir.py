@@ -15,11 +15,11 @@ import pytest
 from datasets import Dataset
 
 from helpers import WordCounts
-from hybrid_bench import beir_format, sources
+from hybrid_bench.data import beir, files
 from hybrid_bench.data.beir import beir_task, file_name, parse_beir, read_beir, shared_ids, write_beir
+from hybrid_bench.data.files import lines as lines_of
 from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.evaluation.foreign import exact
-from hybrid_bench.data.files import lines as lines_of
 
 CORPUS = (
     {"_id": "d1", "title": "Red fox", "text": "an animal", "metadata": {"url": "x"}},
@@ -92,7 +92,7 @@ def test_the_corpus_is_mapped_from_the_cache_and_parsed_once(
         read.append(path)
         return lines_of(path)
 
-    for module in (sources, beir_format):
+    for module in (files, beir):
         monkeypatch.setattr(module, "lines", noted)
     again = read_beir(folder)
     assert rows_of(again.corpus) == rows_of(first.corpus)

@@ -26,7 +26,6 @@ from typing import ClassVar, NamedTuple
 import pytest
 
 from hybrid_bench.data import files as sources
-from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.data.files import (
     RemoteFile,
     cache_dir,
@@ -37,12 +36,13 @@ from hybrid_bench.data.files import (
     sha256_of_lines,
     sha256_once,
 )
+from hybrid_bench.errors import DataError, RequestError
 
 CONTENT = random.Random(7).randbytes(300_000)
 OTHER = random.Random(8).randbytes(300_000)
 PACKED = gzip.compress(b"".join(b"%d\n" % number for number in range(400)), mtime=0)
 NOBODY = 65534
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Request(NamedTuple):

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from hub_server import COMMIT, HubServer, nowhere, serving, use_hub
-from hybrid_bench.errors import DataError
 from hybrid_bench.data.hub import (
     NotOnTheHubError,
     arrow_cache,
@@ -28,6 +27,7 @@ from hybrid_bench.data.hub import (
     patterns,
     snapshot,
 )
+from hybrid_bench.errors import DataError
 
 ROWS = [{"id": "a", "text": "ä\u2028"}, {"id": "b", "text": ""}]
 

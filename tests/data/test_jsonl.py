@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from hub_server import COMMIT, HubServer, nowhere, serving, use_hub
 from hybrid_bench.data import jsonl as parallel
 from hybrid_bench.data.collection import Collection, Column, DataOptions, text_id
-from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.data.jsonl import ParallelSource
+from hybrid_bench.errors import DataError, RequestError
 
 Row = dict[str, Any]
 NONE = DataOptions()

@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_bench.data.collection import Collection, DataOptions, PassageText, text_id
-from hybrid_bench.errors import DataError, RequestError
-from hybrid_bench.data.lareqa import LareqaSource, load_lareqa
 from hybrid_bench.data.files import RemoteFile
+from hybrid_bench.data.lareqa import LareqaSource, load_lareqa
+from hybrid_bench.errors import DataError, RequestError
 
 #: The table published with the data (LAReQA, arXiv 2004.05484): candidate sentences of XQuAD-R.
 PUBLISHED = {

@@ -28,13 +28,13 @@ from mteb.tasks.retrieval.multilingual.miracl_retrieval import MIRACLRetrieval
 from helpers import meta_of, static_model, task_of, tell_options
 from hub_server import COMMIT, nowhere, serving, use_hub
 from hybrid_bench.data.collection import Collection, DataOptions, PassagePool, take, text_id
-from hybrid_bench.errors import DataError, RequestError
-from hybrid_bench.languages import LANGUAGES
 from hybrid_bench.data.miracl import HubDataset, MiraclSource
-from hybrid_bench.engine.models import load, model_meta
-from hybrid_bench.evaluation.tasks import ParallelRetrieval, pair_subsets, pool_subsets
-from hybrid_bench.tasks import collections, task_classes
 from hybrid_bench.data.translations import Row, Translations, read_translations, write_rows
+from hybrid_bench.engine.models import load, model_meta
+from hybrid_bench.errors import DataError, RequestError
+from hybrid_bench.evaluation.registry import collections, task_classes
+from hybrid_bench.evaluation.tasks import ParallelRetrieval, pair_subsets, pool_subsets
+from hybrid_bench.languages import LANGUAGES
 
 #: As published with the data.
 QUERIES = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hybrid_bench.data.collection import Collection, DataOptions
-from hybrid_bench.tasks import collections
+from hybrid_bench.evaluation.registry import collections
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_bench.data.published import PREFIX, PUBLICATIONS, PublishedValue, is_published, published
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
-from hybrid_bench.data.published import PREFIX, PUBLICATIONS, PublishedValue, is_published, published
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FILE = ROOT / "results" / "published" / "elmahdy2024.csv"
 SYSTEMS = ["XLM-R X-X-mono", "XLM-R X-Y", "XLM-R hybrid", "LaBSE X-X-mono", "LaBSE X-Y", "LaBSE hybrid"]
 #: What the reference calls otherwise.
@@ -171,12 +171,13 @@ def test_publications_can_be_cited() -> None:
 def test_a_wheel_carries_them_inside_the_package(tmp_path: Path) -> None:
     """Laid out as in a wheel, without the repository around it, the same systems are read from inside the package."""
     package = tmp_path / "hybrid_bench"
-    package.mkdir()
-    for name in ("published", "errors", "languages"):
-        shutil.copy(ROOT / "hybrid_bench" / f"{name}.py", package)
-    (package / "__init__.py").write_text("")
+    for name in ("data/published", "errors", "languages"):
+        module = package / f"{name}.py"
+        module.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "hybrid_bench" / f"{name}.py", module)
+        (module.parent / "__init__.py").write_text("")
     program = (
-        "from hybrid_bench import published as p; print(p._FOLDER); "
+        "from hybrid_bench.data import published as p; print(p._FOLDER); "
         "print([s.slug for s in p.published('published:elmahdy2024')], sep='')"
     )
 

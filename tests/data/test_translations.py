@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.data.translations import (
     Coverage,
     Row,
@@ -22,6 +21,7 @@ from hybrid_bench.data.translations import (
     read_translations,
     write_rows,
 )
+from hybrid_bench.errors import DataError, RequestError
 
 ROWS = [
     Row("de", "81674#0", "en", "Where is the Iroquois territory in Canada?", "nllb"),

@@ -32,10 +32,10 @@ from hybrid_bench.engine.encode import (
     prompt_of,
     similarity_of,
 )
-from hybrid_bench.errors import DataError, ModelError
 from hybrid_bench.engine.lexical import CharNgramEncoder
-from hybrid_bench.measures.metrics import RelevantRanks
 from hybrid_bench.engine.ranks import BLOCK_COLUMNS, BLOCK_ROWS, Targets, count_above
+from hybrid_bench.errors import DataError, ModelError
+from hybrid_bench.measures.metrics import RelevantRanks
 from pools import xquad_r
 
 if TYPE_CHECKING:

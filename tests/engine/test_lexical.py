@@ -24,8 +24,16 @@ from mteb.models.models_protocols import CrossEncoderProtocol, EncoderProtocol, 
 from torch.utils.data import DataLoader
 
 import hybrid_bench
+from hybrid_bench.engine.lexical import (
+    BM25,
+    EMBEDDED,
+    CharNgramEncoder,
+    bm25_meta,
+    char_ngram_meta,
+    load_bm25,
+    tokenize,
+)
 from hybrid_bench.errors import ModelError, RequestError
-from hybrid_bench.engine.lexical import BM25, EMBEDDED, CharNgramEncoder, bm25_meta, char_ngram_meta, load_bm25, tokenize
 
 PASSAGES = {
     "en": [

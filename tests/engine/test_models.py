@@ -16,9 +16,9 @@ from sentence_transformers import SentenceTransformer
 
 from helpers import save_tiny, static_model, task_of, texts_of
 from hybrid_bench.data.collection import Collection
-from hybrid_bench.errors import HybridBenchError, ModelError, RequestError
 from hybrid_bench.engine.lexical import EMBEDDED
 from hybrid_bench.engine.models import folder_hash, load, model_meta, with_options
+from hybrid_bench.errors import HybridBenchError, ModelError, RequestError
 from hybrid_bench.evaluation.tasks import ParallelRetrieval
 
 

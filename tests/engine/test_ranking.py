@@ -15,15 +15,15 @@ import torch
 from numpy.typing import NDArray
 
 from helpers import WordCounts, static_model, task_of, texts_of
-from hybrid_bench.engine import ranking
 from hybrid_bench.data.collection import Collection, Column, Judgments, Passages
+from hybrid_bench.engine import ranking
 from hybrid_bench.engine.encode import DenseScores, EmbeddingCache, Embeddings, PreparedPassages, Role, Similarity
-from hybrid_bench.errors import ModelError
 from hybrid_bench.engine.lexical import BM25
-from hybrid_bench.measures.metrics import NOT_RETRIEVED
 from hybrid_bench.engine.models import load, model_meta
 from hybrid_bench.engine.ranking import PoolRanks, Ranker, ranks_in_results
 from hybrid_bench.engine.ranks import BLOCK_ROWS, Targets, count_above
+from hybrid_bench.errors import ModelError
+from hybrid_bench.measures.metrics import NOT_RETRIEVED
 from reference import order_by_definition
 
 

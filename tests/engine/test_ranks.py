@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hybrid_bench.engine import ranks
 from hybrid_bench.data.collection import Collection, Passages
-from hybrid_bench.errors import ModelError
+from hybrid_bench.engine import ranks
 from hybrid_bench.engine.ranks import BLOCK_ROWS, PieceCounter, RankCounts, Targets, count_above, top_columns
+from hybrid_bench.errors import ModelError
 from reference import IDS_BY_BYTES, SCORES, above_by_definition, order_by_definition, random_ids
 
 Scores = NDArray[np.float32]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "large_pool.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "large_pool.py"
 
 
 def memory(passages: int) -> tuple[int, int]:

@@ -16,13 +16,13 @@ import mteb
 import pytest
 
 import hybrid_bench
-from hybrid_bench.evaluation import custom
 from hybrid_bench.data.collection import Collection, DataOptions
-from hybrid_bench.evaluation.custom import parallel_tasks
-from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.data.jsonl import ParallelSource
+from hybrid_bench.errors import DataError, RequestError
+from hybrid_bench.evaluation import custom
+from hybrid_bench.evaluation.custom import parallel_tasks
+from hybrid_bench.evaluation.registry import task_classes
 from hybrid_bench.evaluation.tasks import ParallelRetrieval
-from hybrid_bench.tasks import task_classes
 
 Row = dict[str, Any]
 assert hybrid_bench.__version__  # importing the package is what makes mteb know its models

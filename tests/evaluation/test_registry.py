@@ -19,12 +19,12 @@ from mteb.benchmarks.get_benchmark import _build_aliases_registry, _build_regist
 from mteb.models.model_implementations import MODEL_REGISTRY
 
 from hybrid_bench.data.collection import DataOptions
-from hybrid_bench.errors import RequestError
-from hybrid_bench.languages import LANGUAGES, Setting
 from hybrid_bench.data.lareqa import LareqaSource
-from hybrid_bench.tasks import BENCHMARK, collections, register, task_classes
+from hybrid_bench.errors import RequestError
+from hybrid_bench.evaluation.registry import BENCHMARK, collections, register, task_classes
+from hybrid_bench.languages import LANGUAGES, Setting
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CODES = ["ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh"]
 #: By collection: its languages.
 COLLECTIONS = {"HybridDemo": CODES, "MLQA-R": ["ar", "de", "en", "es", "hi", "vi", "zh"], "XQuAD-R": CODES}

@@ -20,16 +20,16 @@ import pytest
 from mteb.models.abs_encoder import AbsEncoder
 
 from helpers import WordCounts, registered, save_tiny, static_model, task_of, texts_of
-from hybrid_bench.errors import DataError, ModelError, RequestError
-from hybrid_bench.languages import Setting
+from hybrid_bench.data.files import RemoteFile, sha256_of
 from hybrid_bench.data.lareqa import LareqaSource
+from hybrid_bench.data.translations import Row, Translations, read_translations, write_rows
+from hybrid_bench.errors import DataError, ModelError, RequestError
+from hybrid_bench.evaluation.registry import task_classes
+from hybrid_bench.evaluation.runner import Outcome, RunRequest, mteb_saving_tables, run, select_tasks
+from hybrid_bench.evaluation.tasks import ParallelRetrieval
+from hybrid_bench.languages import Setting
 from hybrid_bench.measures.metrics import NOT_RETRIEVED
 from hybrid_bench.runs.store import read_signatures, table_path
-from hybrid_bench.evaluation.tasks import ParallelRetrieval
-from hybrid_bench.evaluation.runner import Outcome, RunRequest, mteb_saving_tables, run, select_tasks
-from hybrid_bench.data.files import RemoteFile, sha256_of
-from hybrid_bench.tasks import task_classes
-from hybrid_bench.data.translations import Row, Translations, read_translations, write_rows
 
 PAIRS, MULTI = "HybridDemo-Pairs", "HybridDemo-Multilingual"
 COUNTS = "tests/word-counts"
@@ -618,10 +618,10 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_bench.runs.saved import store as results
+from hybrid_bench.runs import store as results
 from hybrid_bench.evaluation.runner import RunRequest, run
 from helpers import registered
-from test_run import SlowSparse
+from evaluation.test_runner import SlowSparse
 
 output, log = map(Path, sys.argv[1:])
 SlowSparse.log, SlowSparse.seconds = log, 0.2
@@ -636,7 +636,7 @@ def test_after_a_kill_only_what_is_missing_is_run(tmp_path: Path, monkeypatch: p
     """SIGKILL in the middle of 16 pairs; what was saved by then stands, and a second run does the rest."""
     output, log, languages = tmp_path / "runs", tmp_path / "log", ["ar", "de", "en", "zh"]
     folder = output / "results" / "tests__slow" / "1"
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    path = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parents[2])])
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(output), str(log)],
         env={**os.environ, "PYTHONPATH": path},

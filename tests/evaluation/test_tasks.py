@@ -22,15 +22,15 @@ from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderW
 from sentence_transformers import SentenceTransformer
 
 from helpers import WordCounts, meta_of, relevant_ranks, save_tiny, static_model, task_of, tell_options, texts_of
-from hybrid_bench.evaluation import tasks as retrieval
-from hybrid_bench.measures.bias import rank_distance
 from hybrid_bench.data.collection import Collection, PassageText
-from hybrid_bench.errors import ModelError, RequestError
 from hybrid_bench.engine.lexical import EMBEDDED
-from hybrid_bench.measures.metrics import K_VALUES, NOT_RETRIEVED, RelevantRanks, per_query
 from hybrid_bench.engine.models import load, model_meta
-from hybrid_bench.runs.store import metadata_of
+from hybrid_bench.errors import ModelError, RequestError
+from hybrid_bench.evaluation import tasks as retrieval
 from hybrid_bench.evaluation.tasks import ParallelRetrieval
+from hybrid_bench.measures.bias import rank_distance
+from hybrid_bench.measures.metrics import K_VALUES, NOT_RETRIEVED, RelevantRanks, per_query
+from hybrid_bench.runs.store import metadata_of
 
 PAIRS, MULTI = "HybridDemo-Pairs", "HybridDemo-Multilingual"
 #: Measures that cannot be had where the rank of a relevant passage is not known.

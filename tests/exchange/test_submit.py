@@ -24,11 +24,11 @@ import pytest
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 
 from helpers import task_of
-from hybrid_bench.exchange import submit
-from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.engine.lexical import CharNgramEncoder
 from hybrid_bench.engine.models import load, model_meta
+from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.evaluation.runner import RunRequest, run
+from hybrid_bench.exchange import submit
 from hybrid_bench.exchange.submit import RULES, Problem, check, write_submission, write_task_pr
 
 BASELINE = "mteb/baseline-random-encoder"

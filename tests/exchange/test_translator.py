@@ -41,11 +41,11 @@ from transformers import (
 from transformers.models.mbart50.tokenization_mbart50 import FAIRSEQ_LANGUAGE_CODES as MBART_CODES
 from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES as NLLB_CODES
 
-from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError
-from hybrid_bench.languages import LANGUAGES
-from hybrid_bench.engine.models import folder_hash
-from hybrid_bench.exchange.translator import _CODES, TranslateOutcome, TranslateRequest, provenance_path, translate
 from hybrid_bench.data.translations import check_ids, read_translations
+from hybrid_bench.engine.models import folder_hash
+from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError
+from hybrid_bench.exchange.translator import _CODES, TranslateOutcome, TranslateRequest, provenance_path, translate
+from hybrid_bench.languages import LANGUAGES
 
 SIZES: dict[str, Any] = {
     "d_model": 64,

@@ -17,6 +17,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import chi2, friedmanchisquare
 
 from bias_cases import Asked, Case, arranged, by_definition, expected_over_sets, js, random_case, table_of
+from hybrid_bench.languages import Setting
 from hybrid_bench.measures import bias
 from hybrid_bench.measures.bias import (
     MEASURES,
@@ -31,7 +32,6 @@ from hybrid_bench.measures.bias import (
     random_ranking,
     rank_distance,
 )
-from hybrid_bench.languages import Setting
 from hybrid_bench.measures.metrics import NOT_RETRIEVED, RelevantRanks
 
 if TYPE_CHECKING:
@@ -666,8 +666,8 @@ class TestRuns:
     def test_the_table_alone_gives_what_the_result_says(self, tmp_path: Path) -> None:
         import pyarrow.parquet as pq
 
-        from hybrid_bench.runs.store import metadata_of
         from hybrid_bench.evaluation.runner import RunRequest, run
+        from hybrid_bench.runs.store import metadata_of
 
         request = RunRequest(
             ["hybrid_bench/char-ngram"], ["HybridDemo-Multilingual"], languages=["de", "th"], output=tmp_path

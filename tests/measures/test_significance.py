@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from hybrid_bench.measures.bias import kendall_w
 from hybrid_bench.errors import RequestError
+from hybrid_bench.measures.bias import kendall_w
 from hybrid_bench.measures.significance import (
     EXACT_CLUSTERS,
     Cells,

@@ -20,11 +20,11 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 
 from helpers import relevant_ranks, static_model, task_of, texts_of
 from hybrid_bench.data.beir import beir_task, read_beir
-from hybrid_bench.exchange.export import Results, export_beir, export_trec, ranked_by
-from hybrid_bench.evaluation.foreign import exact
-from hybrid_bench.measures.metrics import K_VALUES, per_query
 from hybrid_bench.engine.models import load, model_meta
+from hybrid_bench.evaluation.foreign import exact
 from hybrid_bench.evaluation.tasks import ParallelRetrieval
+from hybrid_bench.exchange.export import Results, export_beir, export_trec, ranked_by
+from hybrid_bench.measures.metrics import K_VALUES, per_query
 
 #: A monolingual, a cross-lingual and a multilingual setting.
 SUBSETS = {"de-de": "XQuAD-R-Pairs", "ar-de": "XQuAD-R-Pairs", "en": "XQuAD-R-Multilingual"}

@@ -29,10 +29,10 @@ from mteb.types import PromptType
 
 from helpers import WordCounts, meta_of, static_model
 from hybrid_bench.engine import ranking
-from hybrid_bench.evaluation.foreign import exact
 from hybrid_bench.engine.lexical import BM25, CharNgramEncoder
 from hybrid_bench.engine.models import load, model_meta
-from test_foreign import WORDS, Data, random_data, save_configs, save_hub, task_class
+from hybrid_bench.evaluation.foreign import exact
+from mteb_tasks import WORDS, Data, random_data, save_configs, save_hub, task_class
 
 Scores = dict[tuple[str, str], dict[str, Any]]
 

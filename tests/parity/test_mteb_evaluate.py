@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from helpers import relevant_ranks, static_model, task_of, texts_of
 from hybrid_bench.engine.lexical import CharNgramEncoder
-from hybrid_bench.measures.metrics import K_VALUES, per_query
 from hybrid_bench.engine.models import load, model_meta
 from hybrid_bench.evaluation.tasks import ParallelRetrieval
+from hybrid_bench.measures.metrics import K_VALUES, per_query
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -24,7 +24,7 @@ from mteb.results import TaskResult
 
 from helpers import task_of
 from hybrid_bench.evaluation.metadata import Metadata
-from hybrid_bench.tasks import BENCHMARK, BENCHMARK_COLLECTIONS, collections, task_classes
+from hybrid_bench.evaluation.registry import BENCHMARK, BENCHMARK_COLLECTIONS, collections, task_classes
 
 PUBLIC = {name: task for name, task in task_classes().items() if task.metadata.is_public}
 #: MIRACL's passages are a download of many gigabytes, so its statistics are calculated by whoever gives it to mteb.

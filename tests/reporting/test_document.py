@@ -16,18 +16,18 @@ from typing import Any, get_args
 import pyarrow.compute as pc
 import pytest
 
-from hybrid_bench.cli.commands import main
 from hybrid_bench.analysis.comparisons import CLUSTERS, against_baseline, align
-from hybrid_bench.errors import DataError, HybridBenchError, RequestError
-from hybrid_bench.reporting.elements import Kind
-from hybrid_bench.languages import Setting
-from hybrid_bench.data.published import published
-from hybrid_bench.reporting.document import FORMATS, TABLES, ReportRequest, compare, report, save_figures, study_of
-from hybrid_bench.runs.store import table_path
-from hybrid_bench.runs.saved import find_runs
 from hybrid_bench.analysis.study import MEAN, Level, Value
+from hybrid_bench.cli.commands import main
+from hybrid_bench.data.published import published
+from hybrid_bench.errors import DataError, HybridBenchError, RequestError
+from hybrid_bench.languages import Setting
+from hybrid_bench.reporting.document import FORMATS, TABLES, ReportRequest, compare, report, save_figures, study_of
+from hybrid_bench.reporting.elements import Kind
 from hybrid_bench.reporting.tables import compare_table, leaderboard_table, main_table, pair_tables, per_language_tables
 from hybrid_bench.reporting.text import as_latex, as_markdown
+from hybrid_bench.runs.saved import find_runs
+from hybrid_bench.runs.store import table_path
 from report_cases import change_metadata, under_name
 from saved_runs import BM25, CHAR_NGRAM, WORD_COUNTS, change_signature, change_table, copy_of, folder_of, save_runs
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from hybrid_bench.analysis.comparisons import LEVEL
+from hybrid_bench.analysis.study import MEAN, Choices, Level, Study
+from hybrid_bench.data.published import published
+from hybrid_bench.languages import Setting
 from hybrid_bench.reporting.elements import Bar, Bars, Distribution, HeatMap, Scatter
 from hybrid_bench.reporting.figures import figures
-from hybrid_bench.languages import Setting
-from hybrid_bench.data.published import published
-from hybrid_bench.runs.saved import Run, find_runs
-from hybrid_bench.analysis.study import MEAN, Choices, Level, Study
 from hybrid_bench.reporting.tables import p_text
+from hybrid_bench.runs.saved import Run, find_runs
 from report_cases import made_up, subsets_of
 from saved_runs import BM25, CHAR_NGRAM, WORD_COUNTS, folder_of, rows_of, save_runs
 

@@ -16,7 +16,19 @@ import pytest
 
 from exhibit_samples import BARS, DIFFERENCES, EVIL, EXHIBITS, HEAT_MAP, LONG, RANKS, SCATTER, SWEEP, TABLE
 from hybrid_bench.reporting.drawing import clean, contrast
-from hybrid_bench.reporting.elements import Bar, Bars, Cell, Column, Distribution, Exhibit, HeatMap, Point, Row, Scatter, Table
+from hybrid_bench.reporting.elements import (
+    Bar,
+    Bars,
+    Cell,
+    Column,
+    Distribution,
+    Exhibit,
+    HeatMap,
+    Point,
+    Row,
+    Scatter,
+    Table,
+)
 from hybrid_bench.reporting.html import page
 
 VOID = {"meta", "link", "br", "img", "input", "hr", "wbr"}

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from exhibit_samples import BARS, DIFFERENCES, EVIL, FIGURES, HEAT_MAP, LONG, RANKS, SCATTER, SWEEP
-from hybrid_bench.reporting.drawing import clean, contrast
 from hybrid_bench.errors import RequestError
+from hybrid_bench.reporting.drawing import clean, contrast
 from hybrid_bench.reporting.elements import Bars, Distribution, Figure, HeatMap, Point, Scatter
 from hybrid_bench.reporting.plots import draw, save
 
@@ -97,11 +97,12 @@ def test_files_are_png_and_pdf_as_papers_want_them(tmp_path: Path) -> None:
 def test_the_same_figure_is_the_same_bytes_in_any_process(tmp_path: Path) -> None:
     here = [file.read_bytes() for file in save([RANKS], tmp_path / "here")]
     script = (
-        "import sys; from pathlib import Path; from exhibit_samples import RANKS; from hybrid_bench.reporting.plots import save\n"
+        "import sys; from pathlib import Path\n"
+        "from exhibit_samples import RANKS; from hybrid_bench.reporting.plots import save\n"
         "save([RANKS], Path(sys.argv[1]))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
-    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
     environment = os.environ | {"PYTHONHASHSEED": "17", "PYTHONPATH": paths, "TZ": "Asia/Tokyo"}
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "there")], check=True, env=environment, timeout=120)
     assert [(tmp_path / "there" / name).read_bytes() for name in ("rank-distance.png", "rank-distance.pdf")] == here

@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hybrid_bench.measures.bias import MEASURES, inputs_of, random_ranking
 from hybrid_bench.analysis.comparisons import CLUSTERS, LEVEL, against_baseline, align, all_pairs
-from hybrid_bench.errors import RequestError
-from hybrid_bench.reporting.elements import Cell, Row, Table
-from hybrid_bench.languages import Setting
-from hybrid_bench.data.published import PublishedSystem, published
-from hybrid_bench.runs.saved import Run, find_runs
 from hybrid_bench.analysis.study import MEAN, Choices, Level, Study
+from hybrid_bench.data.published import PublishedSystem, published
+from hybrid_bench.errors import RequestError
+from hybrid_bench.languages import Setting
+from hybrid_bench.measures.bias import MEASURES, inputs_of, random_ranking
+from hybrid_bench.reporting.elements import Cell, Row, Table
 from hybrid_bench.reporting.tables import (
     BIAS_TITLES,
     BY_LANGUAGE,
@@ -34,6 +33,7 @@ from hybrid_bench.reporting.tables import (
     reproduce_tables,
     task_table,
 )
+from hybrid_bench.runs.saved import Run, find_runs
 from report_cases import made_up
 from saved_runs import BM25, CHAR_NGRAM, WORD_COUNTS, rows_of, save_runs
 

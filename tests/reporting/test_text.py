@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exhibit_samples import EVIL, LONG, TABLE
-from hybrid_bench.reporting.elements import Cell, Column, Row, Table
-from hybrid_bench.data.published import published
 from hybrid_bench.analysis.study import Choices, Study
+from hybrid_bench.data.published import published
+from hybrid_bench.reporting.elements import Cell, Column, Row, Table
 from hybrid_bench.reporting.tables import main_table
 from hybrid_bench.reporting.text import as_csv, as_json, as_latex, as_markdown, escape_latex, standalone
 from report_cases import made_up

@@ -17,17 +17,17 @@ import pytest
 from mteb.results import TaskResult
 
 from helpers import WordCounts, meta_of, relevant_ranks, task_of, tell_options
-from hybrid_bench.runs.saved import store as results
-from hybrid_bench.measures.bias import rank_distance
 from hybrid_bench.data.collection import Judgments
-from hybrid_bench.errors import DataError
-from hybrid_bench.languages import Setting
-from hybrid_bench.engine.lexical import BM25
-from hybrid_bench.measures.metrics import K_VALUES, NOT_RETRIEVED, measures
-from hybrid_bench.engine.ranking import Ranker
-from hybrid_bench.runs.store import QUERY_COLUMNS, RunCache, metadata_of, query_table, read_signatures, table_path
-from hybrid_bench.evaluation.tasks import ParallelRetrieval
 from hybrid_bench.data.files import sha256_of
+from hybrid_bench.engine.lexical import BM25
+from hybrid_bench.engine.ranking import Ranker
+from hybrid_bench.errors import DataError
+from hybrid_bench.evaluation.tasks import ParallelRetrieval
+from hybrid_bench.languages import Setting
+from hybrid_bench.measures.bias import rank_distance
+from hybrid_bench.measures.metrics import K_VALUES, NOT_RETRIEVED, measures
+from hybrid_bench.runs import store as results
+from hybrid_bench.runs.store import QUERY_COLUMNS, RunCache, metadata_of, query_table, read_signatures, table_path
 
 PAIRS, MULTI = "HybridDemo-Pairs", "HybridDemo-Multilingual"
 SUBSETS: Mapping[str, list[str]] = {PAIRS: ["de-de", "de-en", "en-de"], MULTI: ["de", "en"]}

@@ -30,11 +30,11 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 
 from helpers import save_tiny, static_model, texts_of
 from hybrid_bench.data.collection import Collection, DataOptions, Judgments
-from hybrid_bench.errors import DataError, ModelError, RequestError
 from hybrid_bench.data.jsonl import ParallelSource
-from hybrid_bench.runs.store import table_path
+from hybrid_bench.errors import DataError, ModelError, RequestError
+from hybrid_bench.evaluation.registry import collections
 from hybrid_bench.evaluation.runner import RunRequest, run
-from hybrid_bench.tasks import collections
+from hybrid_bench.runs.store import table_path
 from hybrid_bench.training.evaluator import HybridRetrievalEvaluator
 from hybrid_bench.training.loss import HybridBatchLoss, LossByKind
 

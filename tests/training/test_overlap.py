@@ -17,7 +17,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from hybrid_bench.data.collection import Collection, Column, DataOptions, Judgments, Passages, Queries
 from hybrid_bench.errors import DataError, RequestError
-from hybrid_bench.tasks import collections
+from hybrid_bench.evaluation.registry import collections
 from hybrid_bench.training import overlap
 from hybrid_bench.training.overlap import (
     EvaluationTexts,

@@ -20,7 +20,7 @@ import pytest
 from hub_server import COMMIT, nowhere, serving, use_hub
 from hybrid_bench.data.collection import DataOptions
 from hybrid_bench.errors import DataError, HybridBenchError, RequestError
-from hybrid_bench.tasks import collections
+from hybrid_bench.evaluation.registry import collections
 from hybrid_bench.training import sources
 from hybrid_bench.training.data import ParallelDataset
 from hybrid_bench.training.sampling import BatchPlan, Sampling

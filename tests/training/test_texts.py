@@ -16,7 +16,7 @@ import pytest
 
 from hybrid_bench.data.collection import Column, DataOptions
 from hybrid_bench.errors import DataError, HybridBenchError, RequestError
-from hybrid_bench.tasks import task_classes
+from hybrid_bench.evaluation.registry import task_classes
 from hybrid_bench.training.texts import Items, ParallelTexts
 from parallel_texts import many_rows, parallel, table_of, text_of
 

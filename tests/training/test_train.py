@@ -22,15 +22,15 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from helpers import DEMO_HALF, save_tiny
-from hybrid_bench.engine import models
-from hybrid_bench.cli.commands import main
 from hybrid_bench.analysis.comparisons import align
-from hybrid_bench.errors import DataError, ModelError, RequestError
-from hybrid_bench.languages import Setting
-from hybrid_bench.evaluation.runner import RunRequest, run
-from hybrid_bench.runs.saved import find_runs, joined
-from hybrid_bench.measures.significance import compare
+from hybrid_bench.cli.commands import main
 from hybrid_bench.data.trained import read_record, training_languages
+from hybrid_bench.engine import models
+from hybrid_bench.errors import DataError, ModelError, RequestError
+from hybrid_bench.evaluation.runner import RunRequest, run
+from hybrid_bench.languages import Setting
+from hybrid_bench.measures.significance import compare
+from hybrid_bench.runs.saved import find_runs, joined
 from hybrid_bench.training.build import build_model, texts_of, train_tokenizer
 from hybrid_bench.training.config import LOSSES, ModelConfig, TrainingConfig, load_config
 from hybrid_bench.training.sweep import pareto, sweep, sweep_report
