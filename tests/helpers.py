@@ -26,7 +26,7 @@ from hybrid_bench.engine.models import with_options
 from hybrid_bench.evaluation.registry import task_classes
 from hybrid_bench.evaluation.tasks import ParallelRetrieval
 from hybrid_bench.measures.metrics import RelevantRanks
-from hybrid_bench.runs.store import metadata_of
+from hybrid_bench.runs.layout import metadata_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

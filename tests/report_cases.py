@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bias_cases import Asked, Case, by_definition
+from hybrid_bench.runs.layout import metadata_of, table_path
 from hybrid_bench.runs.saved import Run, TaskTable
-from hybrid_bench.runs.store import metadata_of, table_path
 
 __all__ = [
     "QUALITY",

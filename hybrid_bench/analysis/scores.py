@@ -19,8 +19,8 @@ from hybrid_bench.languages import Setting, did_you_mean
 from hybrid_bench.measures import bias
 from hybrid_bench.measures.bias import MEASURES, Pool, inputs_of
 from hybrid_bench.measures.metrics import RelevantRanks
+from hybrid_bench.runs.layout import QUERY_COLUMNS
 from hybrid_bench.runs.saved import Run, TaskTable
-from hybrid_bench.runs.store import QUERY_COLUMNS
 
 __all__ = [
     "CLUSTERS",

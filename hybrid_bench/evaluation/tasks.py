@@ -94,7 +94,7 @@ class ExactRetrieval(AbsTaskRetrieval):
 
     Attributes:
         options: What was chosen; set it before the data are loaded.
-        tables: After an evaluation, one row per query, by split and subset (see `results.query_table`).
+        tables: After an evaluation, one row per query, by split and subset (see `store.query_table`).
         signature: After an evaluation, what its numbers depend on.
         collection: The data, once they are loaded.
         caveat: What has to be said wherever the task's numbers stand.

@@ -14,14 +14,14 @@ import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
 from hybrid_bench.errors import DataError, RequestError
-from hybrid_bench.runs.store import FORMAT, metadata_of, read_signatures
+from hybrid_bench.runs.layout import FORMAT, metadata_of, read_signatures
 
 __all__ = ["Run", "TaskTable", "find_runs", "joined", "names_of"]
 
 
 @dataclass(frozen=True)
 class TaskTable:
-    """The per-query table of one task (see `results.query_table`).
+    """The per-query table of one task (see `store.query_table`).
 
     Attributes:
         path: Its file.

@@ -37,27 +37,22 @@ from hybrid_bench.engine.ranking import PoolRanks
 from hybrid_bench.errors import DataError
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.metrics import per_query
+from hybrid_bench.runs.layout import (
+    FORMAT,
+    METADATA_KEY,
+    QUERY_COLUMNS,
+    SIGNATURES,
+    read_signatures,
+    table_path,
+)
 from hybrid_bench.version import VERSION
 
 if TYPE_CHECKING:
     from mteb.models.model_meta import ModelMeta
     from mteb.results import TaskResult
 
-__all__ = ["QUERY_COLUMNS", "Recorded", "RunCache", "metadata_of", "query_table", "read_signatures", "table_path"]
+__all__ = ["Recorded", "RunCache", "query_table"]
 
-#: Changes when ranks, measures or the table change their meaning; results of another format are run again.
-FORMAT = 2
-#: The per-query measures in the table, by the name that `metrics.per_query` gives them.
-QUERY_COLUMNS = {
-    "ap": "map",
-    "ndcg_at_10": "ndcg_at_10",
-    "recall_at_1": "recall_at_1",
-    "recall_at_10": "recall_at_10",
-    "recall_at_100": "recall_at_100",
-    "rr": "mrr",
-}
-_METADATA_KEY = b"hybrid_bench"
-_SIGNATURES = "signatures.jsonl"
 #: While a task runs, mteb saves after every subset; more often than this is work for nothing.
 _SECONDS_BETWEEN_SAVES = 5.0
 
@@ -130,33 +125,7 @@ def query_table(
         "top1_relevant": pa.array(best == 1),
         **{column: pa.array(scores[name]) for column, name in QUERY_COLUMNS.items()},
     }
-    return pa.table(columns).replace_schema_metadata({_METADATA_KEY: json.dumps(metadata, sort_keys=True)})
-
-
-def metadata_of(table: pa.Table | pa.Schema) -> dict[str, Any]:
-    """What `query_table` kept with the table, or its schema; empty if it was not written by this package."""
-    schema = table if isinstance(table, pa.Schema) else table.schema
-    kept: dict[str, Any] = json.loads((schema.metadata or {}).get(_METADATA_KEY, b"{}"))
-    return kept
-
-
-def table_path(folder: Path, task: str) -> Path:
-    """Where the per-query table of a task lies in a run's folder."""
-    return folder / f"{task}.queries.parquet"
-
-
-def read_signatures(folder: Path) -> dict[str, dict[str, Any]]:
-    """The signatures of a run's folder by task; a line that cannot be read counts as absent."""
-    path = folder / _SIGNATURES
-    found: dict[str, dict[str, Any]] = {}
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                entry = json.loads(line)
-                found[entry["task"]] = entry
-            except (json.JSONDecodeError, TypeError, KeyError):
-                continue
-    return found
+    return pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
 
 
 class RunCache(ResultCache):
@@ -299,7 +268,7 @@ class RunCache(ResultCache):
         }
         signatures = read_signatures(folder) | {name: signature}
         lines = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in signatures.values())
-        _write(folder / _SIGNATURES, lambda beside: beside.write_text(lines, encoding="utf-8"))
+        _write(folder / SIGNATURES, lambda beside: beside.write_text(lines, encoding="utf-8"))
 
     @staticmethod
     def _set_aside(path: Path) -> None:
@@ -312,7 +281,7 @@ class RunCache(ResultCache):
         aside.mkdir(parents=True, exist_ok=True)
         signature = read_signatures(path.parent).get(path.stem)
         if signature is not None:
-            with (aside / _SIGNATURES).open("a", encoding="utf-8") as file:
+            with (aside / SIGNATURES).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(signature, sort_keys=True) + "\n")
         if table.is_file():
             table.replace(aside / table.name)

@@ -31,8 +31,8 @@ from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.bias import MEASURES, inputs_of, per_query_bias
 from hybrid_bench.measures.significance import Cells, compare, tukey_hsd
+from hybrid_bench.runs.layout import QUERY_COLUMNS, metadata_of, table_path
 from hybrid_bench.runs.saved import Run, TaskTable, find_runs
-from hybrid_bench.runs.store import QUERY_COLUMNS, metadata_of, table_path
 from saved_runs import (
     BM25,
     CHAR_NGRAM,

@@ -29,7 +29,7 @@ from hybrid_bench.evaluation.runner import Outcome, RunRequest, mteb_saving_tabl
 from hybrid_bench.evaluation.tasks import ParallelRetrieval
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.metrics import NOT_RETRIEVED
-from hybrid_bench.runs.store import read_signatures, table_path
+from hybrid_bench.runs.layout import read_signatures, table_path
 
 PAIRS, MULTI = "HybridDemo-Pairs", "HybridDemo-Multilingual"
 COUNTS = "tests/word-counts"

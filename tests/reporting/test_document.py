@@ -26,8 +26,8 @@ from hybrid_bench.reporting.document import FORMATS, TABLES, ReportRequest, comp
 from hybrid_bench.reporting.elements import Kind
 from hybrid_bench.reporting.tables import compare_table, leaderboard_table, main_table, pair_tables, per_language_tables
 from hybrid_bench.reporting.text import as_latex, as_markdown
+from hybrid_bench.runs.layout import table_path
 from hybrid_bench.runs.saved import find_runs
-from hybrid_bench.runs.store import table_path
 from report_cases import change_metadata, under_name
 from saved_runs import BM25, CHAR_NGRAM, WORD_COUNTS, change_signature, change_table, copy_of, folder_of, save_runs
 
