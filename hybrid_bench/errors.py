@@ -1,14 +1,16 @@
 """The errors that are meant for a person: one clear line each, without a traceback on the command line.
 
-`shown`, `first_line` and `causes` bring values and the errors of other libraries into such a line.
+`shown`, `listed`, `first_line` and `causes` bring values, names and the errors of other libraries into such a line.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
-__all__ = ["DataError", "HybridBenchError", "ModelError", "RequestError", "causes", "first_line", "shown"]
+__all__ = ["DataError", "HybridBenchError", "ModelError", "RequestError", "causes", "first_line", "listed", "shown"]
 
 _LONGEST_VALUE = 60
 _LONGEST_LINE = 300
@@ -35,6 +37,21 @@ def shown(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str, skipkeys=True)
     text = text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+def listed(names: Iterable[Any], most: int = 3, between: str = ", ", form: Callable[[Any], str] = str) -> str:
+    """The first few names, and how many more there are: ``a, b, c and 1,204 more``.
+
+    Args:
+        names: What is named, in this order.
+        most: So many are named, the rest is counted.
+        between: What stands between two names.
+        form: How a name is written.
+    """
+    rest = iter(names)
+    named = between.join(map(form, islice(rest, most)))
+    more = sum(1 for _ in rest)
+    return f"{named} and {more:,} more" if more else named
 
 
 def first_line(error: BaseException) -> str:

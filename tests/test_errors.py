@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
@@ -11,7 +12,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_bench.errors import causes, first_line, shown
+from hybrid_bench.errors import causes, first_line, listed, shown
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,23 @@ def test_what_is_shown_is_one_line_that_can_be_printed(value: Any) -> None:
     whole = json.dumps(value, ensure_ascii=False)
     if len(whole) <= 60 and whole.isprintable():
         assert text == whole
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "expected"),
+    [
+        ([], {}, ""),
+        (["a", "b", "c"], {}, "a, b, c"),
+        (["a", "b", "c", "d"], {}, "a, b, c and 1 more"),
+        (range(1, 1204 + 3), {"most": 2}, "1, 2 and 1,204 more"),
+        ((str(number) for number in range(5)), {"between": "; ", "form": repr}, "'0'; '1'; '2' and 2 more"),
+        ([("test", "de"), ("test", "en")], {"most": 1, "form": " ".join}, "test de and 1 more"),
+    ],
+)
+def test_the_first_names_are_listed_and_the_rest_is_counted(
+    names: Iterable[Any], options: dict[str, Any], expected: str
+) -> None:
+    assert listed(names, **options) == expected
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hybrid_bench.analysis.scores import CLUSTERS, KEY, check_measure, clusters_of, scores
-from hybrid_bench.errors import RequestError
+from hybrid_bench.errors import RequestError, listed
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.significance import Cells, Comparison, TukeyHSD, compare, holm, macro_mean, tukey_hsd
 from hybrid_bench.runs.saved import Run, TaskTable, names_of
@@ -35,7 +35,6 @@ __all__ = [
 
 #: Below this an adjusted p-value is called a difference.
 LEVEL = 0.05
-_NAMED = 3  # so many ids are named in an error
 
 Scores = NDArray[np.float64]
 
@@ -172,7 +171,7 @@ def unlike(run: Run, another: Run, collection: str, setting: Setting) -> str | N
         changed = sorted(part for part in one.keys() & two.keys() if one[part] != two[part])
         if changed:
             return (
-                f"were made from different data of {task} ({', '.join(changed[:5])}): run one of them again, so that "
+                f"were made from different data of {task} ({listed(changed, 5)}): run one of them again, so that "
                 "both are about the same"
             )
         one, two = _pools(table, setting), _pools(other, setting)
@@ -199,8 +198,7 @@ def _differing(name: str, first: pd.DataFrame, other_name: str, other: pd.DataFr
     only_one, only_two = sorted(one - two), sorted(two - one)
 
     def shown(keys: Sequence[tuple[str, ...]]) -> str:
-        ids = [f"{question} ({subset})" for _, _, subset, question in keys[:_NAMED]]
-        return ", ".join(ids) + (f" and {len(keys) - len(ids)} more" if len(keys) > len(ids) else "")
+        return listed(f"{question} ({subset})" for _, _, subset, question in keys)
 
     parts = [f"only {who} has {shown(keys)}" for who, keys in ((name, only_one), (other_name, only_two)) if keys]
     return f"{name} and {other_name} do not have the same queries: {'; '.join(parts)}"

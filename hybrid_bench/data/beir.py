@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from hybrid_bench.data.files import json_objects, lines, sha256_once
-from hybrid_bench.errors import DataError, RequestError, causes, first_line, shown
+from hybrid_bench.errors import DataError, RequestError, causes, first_line, listed, shown
 from hybrid_bench.languages import LANGUAGES, did_you_mean, language
 
 if TYPE_CHECKING:
@@ -281,8 +281,7 @@ def _table(folder: Path, name: str) -> Path:
 def _holds(folder: Path) -> str:
     """What is in a folder, for an error message."""
     names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"holds {', '.join(names[:_NAMED])}{more}" if names else "is empty"
+    return f"holds {listed(names, _NAMED)}" if names else "is empty"
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -30,7 +30,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from hybrid_bench.errors import DataError, RequestError, causes, shown
+from hybrid_bench.errors import DataError, RequestError, causes, listed, shown
 
 if TYPE_CHECKING:
     from requests import Response
@@ -280,8 +280,8 @@ def _holds(path: Path, remote: RemoteFile) -> bool:
 
 def _named(files: Sequence[RemoteFile]) -> str:
     """The first few paths, and how many more there are."""
-    names = ", ".join(remote.path for remote in files[:_NAMED])
-    return names if len(files) <= _NAMED else f"{names} and {len(files) - _NAMED} more ({len(files)} files)"
+    names = listed((remote.path for remote in files), _NAMED)
+    return names if len(files) <= _NAMED else f"{names} ({len(files)} files)"
 
 
 def _reason(error: OSError) -> str:

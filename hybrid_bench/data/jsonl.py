@@ -91,7 +91,7 @@ from hybrid_bench.data.collection import (
 )
 from hybrid_bench.data.files import json_objects, sha256_of_lines, sha256_once
 from hybrid_bench.data.hub import NotOnTheHubError, configurations, files_of, mapped, patterns, snapshot
-from hybrid_bench.errors import DataError, RequestError, first_line, shown
+from hybrid_bench.errors import DataError, RequestError, first_line, listed, shown
 from hybrid_bench.languages import LANGUAGES, did_you_mean, language
 
 __all__ = ["ParallelSource"]
@@ -110,7 +110,6 @@ _KEYS = {
     "questions": ("id", "language", "text", "relevant", "group", "paragraph"),
 }
 _ENTRY_KEYS = ("id", "language", "gain")
-_NAMED = 3  # so many are named in a note or an error, the rest is counted
 _SMALL = 100_000  # a part with fewer passages is kept as tuples
 _CHUNK = 50_000  # strings that are put into one Arrow array
 _BIGGEST_GAIN = 2**31 - 1
@@ -412,8 +411,8 @@ def _table_files(folder: Path, table: str) -> tuple[Path, ...]:
             f"files into the folder {within}"
         )
     there = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    listed = ", ".join(there[:10]) + (" ..." if len(there) > 10 else "") or "nothing"
-    raise DataError(f"{folder}: {table}.jsonl (or .jsonl.gz, .parquet, or a folder {table}) is missing; found {listed}")
+    named = listed(there, 10) or "nothing"
+    raise DataError(f"{folder}: {table}.jsonl (or .jsonl.gz, .parquet, or a folder {table}) is missing; found {named}")
 
 
 def _open(source: ParallelSource, layout: _Layout, table: str) -> list[_File]:
@@ -879,7 +878,7 @@ def _notes(questions: Sequence[_Question], kept: Sequence[_Question], table: _Pa
         # Without the places of their rows: notes are kept with results, which others read.
         yield (
             f"questions left out because no passage is relevant to them, {len(left_out):,} of "
-            f"{len(left_out) + len(ids):,}: {_listed(left_out)}"
+            f"{len(left_out) + len(ids):,}: {listed(left_out, form=repr)}"
         )
     versions = Counter(question.language for question in kept)
     if len(set(versions.values())) > 1 or max(versions.values()) < len(ids):
@@ -896,14 +895,8 @@ def _notes(questions: Sequence[_Question], kept: Sequence[_Question], table: _Pa
     if joined:
         yield (
             f"questions that are there in one language only have relevant passages whose ids stand in several; these "
-            f"count in all of them: {_listed(list(joined))}"
+            f"count in all of them: {listed(joined, form=repr)}"
         )
     if len(table.passages) == 1:
         (code,) = table.passages
         yield f"all passages are in one language ('{code}'), so a pool of all languages is the same as that of '{code}'"
-
-
-def _listed(ids: Sequence[str]) -> str:
-    """The first few ids, and how many more there are."""
-    named = ", ".join(map(repr, ids[:_NAMED]))
-    return named if len(ids) <= _NAMED else f"{named} and {len(ids) - _NAMED:,} more"

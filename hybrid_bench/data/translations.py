@@ -27,7 +27,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import NamedTuple
 
-from hybrid_bench.errors import DataError, RequestError
+from hybrid_bench.errors import DataError, RequestError, listed
 from hybrid_bench.languages import did_you_mean, language
 
 __all__ = [
@@ -266,8 +266,8 @@ def check_ids(translations: Translations, known: Mapping[str, Collection[str]]) 
     if not unknown:
         return
     unknown.sort()
-    named = ", ".join(f"'{query_id}' of '{corpus}'" for corpus, query_id in unknown[:_NAMED])
-    more = f" and {len(unknown) - _NAMED} more ({len(unknown)} queries)" if len(unknown) > _NAMED else ""
+    named = listed((f"'{query_id}' of '{corpus}'" for corpus, query_id in unknown), _NAMED)
+    more = f" ({len(unknown)} queries)" if len(unknown) > _NAMED else ""
     message = f"{translations.source} translates queries that do not exist: {named}{more}"
     for corpus, query_id in unknown:
         elsewhere = next((other for other in known if other != corpus and query_id in known[other]), None)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_bench.errors import DataError, RequestError
+from hybrid_bench.errors import DataError, RequestError, listed
 from hybrid_bench.languages import did_you_mean
 
 # mteb, datasets and pyarrow are imported where they are needed: the command line answers `--help` without.
@@ -166,10 +166,9 @@ def write_submission(run: Path, out: Path, tasks: Iterable[str] | None = None) -
         raise RequestError(f"{out} is where the run itself lies: give --out another folder")
     blocking = [problem for problem in offer.problems if problem.blocking]
     if blocking:
-        shown = "; ".join(f"{problem.place}: {problem.message}" for problem in blocking[:3])
-        more = f"; and {len(blocking) - 3} more" if len(blocking) > 3 else ""
+        shown = listed((f"{problem.place}: {problem.message}" for problem in blocking), between="; ")
         raise DataError(
-            f"{run} cannot be offered, {len(blocking)} problem(s): {shown}{more} (`hybrid-bench submit --check {run}` "
+            f"{run} cannot be offered, {len(blocking)} problem(s): {shown} (`hybrid-bench submit --check {run}` "
             "lists them)"
         )
     settings = _lines(offer.folder / _SETTINGS)
@@ -382,13 +381,12 @@ def _check_coverage(offer: _Offer, path: Path, task: AbsTask, result: TaskResult
         ("has unknown", times.keys() - expected, "run the task again with the present mteb"),
     ):
         if keys:
-            named = ", ".join(" ".join(key) for key in sorted(keys)[:_NAMED])
-            more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+            named = listed(sorted(keys), _NAMED, form=" ".join)
             offer.add(
-                "coverage", path.name, f"{what} {named}{more} ({len(expected)} in the task, by split and subset): {fix}"
+                "coverage", path.name, f"{what} {named} ({len(expected)} in the task, by split and subset): {fix}"
             )
     if repeated:
-        named = ", ".join(" ".join(key) for key in repeated[:_NAMED])
+        named = listed(repeated, _NAMED, form=" ".join)
         offer.add("duplicate", path.name, f"{named} is there more than once: run the task again")
 
 
@@ -436,9 +434,8 @@ def _check_settings(offer: _Offer) -> None:
         twice = [key for key in result if told[(name, *key)] > 1]
         for what, keys in (("tells nothing of", untold), ("tells twice of", twice)):
             if keys:
-                named = ", ".join(" ".join(key) for key in keys[:_NAMED])
-                more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
-                offer.add("run-settings", _SETTINGS, f"{what} {name}: {named}{more}; {again}")
+                named = listed(keys, _NAMED, form=" ".join)
+                offer.add("run-settings", _SETTINGS, f"{what} {name}: {named}; {again}")
 
 
 def _check_update(offer: _Offer, repository: Path) -> None:
@@ -456,7 +453,7 @@ def _check_update(offer: _Offer, repository: Path) -> None:
         old, new = _scores(model / offer.folder.name / f"{name}.json"), _scores(path)
         lost = [key for key in old if key not in new]
         if lost:
-            named = ", ".join(" ".join(key) for key in lost[:_NAMED])
+            named = listed(lost, _NAMED, form=" ".join)
             offer.add("removed", path.name, f"the repository has {named}, which this result lacks: run the whole task")
         for key in old.keys() & new.keys():
             place = f"{path.name}: {', '.join(key)}"

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from hybrid_bench.data.published import PUBLICATIONS
-from hybrid_bench.errors import ModelError, RequestError
+from hybrid_bench.errors import ModelError, RequestError, listed
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
@@ -183,12 +183,11 @@ class HybridBatchLoss(nn.Module):
 
     def _not_finite(self, value: float, labels: Tensor) -> str:
         pairs = sorted({(query, passage) for _, query, passage, *_ in labels.tolist()})
-        shown = ", ".join(f"{query}-{passage}" for query, passage in pairs[:_PAIRS_SHOWN])
-        more = f" and {len(pairs) - _PAIRS_SHOWN} more" if len(pairs) > _PAIRS_SHOWN else ""
+        shown = listed((f"{query}-{passage}" for query, passage in pairs), _PAIRS_SHOWN)
         kind = _kind(sum(query == passage for query, passage in pairs) / len(pairs)).replace("_", "-")
         groups = ", ".join(map(str, labels[:_PAIRS_SHOWN, 0].tolist()))
         return (
-            f"the loss is {value} in batch {self._calls} ({kind}, {len(labels)} pairs, languages {shown}{more} by "
+            f"the loss is {value} in batch {self._calls} ({kind}, {len(labels)} pairs, languages {shown} by "
             f"number, groups {groups}{', ...' if len(labels) > _PAIRS_SHOWN else ''}): lower the learning rate, or "
             "compute in bf16 or float32 if this is fp16; a model that gives NaN for a text cannot be trained"
         )

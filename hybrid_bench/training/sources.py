@@ -57,7 +57,7 @@ from hybrid_bench.data.collection import Column, PassageText, Strings, clusters,
 from hybrid_bench.data.files import cache_dir, json_objects, lines, resolve, sha256_of_lines, sha256_once
 from hybrid_bench.data.hub import NotOnTheHubError, files_of, mapped, patterns, snapshot
 from hybrid_bench.data.lareqa import LareqaSource, read_lareqa
-from hybrid_bench.errors import DataError, RequestError, first_line, shown
+from hybrid_bench.errors import DataError, RequestError, first_line, listed, shown
 from hybrid_bench.languages import LANGUAGES, did_you_mean
 from hybrid_bench.training.texts import ParallelTexts, Rows
 
@@ -119,7 +119,6 @@ _TRIPLES = 4_000_000  # that are looked at together
 _READ_BYTES = 1 << 24  # of a TSV file at once
 _WHOLE_BYTES = 1 << 28  # up to this size a file is known by its content, not by its size, time and ends
 _HIGHEST_ID = 50_000_000  # texts of mMARCO stand at their ids; MS MARCO's are below 9 million
-_NAMED = 3  # so many are named in an error, the rest is counted
 
 
 @dataclass(frozen=True)
@@ -608,8 +607,9 @@ def _joined_by_id(spec: SourceSpec, tables: Mapping[str, pa.Table], *, key: Sequ
     first, *others = tables
     if others and not any(rows[first].keys() & rows[code].keys() for code in others):
         raise DataError(
-            f"{spec.name}: no id of '{first}' is in another language: {_few(rows[first])} against"
-            f" {_few(rows[others[0]])} of '{others[0]}'; is '{spec.columns['id']}' the same question everywhere?"
+            f"{spec.name}: no id of '{first}' is in another language: {listed(rows[first], form=shown)} against"
+            f" {listed(rows[others[0]], form=shown)} of '{others[0]}'; is '{spec.columns['id']}' the same question"
+            " everywhere?"
         )
     ids = list(dict.fromkeys(chain.from_iterable(rows.values())))
     names = [*(f"{role}_{code}" for role in roles for code in tables), *about]
@@ -1151,10 +1151,6 @@ def _with_commit(texts: SourceTexts, commit: str) -> SourceTexts:
 def _known(word: str, names: Iterable[str]) -> str:
     names = list(names)
     return did_you_mean(word, names) if names else "it has none"
-
-
-def _few(ids: Iterable[str]) -> str:
-    return ", ".join(map(shown, islice(ids, _NAMED)))
 
 
 def _string(row: Any, name: str, where: str) -> str:
