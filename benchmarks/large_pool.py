@@ -27,7 +27,7 @@ from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 
 from hybrid_bench.data.collection import Collection, Column, Judgments, Passages, Queries
-from hybrid_bench.engine import ranking
+from hybrid_bench.engine import ranking, streamed
 from hybrid_bench.engine.encode import Embeddings
 from hybrid_bench.evaluation.registry import task_classes
 
@@ -99,10 +99,10 @@ def main() -> None:
     """Rank in both pools of one language, and in the pool of both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("passages", type=int)
-    parser.add_argument("--piece", type=int, default=ranking._PIECE, help="passages encoded at once")
+    parser.add_argument("--piece", type=int, default=streamed._PIECE, help="passages encoded at once")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    ranking._PIECE = options.piece
+    streamed._PIECE = options.piece
     metadata = task_classes()["HybridDemo-Pairs"].metadata
 
     def rank(size: int) -> int:

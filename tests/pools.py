@@ -64,7 +64,7 @@ class XQuADR:
     @cache  # noqa: B019 - there is one object, and it lives as long as the tests do
     def scores(self) -> NDArray[np.float32]:
         """The scores that were ranked, one row per query: the passages of all languages side by side."""
-        blocks, row = self.ranker.source.scores("en", self.LANGUAGES)
+        blocks, row = self.ranker.scorer.scores("en", self.LANGUAGES)
         columns = slice(0, sum(len(self.collection.passages[code]) for code in self.LANGUAGES))
         starts = range(0, int(row.max()) + 1, BLOCK_ROWS)
         threads = torch.get_num_threads()

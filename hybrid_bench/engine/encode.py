@@ -36,6 +36,7 @@ __all__ = [
     "DenseScores",
     "EmbeddingCache",
     "Embeddings",
+    "Matrix",
     "Role",
     "Similarity",
     "Text",

@@ -4,56 +4,33 @@
 languages?". The first question about a query set scores it against all passages at hand; every other pool of that set
 is then a sum over counts that are already there.
 
-A collection of up to `RESIDENT_PASSAGES` is kept in memory, embeddings and all. A larger one is read, encoded, scored
-and counted in pieces, and nothing but the counts is kept of it.
+A collection of up to `RESIDENT_PASSAGES` is kept in memory, embeddings and all (`resident`). A larger one is read,
+encoded, scored and counted in pieces, and nothing but the counts is kept of it (`streamed`).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid_bench.data.collection import Collection, Judgments, Passages, take
-from hybrid_bench.engine.encode import (
-    DenseScores,
-    Embeddings,
-    PreparedPassages,
-    Role,
-    Similarity,
-    Text,
-    distinct,
-    progress_bar,
-    read_as,
-    similarity_of,
-)
-from hybrid_bench.engine.lexical import BM25, BM25Scorer
-from hybrid_bench.engine.ranks import (
-    BLOCK_ROWS,
-    PIECE_COLUMNS,
-    PieceCounter,
-    RankCounts,
-    ScoreBlocks,
-    Targets,
-    count_above,
-    top_columns,
-)
+from hybrid_bench.data.collection import Collection, Judgments, take
+from hybrid_bench.engine.encode import Embeddings, progress_bar
+from hybrid_bench.engine.lexical import BM25
+from hybrid_bench.engine.ranks import BLOCK_ROWS, PIECE_COLUMNS, RankCounts, Targets, count_above, top_columns
+from hybrid_bench.engine.resident import DenseScorer, LexicalScorer, Scorer, n_rows
+from hybrid_bench.engine.streamed import Stream
 from hybrid_bench.errors import ModelError
 from hybrid_bench.measures.metrics import NOT_RETRIEVED, RelevantRanks
 
 __all__ = ["PoolRanks", "Ranker", "ranks_in_results"]
 
-Matrix = NDArray[np.float32]
-
 #: Pools of more passages than this are streamed.
 RESIDENT_PASSAGES = 2 * PIECE_COLUMNS
-#: Passages encoded and scored at once in a streamed pool: of 4,096 dimensions, 256 MB.
-_PIECE = PIECE_COLUMNS // 4
 #: Length of the list of languages at the top of a pool.
 _TOP = 100
 
@@ -83,51 +60,35 @@ class PoolRanks:
     depth: int
 
 
-class _Source(Protocol):
-    """Where scores come from: a dense encoder, or BM25."""
-
-    #: Whether it can score a pool in pieces.
-    streams: bool
-
-    def load(self, query_sets: Sequence[str], parts: Sequence[str]) -> None:
-        """Get ready to score these query sets against these parts."""
-
-    def forget(self) -> None:
-        """Free the memory that the passages take."""
-
-    def scores(self, query_set: str, parts: Sequence[str]) -> tuple[ScoreBlocks, NDArray[np.int64]]:
-        """Scores of the distinct queries against the passages of these parts side by side; the row of each query."""
-
-
 @dataclass
 class Ranker:
     """Relevant ranks of one model on one collection.
 
     Attributes:
         collection: The collection.
-        source: Where the scores come from.
+        scorer: Where the scores come from.
         served: What was evaluated with it, for whoever shares it.
     """
 
     collection: Collection
-    source: _Source
+    scorer: Scorer
     served: set[tuple[str, ...]] = field(default_factory=set)
     _counts: dict[str, _Counts] = field(default_factory=dict)
 
     @classmethod
     def dense(cls, collection: Collection, embeddings: Embeddings) -> Ranker:
         """For an encoder of single vectors."""
-        return cls(collection, _DenseSource(collection, embeddings))
+        return cls(collection, DenseScorer(collection, embeddings))
 
     @classmethod
     def bm25(cls, collection: Collection, model: BM25) -> Ranker:
         """For the embedded BM25."""
-        return cls(collection, _BM25Source(collection, model))
+        return cls(collection, LexicalScorer(collection, model))
 
     @property
     def similarity(self) -> str:
         """How scores are made; known once something was ranked."""
-        return str(getattr(self.source, "similarity", "bm25"))
+        return str(getattr(self.scorer, "similarity", "bm25"))
 
     def prepare(self, wanted: Mapping[str, Sequence[str]]) -> None:
         """Encode and rank all this now, in as few and as large steps as can be.
@@ -139,7 +100,7 @@ class Ranker:
         todo = {name: parts for name, parts in ordered.items() if not self._covers(name, parts)}
         with progress_bar(sum(len(self.collection.queries[name]) for name in todo), "Ranking", "queries") as bar:
             if self._resident(set(chain(*todo.values()))):
-                self.source.load(list(todo), [part for part in self.collection.parts if part in chain(*todo.values())])
+                self.scorer.load(list(todo), [part for part in self.collection.parts if part in chain(*todo.values())])
                 for name, parts in todo.items():
                     self._counts[name] = self._count(name, parts, bar.update)
                 return
@@ -149,17 +110,17 @@ class Ranker:
                 grouped[parts].append(name)
             for parts, names in grouped.items():
                 if self._resident(parts):
-                    self.source.load(names, parts)
+                    self.scorer.load(names, parts)
                     for name in names:
                         self._counts[name] = self._count(name, parts, bar.update)
                 else:
-                    assert isinstance(self.source, _DenseSource)
+                    assert isinstance(self.scorer, DenseScorer)
                     tracked = {name: self._tracked(name, parts) for name in names}
                     places = {name: (each.query, each.column) for name, each in tracked.items()}
-                    for name, streamed in _Stream(self.source, parts, places, _TOP if len(parts) > 1 else 0).items():
+                    for name, streamed in Stream(self.scorer, parts, places, _TOP if len(parts) > 1 else 0).items():
                         self._counts[name] = tracked[name].counted(streamed.counts(), streamed.row)
                         bar.update(len(streamed.row))
-                self.source.forget()
+                self.scorer.forget()
 
     def rank(self, query_set: str, parts: Sequence[str]) -> PoolRanks:
         """Relevant ranks of the queries of one query set in the pool of these parts.
@@ -182,13 +143,13 @@ class Ranker:
         excluded = {} if queries.excluded is None else _ids(self.collection, queries.excluded)
         wanted, k = k, k + max(map(len, excluded.values()), default=0)
         if self._resident(parts):
-            self.source.load([query_set], parts)
-            scores, row = self.source.scores(query_set, parts)
-            columns, values = top_columns(scores, _n_rows(row), id_ranks, k)
+            self.scorer.load([query_set], parts)
+            scores, row = self.scorer.scores(query_set, parts)
+            columns, values = top_columns(scores, n_rows(row), id_ranks, k)
         else:
-            assert isinstance(self.source, _DenseSource)
+            assert isinstance(self.scorer, DenseScorer)
             nothing = np.empty(0, dtype=np.int64)
-            ((_, streamed),) = _Stream(self.source, parts, {query_set: (nothing, nothing)}, k).items()
+            ((_, streamed),) = Stream(self.scorer, parts, {query_set: (nothing, nothing)}, k).items()
             (columns, values), row = streamed.counter.best(), streamed.row
         ends = np.cumsum([len(self.collection.passages[part]) for part in parts])
         ids: dict[int, str] = {}
@@ -217,18 +178,18 @@ class Ranker:
 
     def _resident(self, parts: Sequence[str] | set[str]) -> bool:
         size = sum(len(self.collection.passages[part]) for part in parts)
-        return size <= RESIDENT_PASSAGES or not self.source.streams
+        return size <= RESIDENT_PASSAGES or not self.scorer.streams
 
     def _count(self, query_set: str, parts: Sequence[str], progress: Callable[[int], object]) -> _Counts:
         tracked = self._tracked(query_set, parts)
-        scores, row = self.source.scores(query_set, parts)
-        targets, by_row = _targets(row, tracked.query, tracked.column)
+        scores, row = self.scorer.scores(query_set, parts)
+        targets, by_row = Targets.sort(row[tracked.query], tracked.column)
         size = sum(len(self.collection.passages[part]) for part in parts)
         # What cannot be scored in pieces is scored whole, for fewer queries at once.
-        whole = not self.source.streams and size > PIECE_COLUMNS
+        whole = not self.scorer.streams and size > PIECE_COLUMNS
         counts = count_above(
             scores,
-            _n_rows(row),
+            n_rows(row),
             targets,
             np.cumsum([len(self.collection.passages[part]) for part in parts]).tolist(),
             self.collection.id_ranks(parts),
@@ -237,7 +198,7 @@ class Ranker:
             block_rows=max(8, BLOCK_ROWS * PIECE_COLUMNS // size) if whole else BLOCK_ROWS,
             piece_columns=size if whole else PIECE_COLUMNS,
         )
-        return tracked.counted(RankCounts(_unsorted(counts.above, by_row), counts.top), row)
+        return tracked.counted(counts.unsorted(by_row), row)
 
     def _tracked(self, query_set: str, parts: Sequence[str]) -> _Tracked:
         """The passages of these parts whose ranks have to be known: the relevant ones, and those that do not count."""
@@ -269,25 +230,6 @@ class Ranker:
 
 def _columns(judgments: Judgments, chosen: NDArray[np.int64], offset: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray(offset[judgments.part[chosen]] + judgments.passage[chosen], dtype=np.int64)
-
-
-def _n_rows(row: NDArray[np.int64]) -> int:
-    return int(row.max(initial=-1)) + 1
-
-
-def _targets(
-    row: NDArray[np.int64], query: NDArray[np.int64], column: NDArray[np.int64]
-) -> tuple[Targets, NDArray[np.int64]]:
-    """Targets sorted by the row of their query, and the order that sorts them."""
-    target_row = row[query].astype(np.int32)
-    by_row = np.argsort(target_row, kind="stable")
-    return Targets(target_row[by_row], column[by_row]), by_row
-
-
-def _unsorted(above: NDArray[np.int32], by_row: NDArray[np.int64]) -> NDArray[np.int32]:
-    original = np.empty_like(above)
-    original[by_row] = above
-    return original
 
 
 @dataclass(frozen=True)
@@ -394,222 +336,6 @@ def _without_excluded(
         left_out[mine] |= column[mine] == passage
     lowered[left_out] = NOT_RETRIEVED
     return lowered
-
-
-def _texts(passages: Passages, rows: NDArray[np.int64] | None = None) -> list[Text]:
-    """Texts of these passages, with their titles if they have any (all, if no rows are given)."""
-    texts = list(passages.texts) if rows is None else take(passages.texts, rows)
-    if passages.titles is None:
-        return list(texts)
-    titles = list(passages.titles) if rows is None else take(passages.titles, rows)
-    return list(zip(titles, texts, strict=True))
-
-
-def _firsts(texts: Sequence[Any]) -> NDArray[np.int64]:
-    """For each text, the first place where the same text stands."""
-    first: dict[Any, int] = {}
-    return np.array([first.setdefault(text, place) for place, text in enumerate(texts)], dtype=np.int64)
-
-
-@dataclass
-class _DenseSource:
-    """Scores from embeddings. The passages of the last set of parts are kept ready."""
-
-    collection: Collection
-    embeddings: Embeddings
-    similarity: Similarity | None = None
-    streams: bool = True
-    _prepared: tuple[tuple[str, ...], PreparedPassages] | None = None
-
-    def load(self, query_sets: Sequence[str], parts: Sequence[str]) -> None:
-        self.encode_queries(query_sets)
-        self.embeddings.encode(Role.PASSAGE, {part: _texts(self.collection.passages[part]) for part in parts})
-
-    def encode_queries(self, query_sets: Sequence[str]) -> None:
-        self.embeddings.encode(Role.QUERY, {name: self.collection.queries[name].texts for name in query_sets})
-
-    def forget(self) -> None:
-        self._prepared = None
-        self.embeddings.forget(Role.PASSAGE)
-
-    def queries(self, query_set: str) -> tuple[Matrix, NDArray[np.int64]]:
-        return self.embeddings.rows(Role.QUERY, query_set, self.collection.queries[query_set].texts)
-
-    def scores(self, query_set: str, parts: Sequence[str]) -> tuple[ScoreBlocks, NDArray[np.int64]]:
-        queries, row = self.queries(query_set)
-        if self._prepared is None or self._prepared[0] != tuple(parts):
-            self._prepared = (tuple(parts), self._prepare(queries, parts))
-        return DenseScores(queries, self._prepared[1], self.embeddings.model), row
-
-    def _prepare(self, queries: Matrix, parts: Sequence[str]) -> PreparedPassages:
-        vectors = []
-        shared: list[tuple[str, Text]] = []
-        for part in parts:
-            texts = _texts(self.collection.passages[part])
-            matrix, row = self.embeddings.rows(Role.PASSAGE, part, texts)
-            vectors.append(matrix[row])
-            within = part if self.embeddings.by_subset else ""
-            shared += [(within, text) for text in read_as(Role.PASSAGE, texts)]
-        return self.prepared(queries, np.concatenate(vectors), _firsts(shared))
-
-    def prepared(self, queries: Matrix, passages: Matrix, original: NDArray[np.int64]) -> PreparedPassages:
-        if self.similarity is None:
-            self.similarity = similarity_of(self.embeddings.model, queries[:8], passages[:64])
-        return PreparedPassages(passages, original, self.similarity, self.embeddings.device)
-
-
-class _Streamed(NamedTuple):
-    """What was counted of one query set; `by_row` is the order of its targets, `row` that of its queries."""
-
-    counter: PieceCounter
-    row: NDArray[np.int64]
-    by_row: NDArray[np.int64]
-
-    def counts(self) -> RankCounts:
-        counts = self.counter.counts()
-        return RankCounts(_unsorted(counts.above, self.by_row), counts.top)
-
-
-class _Stream:
-    """Counts of some query sets over parts that are too large to be kept: each passage is encoded and scored once.
-
-    The passages that are tracked come first, so that their scores are known before anything is counted, from the very
-    products that count them. Copies of a text stand in one piece, where they share a score.
-
-    Args:
-        source: Encodes.
-        parts: The pool.
-        tracked: By query set: query and column of each passage whose place is wanted.
-        top_k: How many of the best passages are kept.
-    """
-
-    def __init__(
-        self,
-        source: _DenseSource,
-        parts: Sequence[str],
-        tracked: Mapping[str, tuple[NDArray[np.int64], NDArray[np.int64]]],
-        top_k: int,
-    ) -> None:
-        self._source, self._parts, self._tracked, self._top_k = source, parts, tracked, top_k
-        self._passages = [source.collection.passages[part] for part in parts]
-        self._ends = np.cumsum([len(passages) for passages in self._passages])
-
-    def items(self) -> list[tuple[str, _Streamed]]:
-        """Encode and count everything; the result by query set."""
-        source = self._source
-        source.encode_queries(list(self._tracked))
-        id_ranks = source.collection.id_ranks(self._parts)
-        first = self._first_copies()
-        results: dict[str, _Streamed] = {}
-        for name, (query, column) in self._tracked.items():
-            _, row = source.queries(name)
-            targets, by_row = _targets(row, query, column)
-            counter = PieceCounter(_n_rows(row), targets, self._ends.tolist(), id_ranks, top_k=self._top_k)
-            results[name] = _Streamed(counter, row, by_row)
-        tracked = np.unique(first[np.concatenate([column for _, column in self._tracked.values()])])
-        known = np.isin(first, tracked)
-        scores: dict[str, DenseScores] = {}
-
-        def scored(passages: PreparedPassages) -> Iterator[tuple[PieceCounter, DenseScores]]:
-            for name, result in results.items():
-                scores[name] = (
-                    scores[name].over(passages)
-                    if name in scores
-                    else DenseScores(source.queries(name)[0], passages, source.embeddings.model)
-                )
-                yield result.counter, scores[name]
-
-        with progress_bar(len(first), "Encoding passages", "texts") as bar:
-            head = [(columns, self._prepared(columns, bar.update)) for columns in self._pieces(first, known)]
-            for columns, passages in head:
-                for counter, of_piece in scored(passages):
-                    counter.read_targets(of_piece, columns)
-            tail = ((columns, self._prepared(columns, bar.update)) for columns in self._pieces(first, ~known))
-            for columns, passages in chain(head, tail):
-                for counter, of_piece in scored(passages):
-                    counter.add(of_piece, columns)
-        return list(results.items())
-
-    def _first_copies(self) -> NDArray[np.int64]:
-        """For each passage the first that reads the same, found by hashes: a collision only makes neighbours of two."""
-        hashes = np.empty(self._ends[-1], dtype=np.int64)
-        for columns in np.split(np.arange(len(hashes)), range(_PIECE, len(hashes), _PIECE)):
-            hashes[columns] = [hash(text) for text in read_as(Role.PASSAGE, self._texts(columns))]
-        _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-        return np.asarray(first[inverse], dtype=np.int64)
-
-    def _pieces(self, first: NDArray[np.int64], chosen: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
-        """The chosen passages in pieces, each within its parts in turn, copies together as far as they fit."""
-        columns = np.flatnonzero(chosen)
-        columns = columns[np.argsort(first[columns], kind="stable")]
-        start = 0
-        while start < len(columns):
-            stop = min(start + _PIECE, len(columns))
-            while start < stop < len(columns) and first[columns[stop]] == first[columns[stop - 1]]:
-                stop -= 1
-            stop = stop if stop > start else min(start + _PIECE, len(columns))
-            piece = columns[start:stop]
-            # Side by side within a part, as the counter wants them.
-            yield piece[np.argsort(np.searchsorted(self._ends, piece, side="right"), kind="stable")]
-            start = stop
-
-    def _texts(self, columns: NDArray[np.int64]) -> list[Text]:
-        return [text for _, texts in self._by_part(columns) for text in texts]
-
-    def _by_part(self, columns: NDArray[np.int64]) -> Iterator[tuple[str, list[Text]]]:
-        for part, passages, end in zip(self._parts, self._passages, self._ends, strict=True):
-            start = end - len(passages)
-            inside = columns[(columns >= start) & (columns < end)]
-            if len(inside):
-                yield part, _texts(passages, inside - start)
-
-    def _prepared(self, columns: NDArray[np.int64], progress: Callable[[int], object]) -> PreparedPassages:
-        source = self._source
-        vectors, shared = [], []
-        for part, texts in self._by_part(columns):
-            read = read_as(Role.PASSAGE, texts)
-            once = distinct(Role.PASSAGE, texts)
-            place = {text: row for row, text in enumerate(once)}
-            matrix = source.embeddings.once(Role.PASSAGE, part, list(once.values()), progress)
-            vectors.append(matrix[[place[text] for text in read]])
-            shared += [(part if source.embeddings.by_subset else "", text) for text in read]
-        queries = source.queries(next(iter(self._tracked)))[0]
-        return source.prepared(queries, np.concatenate(vectors), _firsts(shared))
-
-
-@dataclass
-class _BM25Source:
-    """Full BM25 scores; each part is indexed on its own."""
-
-    collection: Collection
-    model: BM25
-    streams: bool = False
-    _scorers: dict[str, BM25Scorer] = field(default_factory=dict)
-
-    def load(self, query_sets: Sequence[str], parts: Sequence[str]) -> None:
-        for part in parts:
-            if part not in self._scorers:
-                passages = self.collection.passages[part]
-                texts = [text if isinstance(text, str) else " ".join(text).strip() for text in _texts(passages)]
-                self._scorers[part] = self.model.scorer({passages.language: texts})
-
-    def forget(self) -> None:
-        self._scorers.clear()
-
-    def scores(self, query_set: str, parts: Sequence[str]) -> tuple[ScoreBlocks, NDArray[np.int64]]:
-        self.load([query_set], parts)
-        queries = self.collection.queries[query_set]
-        distinct = list(dict.fromkeys(queries.texts))
-        places = {text: row for row, text in enumerate(distinct)}
-
-        def blocks(rows: slice, columns: slice) -> Matrix:
-            found = [
-                self._scorers[part].scores(distinct[rows], queries.language, self.collection.passages[part].language)
-                for part in parts
-            ]
-            return np.ascontiguousarray(np.concatenate(found, axis=1)[:, columns])
-
-        return blocks, np.array([places[text] for text in queries.texts], dtype=np.int64)
 
 
 def ranks_in_results(

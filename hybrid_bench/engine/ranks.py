@@ -51,14 +51,14 @@ PIECE_COLUMNS = 16 * BLOCK_COLUMNS
 #: Scores that one task of the thread pool handles: few enough to stay in the cache, enough to be worth a task.
 _TILE_SCORES = 32 * 13_000
 
-Scores = NDArray[np.float32]
+ScoreMatrix = NDArray[np.float32]
 Keys = NDArray[np.int64]
 
 
 class ScoreBlocks(Protocol):
     """Scores of every passage for every query, computed block by block on demand, from several threads."""
 
-    def __call__(self, rows: slice, columns: slice) -> Scores:
+    def __call__(self, rows: slice, columns: slice) -> ScoreMatrix:
         """Scores, float32, of the queries `rows` (at most `BLOCK_ROWS`) for the passages `columns`.
 
         `columns` starts at a multiple of the block width and spans at most `PIECE_COLUMNS`.
@@ -77,6 +77,12 @@ class Targets:
     row: NDArray[np.int32]
     column: NDArray[np.int64]
 
+    @classmethod
+    def sort(cls, row: NDArray[np.int64], column: NDArray[np.int64]) -> tuple[Targets, NDArray[np.int64]]:
+        """Targets in any order, sorted by row; with them, int64, the order that sorts them."""
+        order = np.argsort(row, kind="stable")
+        return cls(row[order].astype(np.int32), column[order]), order
+
     def __len__(self) -> int:
         return len(self.row)
 
@@ -93,6 +99,12 @@ class RankCounts:
 
     above: NDArray[np.int32]
     top: NDArray[np.int8]
+
+    def unsorted(self, order: NDArray[np.int64]) -> RankCounts:
+        """The same for the targets as they stood before `Targets.sort`, which gave this order."""
+        above = np.empty_like(self.above)
+        above[order] = self.above
+        return RankCounts(above, self.top)
 
 
 def count_above(
@@ -161,7 +173,7 @@ def count_above(
 
 def top_columns(
     scores: ScoreBlocks, n_queries: int, id_ranks: NDArray[np.int32], k: int
-) -> tuple[NDArray[np.int64], Scores]:
+) -> tuple[NDArray[np.int64], ScoreMatrix]:
     """The k best passages of every query, best first, in the same order as `count_above` counts.
 
     Args:
@@ -279,7 +291,7 @@ class PieceCounter:
         """What `count_above` returns, once all pieces were added."""
         return RankCounts(self._above, self._pool.segment_of_rank[_id_rank(self._best[:, ::-1])])
 
-    def best(self) -> tuple[NDArray[np.int64], Scores]:
+    def best(self) -> tuple[NDArray[np.int64], ScoreMatrix]:
         """The best passages of each query: int64 (queries, k), positions in the pool, and float32, their scores."""
         keys = self._best[:, ::-1]
         return np.argsort(self._pool.id_rank)[_id_rank(keys)], _scores(keys)
@@ -318,7 +330,7 @@ def _in_blocks(
 def _part_of(scores: ScoreBlocks, piece: slice) -> ScoreBlocks:
     """The scores of a piece, its columns counted from its start."""
 
-    def part(rows: slice, columns: slice) -> Scores:
+    def part(rows: slice, columns: slice) -> ScoreMatrix:
         return scores(rows, slice(columns.start + piece.start, columns.stop + piece.start))
 
     return part
@@ -408,7 +420,7 @@ def _tiles(n_rows: int, n_columns: int, wanted: Targets) -> list[tuple[slice, sl
 
 
 def _count_scores(
-    values: Scores, row: NDArray[np.int32], column: NDArray[np.int64], parts: Sequence[_Part], pool: _Pool
+    values: ScoreMatrix, row: NDArray[np.int32], column: NDArray[np.int64], parts: Sequence[_Part], pool: _Pool
 ) -> tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.bool_]]:
     """Count on the scores alone.
 
@@ -463,7 +475,7 @@ def _count_keys(
     return above, _largest(np.concatenate(tails, axis=1), pool.k)
 
 
-def _sorted_parts(values: Scores | Keys, parts: Sequence[_Part]) -> Iterator[Any]:
+def _sorted_parts(values: ScoreMatrix | Keys, parts: Sequence[_Part]) -> Iterator[Any]:
     """The columns of `values` that belong to each part, sorted in every row; valid until the next is asked for.
 
     All of them are sorted in one piece of memory: fresh memory for each would cost as much as the sorting.
@@ -478,7 +490,7 @@ def _sorted_parts(values: Scores | Keys, parts: Sequence[_Part]) -> Iterator[Any
         yield ascending
 
 
-def _search(ascending: Scores | Keys, wanted: Scores | Keys) -> NDArray[np.int32]:
+def _search(ascending: ScoreMatrix | Keys, wanted: ScoreMatrix | Keys) -> NDArray[np.int32]:
     """In every row, how many entries are not above each value (`numpy.searchsorted` takes only one row).
 
     Args:
@@ -494,7 +506,9 @@ def _search(ascending: Scores | Keys, wanted: Scores | Keys) -> NDArray[np.int32
     return found.numpy()
 
 
-def _pad(row: NDArray[np.int32], value: Scores | Keys, n_rows: int) -> tuple[Scores | Keys, NDArray[np.int64]]:
+def _pad(
+    row: NDArray[np.int32], value: ScoreMatrix | Keys, n_rows: int
+) -> tuple[ScoreMatrix | Keys, NDArray[np.int64]]:
     """Lay ragged values out as one line per row, for a search in all rows at once.
 
     Returns:
@@ -507,7 +521,7 @@ def _pad(row: NDArray[np.int32], value: Scores | Keys, n_rows: int) -> tuple[Sco
     return padded, slot
 
 
-def _keys(scores: Scores, low: NDArray[np.int32]) -> Keys:
+def _keys(scores: ScoreMatrix, low: NDArray[np.int32]) -> Keys:
     """64-bit keys that order as (score, low): the score's bits in the upper half, `low` (not negative) in the lower."""
     # Adding zero turns -0.0, which equals 0.0 but has other bits, into 0.0.
     bits = (scores + np.float32(0)).view(np.int32)
@@ -519,7 +533,7 @@ def _keys(scores: Scores, low: NDArray[np.int32]) -> Keys:
     return keys
 
 
-def _scores(keys: Keys) -> Scores:
+def _scores(keys: Keys) -> ScoreMatrix:
     """The scores that `_keys` put into keys."""
     bits = (keys >> 32).astype(np.int32)
     bits ^= (bits >> 31) & np.int32(0x7FFFFFFF)
@@ -541,7 +555,7 @@ def _largest(keys: Keys, k: int) -> Keys:
     return np.sort(keys, axis=1)
 
 
-def _check_finite(ascending: Scores) -> None:
+def _check_finite(ascending: ScoreMatrix) -> None:
     """In sorted scores, NaN and infinities stand at the ends."""
     ends = ascending[:, [0, -1]]
     if not np.isfinite(ends).all():

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from helpers import WordCounts, static_model, task_of, texts_of
 from hybrid_bench.data.collection import Collection, Column, Judgments, Passages
-from hybrid_bench.engine import ranking
+from hybrid_bench.engine import ranking, streamed
 from hybrid_bench.engine.encode import DenseScores, EmbeddingCache, Embeddings, PreparedPassages, Role, Similarity
 from hybrid_bench.engine.lexical import BM25
 from hybrid_bench.engine.models import load, model_meta
@@ -377,7 +377,7 @@ def stream(monkeypatch: pytest.MonkeyPatch) -> Stream:
 
     def start(piece: int, resident: int = 0) -> None:
         monkeypatch.setattr(ranking, "RESIDENT_PASSAGES", resident)
-        monkeypatch.setattr(ranking, "_PIECE", piece)
+        monkeypatch.setattr(streamed, "_PIECE", piece)
 
     return start
 

@@ -28,7 +28,7 @@ from mteb.models.model_meta import ScoringFunction
 from mteb.types import PromptType
 
 from helpers import WordCounts, meta_of, static_model
-from hybrid_bench.engine import ranking
+from hybrid_bench.engine import ranking, streamed
 from hybrid_bench.engine.lexical import BM25, CharNgramEncoder
 from hybrid_bench.engine.models import load, model_meta
 from hybrid_bench.evaluation.foreign import exact
@@ -336,13 +336,13 @@ def distinct(data: Data, what: str = "corpus") -> int:
     return len({(row.get("title", ""), row["text"]) for row in getattr(data, what)})
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["resident", "streamed"])
+@pytest.mark.parametrize("in_pieces", [False, True], ids=["resident", "streamed"])
 def test_subsets_of_one_corpus_encode_each_text_once(
-    streamed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    in_pieces: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if streamed:
+    if in_pieces:
         monkeypatch.setattr(ranking, "RESIDENT_PASSAGES", 50)
-        monkeypatch.setattr(ranking, "_PIECE", 32)
+        monkeypatch.setattr(streamed, "_PIECE", 32)
     corpus = CASES["texts that stand twice"][0]()
     subsets = {name: with_asked(name, replace(corpus, qrels=small(seed=i).qrels)) for i, name in enumerate(GERMAN)}
     kind = task_class(
@@ -359,7 +359,7 @@ def test_subsets_of_one_corpus_encode_each_text_once(
     documents = [(subset, number) for role, subset, number in WordCounts.asked if role == "document"]
     assert {subset for subset, _ in documents} == {"first"}
     assert sum(number for _, number in documents) == distinct(corpus)
-    assert (len(documents) > 1) == streamed
+    assert (len(documents) > 1) == in_pieces
     assert [asked for asked in WordCounts.asked if asked[0] == "query"] == [("query", name, 16) for name in GERMAN]
 
 
@@ -420,11 +420,11 @@ def test_words_do_not_collide() -> None:
     assert np.array_equal(vectors @ vectors.T, np.eye(len(vectors)))
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["resident", "streamed"])
-def test_the_cut_at_1000(streamed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if streamed:
+@pytest.mark.parametrize("in_pieces", [False, True], ids=["resident", "streamed"])
+def test_the_cut_at_1000(in_pieces: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if in_pieces:
         monkeypatch.setattr(ranking, "RESIDENT_PASSAGES", 1000)
-        monkeypatch.setattr(ranking, "_PIECE", 500)
+        monkeypatch.setattr(streamed, "_PIECE", 500)
     ranks = [1, 7, 20, 100, 101, 999, 1000, 1001, 1002, 1300]
     kind = task_class("TestRetrieval", save_hub(tmp_path / "data", {"default": numbered(1300, ranks)}))
     theirs, ours = both(WordCounts(dimension=DIMENSION), kind)
@@ -477,7 +477,7 @@ def test_the_own_document_takes_no_place(rank: int, agrees: bool, tmp_path: Path
 def test_a_corpus_too_large_to_be_kept(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is read, encoded and counted in pieces."""
     monkeypatch.setattr(ranking, "RESIDENT_PASSAGES", 50)
-    monkeypatch.setattr(ranking, "_PIECE", 32)
+    monkeypatch.setattr(streamed, "_PIECE", 32)
     data, members = all_at_once() if case == "all at once" else (CASES[case][0](), CASES[case][1])
     kind = task_class("TestRetrieval", save_hub(tmp_path / "data", {"default": data}), **members)
     theirs = scores_of(WordCounts(), kind())
@@ -489,12 +489,12 @@ def test_a_corpus_too_large_to_be_kept(case: str, tmp_path: Path, monkeypatch: p
     assert sum(documents) == distinct(data)
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["resident", "streamed"])
-def test_embeddings_from_the_disk(streamed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("in_pieces", [False, True], ids=["resident", "streamed"])
+def test_embeddings_from_the_disk(in_pieces: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of titled texts too; the second time nothing is encoded."""
-    if streamed:
+    if in_pieces:
         monkeypatch.setattr(ranking, "RESIDENT_PASSAGES", 50)
-        monkeypatch.setattr(ranking, "_PIECE", 32)
+        monkeypatch.setattr(streamed, "_PIECE", 32)
     data, members = all_at_once()
     kind = task_class("TestRetrieval", save_hub(tmp_path / "data", {"default": data}), **members)
     theirs = scores_of(WordCounts(), kind())
