@@ -30,7 +30,7 @@ from hybrid_bench.evaluation.runner import run
 from hybrid_bench.reporting.document import ReportRequest, report
 from hybrid_bench.training.build import build_model
 from hybrid_bench.training.config import TrainingConfig, load_config
-from hybrid_bench.training.sweep import evaluation_request, sweep, sweep_report
+from hybrid_bench.training.sweeps import evaluation_request, sweep, sweep_report
 
 EXPERIMENTS = ROOT / "results" / "experiments"
 ALPHAS, SEEDS = (0.0, 0.25, 0.5, 0.75, 1.0), (1, 2, 3)

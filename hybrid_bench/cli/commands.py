@@ -239,7 +239,8 @@ def _train(options: argparse.Namespace) -> int:
         return 0
     require("accelerate", "a training")
     from hybrid_bench.evaluation.runner import to_stderr
-    from hybrid_bench.training.train import measures_table, prepare, train
+    from hybrid_bench.training.loop import measures_table, train
+    from hybrid_bench.training.prepared import prepare
 
     if options.check:
         prepare(config, to_stderr, overwrite=options.overwrite, elsewhere=True)
@@ -258,7 +259,7 @@ def _sweep(options: argparse.Namespace) -> int:
     _quiet()
     require("accelerate", "a training")
     from hybrid_bench.evaluation.runner import to_stderr
-    from hybrid_bench.training.sweep import sweep, sweep_report
+    from hybrid_bench.training.sweeps import sweep, sweep_report
 
     points = sweep(config, options.alpha, options.seeds, to_stderr, overwrite=options.overwrite)
     print(sweep_report(points, draws=options.draws), end="")

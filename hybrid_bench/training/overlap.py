@@ -23,7 +23,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Collection as Some
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -139,6 +139,13 @@ class OverlapReport:
         """Rows of a source that have anything in common with any collection, ascending."""
         found = [overlap.rows for overlap in self.overlaps if overlap.source == source]
         return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+
+    def briefly(self) -> OverlapReport:
+        """Without advice for whoever trains, which names folders of this machine."""
+        reasons = {
+            name: reason.partition(";")[0].partition(" from http")[0] for name, reason in self.not_compared.items()
+        }
+        return replace(self, not_compared=reasons)
 
     def as_dict(self) -> dict[str, Any]:
         """All of it but the row numbers, as JSON takes it."""

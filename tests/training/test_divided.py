@@ -23,7 +23,8 @@ from helpers import DEMO_HALF, save_tiny
 from hybrid_bench.errors import RequestError
 from hybrid_bench.training.build import build_model
 from hybrid_bench.training.config import ModelConfig, TrainingConfig, load_config
-from hybrid_bench.training.train import prepare, train
+from hybrid_bench.training.loop import train
+from hybrid_bench.training.prepared import prepare
 from hybrid_bench.training.trainer import HybridTrainer
 
 WORDS = ["honey", "bees", "hive", "queen", "der", "die", "das", "Honig", "Bienen"]

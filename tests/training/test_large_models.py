@@ -28,7 +28,7 @@ from hybrid_bench.errors import RequestError
 from hybrid_bench.evaluation.runner import RunRequest, run
 from hybrid_bench.training.build import add_lora, build_model, merged, train_tokenizer
 from hybrid_bench.training.config import LoraConfig, ModelConfig, TrainingConfig, load_config
-from hybrid_bench.training.train import train
+from hybrid_bench.training.loop import train
 
 TEXTS = ["Honigbienen leben in großen Kolonien.", "Honey bees live in large colonies.", "Wer legt die Eier?"] * 4
 SHAPE: dict[str, Any] = {

@@ -33,8 +33,9 @@ from hybrid_bench.measures.significance import compare
 from hybrid_bench.runs.saved import find_runs, joined
 from hybrid_bench.training.build import build_model, texts_of, train_tokenizer
 from hybrid_bench.training.config import LOSSES, ModelConfig, TrainingConfig, load_config
-from hybrid_bench.training.sweep import pareto, sweep, sweep_report
-from hybrid_bench.training.train import Trained, _prompt, prepare, train
+from hybrid_bench.training.loop import Trained, _prompt, train
+from hybrid_bench.training.prepared import prepare
+from hybrid_bench.training.sweeps import pareto, sweep, sweep_report
 
 #: Two of the demo's languages, half of its paragraphs; the other half is asked, within each language.
 SMALL = f"""

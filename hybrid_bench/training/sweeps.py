@@ -28,8 +28,9 @@ from hybrid_bench.reporting.tables import main_table
 from hybrid_bench.reporting.text import as_markdown
 from hybrid_bench.runs.saved import Run, TaskTable, find_runs, joined
 from hybrid_bench.training.config import TrainingConfig
+from hybrid_bench.training.loop import train
+from hybrid_bench.training.prepared import check_kept, prepare, warn_of_measuring
 from hybrid_bench.training.sampling import Sampling
-from hybrid_bench.training.train import check_kept, prepare, train, warn_of_measuring
 
 __all__ = ["Point", "evaluation_request", "pareto", "sweep", "sweep_report"]
 

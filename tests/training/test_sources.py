@@ -21,7 +21,7 @@ from hub_server import COMMIT, nowhere, serving, use_hub
 from hybrid_bench.data.collection import DataOptions
 from hybrid_bench.errors import DataError, HybridBenchError, RequestError
 from hybrid_bench.evaluation.registry import collections
-from hybrid_bench.training import sources
+from hybrid_bench.training.config import PRESETS
 from hybrid_bench.training.data import ParallelDataset
 from hybrid_bench.training.sampling import BatchPlan, Sampling
 from hybrid_bench.training.sources import SourceSpec, SourceTexts, lareqa_articles
@@ -142,7 +142,7 @@ def test_rows_of_one_passage_are_one_group_without_being_told(
     for step in range(plan.steps):
         batch = made.load().texts("passage", "en", plan.epoch(0).batch(step) % 40)
         assert len(set(batch)) == 8
-    monkeypatch.setattr(sources, "_JOINED", 39)
+    monkeypatch.setattr("hybrid_bench.training.sources.spec._JOINED", 39)
     assert made.load().groups is None
     assert "no column group, and too large" in made.load().notes[0]
 
@@ -812,7 +812,7 @@ TABLE_9 = {
 
 
 def test_the_papers_data_are_a_configuration() -> None:
-    text = (Path(sources.__file__).parent / "presets" / "paper-data.toml").read_text()
+    text = PRESETS["paper-data"].read_text()
     public = tomllib.loads(text)
     assert set(public) == {"sources"}
     assert {each["name"] for each in public["sources"]} == {"mMARCO", "MFAQ", "Mr. TyDi"}
@@ -827,7 +827,7 @@ def test_the_papers_data_are_a_configuration() -> None:
 
 
 def test_the_papers_data_load_from_files_in_their_formats(tmp_path: Path) -> None:
-    text = (Path(sources.__file__).parent / "presets" / "paper-data.toml").read_text()
+    text = PRESETS["paper-data"].read_text()
     mmarco_files(tmp_path)
     write_json(tmp_path / "data" / "en" / "train.jsonl", [page(0, ("Why?", "So."))])
     write_json(tmp_path / "mrtydi-v1.1-english" / "train.jsonl.gz", TYDI)
