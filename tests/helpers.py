@@ -24,6 +24,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassificat
 from hybrid_bench.data.collection import Collection, DataOptions
 from hybrid_bench.engine.models import with_options
 from hybrid_bench.evaluation.registry import task_classes
+from hybrid_bench.evaluation.runner import RunRequest, run
 from hybrid_bench.evaluation.tasks import ParallelRetrieval
 from hybrid_bench.measures.metrics import RelevantRanks
 from hybrid_bench.runs.layout import metadata_of
@@ -38,6 +39,7 @@ __all__ = [
     "meta_of",
     "registered",
     "relevant_ranks",
+    "run_folder",
     "save_tiny",
     "static_model",
     "task_of",
@@ -196,3 +198,11 @@ def relevant_ranks(table: pa.Table) -> RelevantRanks:
         gain=np.array(flat("gains"), dtype=np.int32),
         language=np.array([languages.index(code) for code in flat("rank_languages")], dtype=np.int16),
     )
+
+
+def run_folder(models: list[str], tasks: list[str], output: Path, **options: Any) -> Path:
+    """The folder of a real run."""
+    outcome = run(RunRequest(models=models, tasks=tasks, output=output, **options))
+    assert outcome.failures == []
+    (folder,) = outcome.folders
+    return folder

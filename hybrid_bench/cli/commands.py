@@ -161,7 +161,8 @@ def _translate(options: argparse.Namespace) -> int:
 def _submit(options: argparse.Namespace) -> int:
     _quiet()
     from hybrid_bench.evaluation.registry import register
-    from hybrid_bench.exchange.submit import check, write_submission, write_task_pr
+    from hybrid_bench.exchange.mteb_results import check, write_submission
+    from hybrid_bench.exchange.mteb_task import write_task_pr
 
     register()
     if options.task_pr is not None:
