@@ -27,14 +27,16 @@ sys.path[:0] = [str(Path(__file__).parents[1])]
 from hybrid_bench.measures.significance import (
     DRAWS,
     Cells,
+    Contrast,
     bootstrap,
     bootstrap_median,
     bootstrap_statistic,
     bootstrap_sums,
     cluster_sums,
     compare,
+    flip_test,
     sign_flip,
-    sign_flip_median,
+    step_down,
     tukey_hsd,
 )
 
@@ -84,7 +86,10 @@ def on_xquad_r(n_clusters: int) -> None:
     seconds(f"intervals, {MANY_RUNS} runs x {MEASURES} measures", lambda: bootstrap(cells, many))
     distances = np.floor(13_014 * rng.random((MANY_RUNS, pooled.n_cells)))
     seconds(f"intervals of medians, {MANY_RUNS} runs, 11 settings", lambda: bootstrap_median(pooled, distances))
-    seconds("sign flips of medians, 1 pair, 11 settings", lambda: sign_flip_median(pooled, distances[0], distances[1]))
+    medians = Contrast.of_medians(pooled, distances[0], distances[1])
+    seconds("sign flips of medians, 1 pair, 11 settings", lambda: flip_test(medians))
+    family = Contrast.of_means(cells, many[1:] - many[0])
+    seconds(f"step-down max-T, {len(family.delta)} differences", lambda: step_down([family]))
     places = rng.permuted(np.tile(np.arange(1, LANGUAGES + 1), (pooled.n_cells, 1)), axis=1)
     sums = cluster_sums(pooled, places).reshape(n_clusters, -1)
     seconds("interval of Kendall's W, 1 run, 11 settings", lambda: bootstrap_sums(sums, concordance))

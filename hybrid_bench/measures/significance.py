@@ -24,7 +24,7 @@ Miller (2015, doi:10.3368/jhr.50.2.317) for the clustered standard error with G 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,11 +40,14 @@ __all__ = [
     "ClusterMeans",
     "ClusteredT",
     "Comparison",
+    "Contrast",
     "Interval",
     "SignFlip",
     "Statistic",
+    "SteppedDown",
     "SumsFigure",
     "TukeyHSD",
+    "attainable",
     "benjamini_hochberg",
     "bootstrap",
     "bootstrap_median",
@@ -55,12 +58,11 @@ __all__ = [
     "clustered_t",
     "compare",
     "difference",
+    "flip_test",
     "holm",
     "macro_mean",
     "sign_flip",
-    "sign_flip_median",
-    "sign_flip_statistic",
-    "sign_flip_sums",
+    "step_down",
     "tukey_hsd",
 ]
 
@@ -99,12 +101,14 @@ class Cells:
         cluster: (n_cells,), its cluster, 0 to G - 1, numbered in the order of their first cells.
         settings: (P,), the settings as they were given, ascending.
         counts: (G, P), number of cells of each cluster in each setting.
+        clusters: (G,), the clusters as they were given.
     """
 
     setting: NDArray[np.intp]
     cluster: NDArray[np.intp]
     settings: NDArray[np.int64]
     counts: NDArray[np.int64]
+    clusters: NDArray[np.int64]
 
     @classmethod
     def of(cls, setting: ArrayLike, cluster: ArrayLike) -> Cells:
@@ -128,12 +132,13 @@ class Cells:
             raise RequestError(
                 f"{len(names)} cluster: a comparison needs at least 2; choose smaller clusters, or more questions"
             )
+        by_first = np.argsort(first)
         order = np.empty(len(names), dtype=np.intp)
-        order[np.argsort(first)] = np.arange(len(names))
+        order[by_first] = np.arange(len(names))
         cluster_of = order[cluster_of]
         size = len(names) * len(settings)
         counts = np.bincount(cluster_of * len(settings) + setting_of, minlength=size)
-        return cls(setting_of, cluster_of, settings, counts.reshape(len(names), -1).astype(np.int64))
+        return cls(setting_of, cluster_of, settings, counts.reshape(len(names), -1).astype(np.int64), names[by_first])
 
     @property
     def n_cells(self) -> int:
@@ -165,6 +170,27 @@ class SignFlip:
 
     delta: Scores
     p: Scores
+    draws: int
+    exact: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class SteppedDown:
+    """What `step_down` found for a family of contrasts: lists have an array for each, of the shape of its differences.
+
+    Attributes:
+        p: p-values, each for itself, by the flips of the family.
+        p_adjusted: The same, adjusted for all differences of all contrasts; none below its p.
+        n_clusters: Number of clusters of all contrasts together.
+        draws: Number of flips that each was compared with.
+        exact: Whether these were all that there are.
+        seed: Of the random flips; plays no part if exact.
+    """
+
+    p: list[Scores]
+    p_adjusted: list[Scores]
+    n_clusters: int
     draws: int
     exact: bool
     seed: int
@@ -353,6 +379,97 @@ def macro_mean(cells: Cells, values: ArrayLike, *, by_setting: bool = False) -> 
     return (means if by_setting else means.mean(axis=1)).reshape(_shape(checked, cells, by_setting))
 
 
+@dataclass(frozen=True)
+class Contrast:
+    """Differences of runs, and what becomes of them where A and B are swapped in some clusters.
+
+    What a sign-flip test needs, whatever the figure is: `sign_flip` tests one of these for itself, `step_down` several
+    together. Clusters of the same number are swapped together in all contrasts of a family, so that the numbers should
+    be those of the articles, not of places in a table.
+
+    Attributes:
+        clusters: (G,), numbers of the clusters.
+        delta: The observed differences, A - B, of any shape.
+        slack: By how much rounding may move each of them; of that shape.
+        flipped: From flips (n, G), true where A and B are swapped, to the differences that these give, (n, ...).
+    """
+
+    clusters: NDArray[np.int64]
+    delta: Scores
+    slack: Scores
+    flipped: Callable[[NDArray[np.bool_]], Scores]
+
+    @classmethod
+    def of_means(cls, cells: Cells, differences: ArrayLike, *, by_setting: bool = False) -> Contrast:
+        """Differences of macro means: Delta* = sum_c s_c x_c, with s_c = -1 where a cluster is swapped.
+
+        Args:
+            cells: The cells.
+            differences: (..., n_cells), d = A - B of one or more pairs of runs.
+            by_setting: Each Delta_p instead of Delta: of shape (..., P).
+
+        Raises:
+            RequestError: The differences do not fit the cells, or one is not a finite number.
+        """
+        checked = _checked(cells, differences)
+        delta = macro_mean(cells, checked, by_setting=by_setting)
+        shares = _cluster_sums(cells, _rows(checked), by_setting)
+        slack = _ROUNDING * np.abs(shares).sum(axis=0)
+
+        def flipped(flips: NDArray[np.bool_]) -> Scores:
+            return np.asarray(((1.0 - 2.0 * flips) @ shares).reshape(len(flips), *delta.shape))
+
+        return cls(cells.clusters, delta, slack.reshape(delta.shape), flipped)
+
+    @classmethod
+    def of_medians(cls, cells: Cells, a: ArrayLike, b: ArrayLike, *, by_setting: bool = False) -> Contrast:
+        """Differences of macro means over settings of the medians of their cells.
+
+        Without a sort per flip: with B's cells in G clusters of their own, a flip takes G clusters of 2 G, and their
+        medians are found as in `bootstrap_median`.
+
+        Args:
+            cells: The cells.
+            a: (..., n_cells), scores of run A, or of several runs.
+            b: The same of B.
+            by_setting: The difference of the medians of each setting instead: of shape (..., P).
+
+        Raises:
+            RequestError: The scores do not fit the cells or each other, or one is not a finite number.
+        """
+        first, second = _both(_checked(cells, a), _checked(cells, b))
+        # B's cells are those of G more clusters, of which a run has the ones that it has not got of A.
+        doubled = Cells.of(np.tile(cells.setting, 2), np.concatenate([cells.cluster, cells.cluster + cells.n_clusters]))
+        rows = _rows(np.concatenate([first, second], axis=-1))
+        shape = _shape(first, cells, by_setting)
+
+        def figures(kept: Scores) -> Scores:
+            return np.moveaxis(_medians(doubled, rows, kept, by_setting), -1, 0).reshape(len(kept), *shape)
+
+        return _exchanged(cells.clusters, figures, _SEARCHED)
+
+    @classmethod
+    def of_sums(
+        cls, a: ArrayLike, b: ArrayLike, figure: SumsFigure, *, clusters: NDArray[np.int64] | None = None
+    ) -> Contrast:
+        """Differences of a figure that needs nothing but sums over cells: Kendall's W.
+
+        Args:
+            a: (G, k), sums over the cells of each cluster for run A, see `cluster_sums`.
+            b: The same of B.
+            figure: See `SumsFigure`; several figures make several differences.
+            clusters: (G,), numbers of the clusters; 0 to G - 1 where none are given.
+
+        Raises:
+            RequestError: The sums are not a table of at least two clusters, do not fit each other, one is not a finite
+                number, or a figure is not a finite number.
+        """
+        first, second = _both(_checked_sums(a), _checked_sums(b))
+        sums = np.concatenate([first, second])
+        names = np.arange(len(first)) if clusters is None else clusters
+        return _exchanged(names.astype(np.int64), lambda kept: _figures(figure, kept @ sums), max(sums.shape))
+
+
 def sign_flip(
     cells: Cells, differences: ArrayLike, *, by_setting: bool = False, draws: int = DRAWS, seed: int = 0
 ) -> SignFlip:
@@ -374,123 +491,113 @@ def sign_flip(
         seed: Of the random flips.
 
     Returns:
-        Results of shape (...), or (..., P) by setting. They are not corrected for their number: see `holm` and
-        `benjamini_hochberg`.
+        Results of shape (...), or (..., P) by setting. They are not corrected for their number: see `step_down`, `holm`
+        and `benjamini_hochberg`.
 
     Raises:
         RequestError: The differences do not fit the cells, one is not a finite number, or there are too few draws.
     """
     _check_draws(draws)
-    checked = _checked(cells, differences)
-    delta = macro_mean(cells, checked, by_setting=by_setting)
-    shares = _cluster_sums(cells, _rows(checked), by_setting)
-    least = np.abs(delta).ravel() - _ROUNDING * np.abs(shares).sum(axis=0)
-    exceeding = np.zeros(len(least), dtype=np.int64)
+    return flip_test(Contrast.of_means(cells, differences, by_setting=by_setting), draws=draws, seed=seed)
+
+
+def flip_test(contrast: Contrast, *, draws: int = DRAWS, seed: int = 0) -> SignFlip:
+    """Test Delta = 0 for any figure, as `sign_flip` does for means, with the same flips: each difference for itself.
+
+    Args:
+        contrast: The differences.
+        draws: B, at least 100.
+        seed: Of the random flips.
+
+    Raises:
+        RequestError: There are too few draws, or a figure is not a finite number.
+    """
+    _check_draws(draws)
+    n_clusters = len(contrast.clusters)
+    least = np.abs(contrast.delta) - contrast.slack
+    exceeding = np.zeros(contrast.delta.shape, dtype=np.int64)
     seen = 0
-    for flips in _flips(cells.n_clusters, draws, seed, max(shares.shape)):
-        exceeding += (np.abs((1.0 - 2.0 * flips) @ shares) >= least).sum(axis=0)
+    for flips in _flips(n_clusters, draws, seed, max(n_clusters, contrast.delta.size)):
+        exceeding += (np.abs(contrast.flipped(flips)) >= least).sum(axis=0)
         seen += len(flips)
-    return _sign_flip(cells.n_clusters, delta, exceeding.reshape(delta.shape), seen, seed)
+    exact = n_clusters <= EXACT_CLUSTERS
+    return SignFlip(contrast.delta, _p_of(exceeding, seen, exact), seen, exact, seed)
 
 
-def sign_flip_statistic(
-    cells: Cells, a: ArrayLike, b: ArrayLike, statistic: Statistic, *, draws: int = DRAWS, seed: int = 0
-) -> SignFlip:
-    """Test Delta = T(A) - T(B) = 0 for a statistic that is no mean of cells.
+def step_down(contrasts: Sequence[Contrast], *, draws: int = DRAWS, seed: int = 0) -> SteppedDown:
+    """Test all differences of several contrasts together: the chance of any false finding is held at the level.
 
-    As `sign_flip`, with the same flips, but each flip swaps A and B in the cells of the flipped clusters and computes T
-    of both again. For T = `macro_mean` both tests give the same. `sign_flip_median` and `sign_flip_sums` are much
-    faster for what they are made for.
+    The step-down max-T method of Westfall and Young (1993, Resampling-based multiple testing, algorithm 4.1): all see
+    the same flips, so that what measures, settings and runs have in common is used and not paid for. With t_i the size
+    of a difference in units of its root mean square over the flips and over the observed labelling, and
+    t_(1) >= t_(2) >= ... in order,
+
+        p_(i) = max over j <= i of (1 + #{max over k >= j of t*_(k) >= t_(j)}) / (B + 1),
+
+    or the share of all flips where these are enumerated. For one difference that is its own p-value. Where several runs
+    stand against one baseline the flips keep the covariances of the differences, and not their joint skewness.
 
     Args:
-        cells: The cells.
-        a: (n_cells, ...), what run A has in each cell: a score, or all ranks that T needs.
-        b: The same of B.
-        statistic: T. It is called twice per draw.
+        contrasts: The family. Clusters of the same number in several of them are the same.
         draws: B, at least 100.
         seed: Of the random flips.
 
     Raises:
-        RequestError: The values do not fit the cells or each other, one is not a finite number, there are too few
-            draws, or the statistic gave something else than a finite number.
+        RequestError: There is no contrast, there are too few draws, or a figure is not a finite number.
     """
     _check_draws(draws)
-    first, second = _both(_checked(cells, a, axis=0), _checked(cells, b, axis=0))
-    of_a, of_b = (_figure(statistic, values, cells.setting) for values in (first, second))
-    least = abs(of_a - of_b) - _ROUNDING * max(abs(of_a), abs(of_b))
-    exceeding = seen = 0
-    for flips in _flips(cells.n_clusters, draws, seed, cells.n_clusters):
-        for flip in flips:
-            swapped = flip[cells.cluster].reshape(-1, *[1] * (first.ndim - 1))
-            now = _figure(statistic, np.where(swapped, second, first), cells.setting)
-            now -= _figure(statistic, np.where(swapped, first, second), cells.setting)
-            exceeding += abs(now) >= least
-        seen += len(flips)
-    return _sign_flip(cells.n_clusters, np.asarray(of_a - of_b), np.asarray(exceeding), seen, seed)
+    if not contrasts:
+        raise RequestError("no differences to test together: give at least one")
+    # Numbered in the order of their first contrast, so that a contrast alone sees the flips of `flip_test`.
+    names = np.concatenate([contrast.clusters for contrast in contrasts])
+    distinct, first = np.unique(names, return_index=True)
+    place = dict(zip(distinct[np.argsort(first)].tolist(), range(len(distinct)), strict=True))
+    columns = [np.array([place[name] for name in contrast.clusters.tolist()]) for contrast in contrasts]
+    n_clusters = len(distinct)
+    delta = np.concatenate([contrast.delta.ravel() for contrast in contrasts])
+    slack = np.concatenate([contrast.slack.ravel() for contrast in contrasts])
+    width = max(n_clusters, *(contrast.delta.size for contrast in contrasts))
+    drawn = [
+        np.concatenate(
+            [
+                contrast.flipped(flips[:, own]).reshape(len(flips), -1)
+                for contrast, own in zip(contrasts, columns, strict=True)
+            ],
+            axis=1,
+        )
+        for flips in _flips(n_clusters, draws, seed, width)
+    ]
+    flipped = np.abs(np.concatenate(drawn))  # (B, m)
+    seen, exact = len(flipped), n_clusters <= EXACT_CLUSTERS
+    least = np.maximum(np.abs(delta) - slack, 0)
+    p = _p_of((flipped >= least).sum(axis=0), seen, exact)
+    squares = np.square(flipped).sum(axis=0) + (0 if exact else np.square(delta))
+    unit = np.sqrt(squares / (seen if exact else seen + 1))
+    unit[unit <= slack] = np.inf  # no flip differs from no difference
+    flipped /= unit
+    order = np.argsort(-np.abs(delta) / unit, kind="stable")
+    # The largest of each difference and all after it.
+    largest = np.maximum.accumulate(flipped[:, order[::-1]], axis=1)[:, ::-1]
+    exceeding = (largest >= (least / unit)[order]).sum(axis=0)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.maximum.accumulate(np.maximum(_p_of(exceeding, seen, exact), p[order]))
+    ends = np.cumsum([contrast.delta.size for contrast in contrasts])[:-1]
+    shapes = [contrast.delta.shape for contrast in contrasts]
+
+    def of_contrasts(values: Scores) -> list[Scores]:
+        return [part.reshape(shape) for part, shape in zip(np.split(values, ends), shapes, strict=True)]
+
+    return SteppedDown(of_contrasts(p), of_contrasts(adjusted), n_clusters, seen, exact, seed)
 
 
-def sign_flip_median(
-    cells: Cells, a: ArrayLike, b: ArrayLike, *, by_setting: bool = False, draws: int = DRAWS, seed: int = 0
-) -> SignFlip:
-    """Test Delta = 0 for the macro mean over settings of the medians of their cells.
-
-    What `sign_flip_statistic` gives for that statistic, without a sort per flip: with B's cells in G clusters of their
-    own, a flip takes G clusters of 2 G, and their medians are found as in `bootstrap_median`.
+def attainable(n_clusters: int, draws: int = DRAWS) -> float:
+    """The smallest p-value that a sign-flip test can give: 2^(1 - G) where all flips are enumerated, else 1 / (B + 1).
 
     Args:
-        cells: The cells.
-        a: (..., n_cells), scores of run A, or of several runs; all see the same flips.
-        b: The same of B.
-        by_setting: Test the difference of the medians of each setting instead.
-        draws: B, at least 100.
-        seed: Of the random flips.
-
-    Returns:
-        Results of shape (...), or (..., P) by setting.
-
-    Raises:
-        RequestError: The scores do not fit the cells or each other, one is not a finite number, or there are too few
-            draws.
+        n_clusters: G.
+        draws: B, of random flips.
     """
-    _check_draws(draws)
-    first, second = _both(_checked(cells, a), _checked(cells, b))
-    # B's cells are those of G more clusters, of which a run has the ones that it has not got of A.
-    doubled = Cells.of(np.tile(cells.setting, 2), np.concatenate([cells.cluster, cells.cluster + cells.n_clusters]))
-    rows = _rows(np.concatenate([first, second], axis=-1))
-
-    def figures(kept: Scores) -> Scores:
-        return np.moveaxis(_medians(doubled, rows, kept, by_setting), -1, 0)
-
-    delta, exceeding, seen = _swapped(figures, cells.n_clusters, draws, seed, _SEARCHED)
-    shape = _shape(first, cells, by_setting)
-    return _sign_flip(cells.n_clusters, delta.reshape(shape), exceeding.reshape(shape), seen, seed)
-
-
-def sign_flip_sums(a: ArrayLike, b: ArrayLike, figure: SumsFigure, *, draws: int = DRAWS, seed: int = 0) -> SignFlip:
-    """Test Delta = f(sums of A) - f(sums of B) = 0 for a figure f that needs nothing but sums over cells: Kendall's W.
-
-    What `sign_flip_statistic` gives for that statistic, with all draws at once.
-
-    Args:
-        a: (G, k), sums over the cells of each cluster for run A, see `cluster_sums`.
-        b: The same of B.
-        figure: f, see `SumsFigure`; several figures see the same flips.
-        draws: B, at least 100.
-        seed: Of the random flips.
-
-    Returns:
-        Results of the shape that the figures have for each draw.
-
-    Raises:
-        RequestError: The sums are not a table of at least two clusters, do not fit each other, one is not a finite
-            number, there are too few draws, or a figure is not a finite number.
-    """
-    _check_draws(draws)
-    first, second = _both(_checked_sums(a), _checked_sums(b))
-    sums = np.concatenate([first, second])
-    width = max(2 * first.shape[0], first.shape[1])
-    delta, exceeding, seen = _swapped(lambda kept: _figures(figure, kept @ sums), len(first), draws, seed, width)
-    return _sign_flip(len(first), delta, exceeding, seen, seed)
+    return 2.0 ** (1 - n_clusters) if n_clusters <= EXACT_CLUSTERS else 1 / (draws + 1)
 
 
 def bootstrap(
@@ -733,7 +840,7 @@ def bootstrap_statistic(
 
 
 def cluster_sums(cells: Cells, values: ArrayLike) -> Scores:
-    """Sums over the cells of each cluster in each setting, for `bootstrap_sums` and `sign_flip_sums`.
+    """Sums over the cells of each cluster in each setting, for `bootstrap_sums` and `Contrast.of_sums`.
 
     Args:
         cells: The cells.
@@ -1133,39 +1240,32 @@ def _flips(n_clusters: int, draws: int, seed: int, width: int) -> Iterator[NDArr
         yield np.unpackbits(words.view(np.uint8), axis=1, count=n_clusters).astype(np.bool_)
 
 
-def _swapped(
-    figures: Callable[[Scores], Scores], n_clusters: int, draws: int, seed: int, width: int
-) -> tuple[Scores, NDArray[np.int64], int]:
-    """Differences of figures of A and B, and how many flips of `_flips` give one as large by swapping A and B.
+def _exchanged(clusters: NDArray[np.int64], figures: Callable[[Scores], Scores], width: int) -> Contrast:
+    """The contrast of figures of runs that are put together from the clusters of A and B.
 
     Args:
+        clusters: (G,), numbers of the clusters.
         figures: Figures, (n, ...), of runs that take of A and B what is 1 in (n, 2 G): A's clusters, then B's.
-        n_clusters: G.
-        draws: Of random flips.
-        seed: Of these.
-        width: As in `_flips`.
-
-    Returns:
-        The observed differences, (...), the numbers of flips, (...), and that of all flips.
+        width: Numbers that a flip needs, which sets how many are taken at a time.
     """
-    of_a, of_b = figures(np.repeat([[1.0, 0.0], [0.0, 1.0]], n_clusters, axis=1))
+    of_a, of_b = figures(np.repeat([[1.0, 0.0], [0.0, 1.0]], len(clusters), axis=1))
+    step = max(1, _BLOCK // width)
+
+    def flipped(flips: NDArray[np.bool_]) -> Scores:
+        found = []
+        for start in range(0, len(flips), step):
+            part = flips[start : start + step]
+            kept = np.concatenate([~part, part], axis=1).astype(np.float64)
+            found.append(figures(kept) - figures(1 - kept))
+        return np.concatenate(found)
+
     delta = np.asarray(of_a - of_b)
-    least = np.abs(delta) - _ROUNDING * np.maximum(np.abs(of_a), np.abs(of_b))
-    exceeding = np.zeros(delta.shape, dtype=np.int64)
-    seen = 0
-    for flips in _flips(n_clusters, draws, seed, width):
-        kept = np.concatenate([~flips, flips], axis=1).astype(np.float64)
-        now = np.abs(figures(kept) - figures(1 - kept))
-        exceeding += (now >= least).sum(axis=0)
-        seen += len(flips)
-    return delta, exceeding, seen
+    return Contrast(clusters, delta, _ROUNDING * np.maximum(np.abs(of_a), np.abs(of_b)), flipped)
 
 
-def _sign_flip(n_clusters: int, delta: Scores, exceeding: NDArray[np.int64], seen: int, seed: int) -> SignFlip:
+def _p_of(exceeding: NDArray[np.int64], seen: int, exact: bool) -> Scores:
     """The p-values; the observed labelling is one of all flips, and counts beside random ones."""
-    exact = n_clusters <= EXACT_CLUSTERS
-    p = exceeding / seen if exact else (1 + exceeding) / (1 + seen)
-    return SignFlip(delta, np.asarray(p), seen, exact, seed)
+    return np.asarray(exceeding / seen if exact else (1 + exceeding) / (1 + seen))
 
 
 def _resamples(n_clusters: int, draws: int, seed: int, width: int) -> Iterator[Scores]:

@@ -9,15 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from hybrid_bench.errors import RequestError
+from hybrid_bench.measures import significance
 from hybrid_bench.measures.bias import kendall_w
 from hybrid_bench.measures.significance import (
     EXACT_CLUSTERS,
     Cells,
+    Contrast,
+    SignFlip,
     Statistic,
+    attainable,
     benjamini_hochberg,
     bootstrap,
     bootstrap_median,
@@ -28,12 +32,11 @@ from hybrid_bench.measures.significance import (
     clustered_t,
     compare,
     difference,
+    flip_test,
     holm,
     macro_mean,
     sign_flip,
-    sign_flip_median,
-    sign_flip_statistic,
-    sign_flip_sums,
+    step_down,
     tukey_hsd,
 )
 
@@ -134,6 +137,25 @@ def sums_of(cells: Cells, order: Places) -> Floats:
     """(G, 3 * 5)."""
     both = np.concatenate([cluster_sums(cells, order), cells.counts[:, :, None]], axis=2)
     return both.reshape(cells.n_clusters, -1)
+
+
+def swap_test(
+    cells: Cells, a: ArrayLike, b: ArrayLike, statistic: Statistic, *, draws: int = 10_000, seed: int = 0
+) -> SignFlip:
+    """The test of any statistic by its definition: swap the runs' cells, and compute it again from both."""
+    first, second = (np.asarray(run, dtype=np.float64) for run in (a, b))
+
+    def delta(swapped: NDArray[np.bool_]) -> float:
+        where = swapped[cells.cluster].reshape(-1, *[1] * (first.ndim - 1))
+        of_a = statistic(np.where(where, second, first), cells.setting)
+        return of_a - statistic(np.where(where, first, second), cells.setting)
+
+    observed = delta(np.zeros(cells.n_clusters, np.bool_))
+    flips = np.concatenate(list(significance._flips(cells.n_clusters, draws, seed, cells.n_clusters)))
+    exceeding = sum(abs(delta(flip)) >= abs(observed) - 1e-9 for flip in flips)
+    exact = cells.n_clusters <= EXACT_CLUSTERS
+    p = exceeding / len(flips) if exact else (1 + exceeding) / (1 + len(flips))
+    return SignFlip(np.asarray(observed), np.asarray(p), len(flips), exact, seed)
 
 
 def monte_carlo(p: Floats | float, draws: int) -> Any:
@@ -317,61 +339,172 @@ class TestSignFlip:
             sign_flip(Cells.of([0, 0], [0, 1]), [1, 2], draws=99)
 
 
-class TestSignFlipStatistic:
+class TestSwapTest:
+    """The definition that medians and sums are held against, against what is known of it."""
+
     @pytest.mark.parametrize("n_clusters", [8, 20])
     def test_of_the_macro_mean_is_the_sign_flip_test(self, n_clusters: int) -> None:
         data = sample(9, n_clusters, effect=0.1)
         cells = data.cells
-        by_statistic = sign_flip_statistic(
-            cells, data.a, data.b, lambda values, _: float(macro_mean(cells, values)), draws=300
-        )
+        by_swaps = swap_test(cells, data.a, data.b, lambda values, _: float(macro_mean(cells, values)), draws=300)
         of_means = sign_flip(cells, data.d, draws=300)
-        assert by_statistic.p == of_means.p
-        assert (by_statistic.exact, by_statistic.draws) == (of_means.exact, of_means.draws)
-        assert by_statistic.delta == pytest.approx(float(of_means.delta), abs=1e-12)
-
-    def test_of_medians_by_definition(self) -> None:
-        data = sample(10, 7, effect=0.3)
-        deltas = []
-        for swaps in product([False, True], repeat=7):
-            swapped = np.array(swaps)[data.cluster]
-            of_a = macro_medians(np.where(swapped, data.b, data.a), data.setting)
-            deltas.append(of_a - macro_medians(np.where(swapped, data.a, data.b), data.setting))
-        flip = sign_flip_statistic(data.cells, data.a, data.b, macro_medians)
-        assert flip.delta == pytest.approx(deltas[0], abs=1e-12)
-        assert flip.p == np.mean(np.abs(deltas) >= abs(deltas[0]) - 1e-12)
-        assert flip.p != sign_flip(data.cells, data.d).p
-
-    def test_cells_may_hold_several_values(self) -> None:
-        """Ranks by language, of which a statistic needs all at once."""
-        rng = np.random.default_rng(11)
-        a, b = rng.integers(1, 50, (60, 5)), rng.integers(1, 60, (60, 5))
-        cells = Cells.of(np.zeros(60, int), np.repeat(np.arange(6), 10))
-        spread = sign_flip_statistic(cells, a, b, lambda ranks, _: float(np.ptp(ranks, axis=1).mean()))
-        assert spread.p == sign_flip(cells, np.ptp(a, axis=1) - np.ptp(b, axis=1)).p
-
-    @pytest.mark.parametrize(
-        ("a", "b", "statistic", "message"),
-        [
-            (np.zeros((2, 3)), np.zeros((2, 4)), macro_medians, r"\(2, 3\) against \(2, 4\)"),
-            (np.zeros((3, 2)), np.zeros((3, 2)), macro_medians, "for 2 cells: the first axis"),
-            ([1, 2], [3, np.nan], macro_medians, "the score of cell 1 is nan"),
-            ([1, 2], [3, 4], lambda *_: float("nan"), "the statistic gave nan"),
-        ],
-    )
-    def test_refuses(self, a: Any, b: Any, statistic: Statistic, message: str) -> None:
-        with pytest.raises(RequestError, match=message):
-            sign_flip_statistic(Cells.of([0, 0], [0, 1]), a, b, statistic)
+        assert by_swaps.p == of_means.p
+        assert (by_swaps.exact, by_swaps.draws) == (of_means.exact, of_means.draws)
+        assert by_swaps.delta == pytest.approx(float(of_means.delta), abs=1e-12)
 
 
-class TestSignFlipMedian:
+class TestAttainable:
+    @pytest.mark.parametrize("n_clusters", [2, 3, 6, EXACT_CLUSTERS, EXACT_CLUSTERS + 1, 40])
+    def test_is_the_p_value_of_the_clearest_difference(self, n_clusters: int) -> None:
+        """All clusters agree: none of 200 random flips of so many gives as much."""
+        cells = Cells.of(np.zeros(n_clusters, int), np.arange(n_clusters))
+        d = 1 + np.arange(n_clusters) / 1000
+        assert sign_flip(cells, d, draws=200, seed=1).p == attainable(n_clusters, 200)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Two runs against a third: means in all settings, of each, of squares in some clusters, medians, Kendall's W."""
+
+    contrasts: list[Contrast]
+    deltas: Any  # from swapped clusters, by number, to all differences, by the definition
+
+
+def family(seed: int, n_clusters: int) -> Family:
+    data = sample(seed, n_clusters, effect=0.1)
+    runs = np.stack([data.a, data.b[::-1]])
+    base = data.b
+    some = data.cluster % 3 != 1  # another measure, that does not apply to every third cluster
+    part = Cells.of(data.setting[some], data.cluster[some])
+    (of_places, first), (_, second) = places(seed + 100, n_clusters), places(seed + 101, n_clusters)
+    contrasts = [
+        Contrast.of_means(data.cells, runs - base),
+        Contrast.of_means(data.cells, runs[0] - base, by_setting=True),
+        Contrast.of_means(part, (runs**2 - base**2)[:, some]),
+        Contrast.of_medians(data.cells, runs, np.stack([base, base])),
+        Contrast.of_sums(sums_of(of_places, first), sums_of(of_places, second), mean_w_of_sums),
+    ]
+
+    def deltas(swapped: NDArray[np.bool_]) -> Floats:
+        def both(run: Floats, cluster: Places) -> tuple[Floats, Floats]:
+            other = np.broadcast_to(base, run.shape)
+            return np.where(swapped[cluster], other, run), np.where(swapped[cluster], run, other)
+
+        pairs = [both(run, data.cluster) for run in runs]
+        found = [macro_by_definition(data.setting, a - b) for a, b in pairs]
+        a, b = pairs[0]
+        found += [float(np.mean((a - b)[data.setting == p])) for p in range(4)]
+        found += [macro_by_definition(data.setting[some], (a**2 - b**2)[some]) for a, b in pairs]
+        found += [macro_medians(a, data.setting) - macro_medians(b, data.setting) for a, b in pairs]
+        where = swapped[of_places.cluster][:, None]
+        one, two = np.where(where, second, first), np.where(where, first, second)
+        return np.array([*found, mean_w(one, of_places.setting) - mean_w(two, of_places.setting)])
+
+    return Family(contrasts, deltas)
+
+
+def stepped_down(flipped: Floats, observed: Floats, exact: bool) -> Floats:
+    """Westfall and Young's algorithm 4.1, word for word: (B, m) differences by flip, and the m observed."""
+    every = flipped if exact else np.concatenate([observed[None], flipped])
+    unit = np.sqrt((every**2).mean(axis=0))
+    t, t_star = np.abs(observed) / unit, np.abs(every) / unit
+    order = np.argsort(-t)
+    adjusted = np.empty(len(t))
+    least = 0.0
+    for place, column in enumerate(order):
+        largest = t_star[:, order[place:]].max(axis=1)
+        least = max(least, float(np.mean(largest >= t[column] - 1e-9)))
+        adjusted[column] = least
+    return adjusted
+
+
+class TestStepDown:
+    def test_is_the_definition_over_all_flips(self) -> None:
+        """Of every cluster that any contrast has, by brute force from the scores."""
+        made = family(40, 7)
+        flipped = np.array([made.deltas(np.array(flip)) for flip in product([False, True], repeat=7)])
+        found = step_down(made.contrasts)
+        assert (found.exact, found.draws, found.n_clusters) == (True, 2**7, 7)
+        p = np.mean(np.abs(flipped) >= np.abs(flipped[0]) - 1e-9, axis=0)
+        np.testing.assert_allclose(np.concatenate([each.ravel() for each in found.p]), p, rtol=1e-12)
+        adjusted = np.concatenate([each.ravel() for each in found.p_adjusted])
+        np.testing.assert_allclose(adjusted, stepped_down(flipped, flipped[0], exact=True), rtol=1e-12)
+        assert [each.shape for each in found.p_adjusted] == [(2,), (4,), (2,), (2,), ()]
+        assert len(np.unique(adjusted)) > 4, "too little differs to tell one definition from another"
+
+    def test_is_the_definition_over_random_flips(self) -> None:
+        made = family(41, 17)
+        flips = np.concatenate(list(significance._flips(17, 300, 5, 17)))
+        flipped = np.array([made.deltas(flip) for flip in flips])
+        observed = made.deltas(np.zeros(17, np.bool_))
+        found = step_down(made.contrasts, draws=300, seed=5)
+        assert (found.exact, found.draws) == (False, 300)
+        adjusted = np.concatenate([each.ravel() for each in found.p_adjusted])
+        np.testing.assert_allclose(adjusted, stepped_down(flipped, observed, exact=False), rtol=1e-12)
+
+    @pytest.mark.parametrize("n_clusters", [9, 30])
+    def test_of_one_difference_is_its_own_test(self, n_clusters: int) -> None:
+        data = sample(42, n_clusters, effect=0.1)
+        contrast = Contrast.of_medians(data.cells, data.a, data.b)
+        alone, found = flip_test(contrast, draws=400, seed=3), step_down([contrast], draws=400, seed=3)
+        assert found.p[0] == found.p_adjusted[0] == alone.p
+
+    def test_the_same_differences_twice_cost_nothing(self) -> None:
+        data = sample(43, 30, effect=0.08)
+        contrast = Contrast.of_means(data.cells, data.d)
+        twice = step_down([contrast, contrast], draws=2000)
+        assert twice.p_adjusted[0] == twice.p_adjusted[1] == sign_flip(data.cells, data.d, draws=2000).p
+        assert 0.001 < twice.p_adjusted[0] < 0.2
+        assert holm(np.array(twice.p))[0] == 2 * twice.p[0]
+
+    def test_clusters_are_joined_by_number(self) -> None:
+        """Two contrasts of the same clusters in another order are the same, and one of other clusters is not."""
+        rng = np.random.default_rng(44)
+        d = rng.standard_normal(20) + 0.4
+        one = Contrast.of_means(Cells.of([0] * 20, np.arange(20)), d)
+        turned = Contrast.of_means(Cells.of([0] * 20, np.arange(20)[::-1]), d[::-1])
+        other = Contrast.of_means(Cells.of([0] * 20, 20 + np.arange(20)), d)
+        same, apart = step_down([one, turned], draws=4000), step_down([one, other], draws=4000)
+        assert same.p_adjusted[0] == same.p[0]
+        assert (same.n_clusters, apart.n_clusters) == (20, 40)
+        independent = 1 - (1 - apart.p[0]) ** 2  # of two that have nothing in common
+        assert apart.p_adjusted[0] == pytest.approx(float(independent), abs=monte_carlo(independent, 4000) + 0.01)
+
+    def test_holds_the_chance_of_any_false_finding(self) -> None:
+        """Six measures of two runs, alike in part, where there is no difference: Holm by measure finds some often."""
+        rng = np.random.default_rng(45)
+        cells = Cells.of([0] * 24, np.arange(24))
+        by_measure, together = [], []
+        for _ in range(400):
+            common = rng.standard_normal((2, 1, 24))
+            d = (common + rng.standard_normal((2, 6, 24))) * np.exp(rng.standard_normal(24))
+            found = step_down([Contrast.of_means(cells, d)], draws=399, seed=int(rng.integers(2**31)))
+            by_measure.append(min(holm(column).min() for column in found.p[0].T) <= 0.05)
+            together.append(found.p_adjusted[0].min() <= 0.05)
+        assert np.mean(by_measure) > 0.11
+        assert 0.02 < np.mean(together) < 0.08
+
+    def test_nothing_differs(self) -> None:
+        cells = Cells.of([0] * 20, np.arange(20))
+        found = step_down([Contrast.of_means(cells, np.stack([np.zeros(20), np.ones(20) + np.arange(20) / 100]))])
+        assert found.p_adjusted[0][0] == 1
+        assert found.p_adjusted[0][1] == attainable(20)
+
+    def test_refuses(self) -> None:
+        with pytest.raises(RequestError, match="no differences to test together"):
+            step_down([])
+        with pytest.raises(RequestError, match="99 draws"):
+            step_down([Contrast.of_means(Cells.of([0, 0], [0, 1]), [1, 2])], draws=99)
+
+
+class TestMedians:
     @pytest.mark.parametrize("rounded", [False, True])
     @pytest.mark.parametrize("n_clusters", [6, 20])
     def test_is_the_general_test_of_medians(self, n_clusters: int, rounded: bool) -> None:
         data = sample(28, n_clusters, effect=0.2)
         a, b = (np.round(5 * run) if rounded else run for run in (data.a, data.b))
-        ours = sign_flip_median(data.cells, a, b, draws=300, seed=4)
-        general = sign_flip_statistic(data.cells, a, b, macro_medians, draws=300, seed=4)
+        ours = flip_test(Contrast.of_medians(data.cells, a, b), draws=300, seed=4)
+        general = swap_test(data.cells, a, b, macro_medians, draws=300, seed=4)
         assert ours.delta == pytest.approx(float(general.delta), abs=1e-12)
         assert (ours.p, ours.draws, ours.exact) == (general.p, general.draws, general.exact)
         assert 0 < ours.p < 1
@@ -383,42 +516,45 @@ class TestSignFlipMedian:
             swapped = np.array(swaps)[data.cluster]
             of_a = macro_medians(np.where(swapped, data.b, data.a), data.setting)
             deltas.append(of_a - macro_medians(np.where(swapped, data.a, data.b), data.setting))
-        ours = sign_flip_median(data.cells, data.a, data.b)
+        ours = flip_test(Contrast.of_medians(data.cells, data.a, data.b))
         assert ours.delta == pytest.approx(deltas[0], abs=1e-12)
         assert ours.p == np.mean(np.abs(deltas) >= abs(deltas[0]) - 1e-12)
 
     def test_rows_and_settings_are_tested_as_if_alone(self) -> None:
         data = sample(30, 18)
         a, b = np.stack([data.a, data.b + 0.1, data.b]), np.stack([data.b, data.a, data.b])
-        together = sign_flip_median(data.cells, a, b, draws=400, seed=2)
+        together = flip_test(Contrast.of_medians(data.cells, a, b), draws=400, seed=2)
         assert together.p.tolist() == [
-            float(sign_flip_median(data.cells, *pair, draws=400, seed=2).p) for pair in zip(a, b, strict=True)
+            float(flip_test(Contrast.of_medians(data.cells, *pair), draws=400, seed=2).p)
+            for pair in zip(a, b, strict=True)
         ]
         assert together.p[2] == 1
-        by_setting = sign_flip_median(data.cells, a[:2, None], b[:2, None], by_setting=True, draws=400, seed=2)
+        by_setting = flip_test(
+            Contrast.of_medians(data.cells, a[:2, None], b[:2, None], by_setting=True), draws=400, seed=2
+        )
         assert by_setting.p.shape == by_setting.delta.shape == (2, 1, 4)
         for p in range(4):
 
             def median(values: Floats, setting: Places, p: int = p) -> float:
                 return float(np.median(values[setting == p]))
 
-            general = sign_flip_statistic(data.cells, a[1], b[1], median, draws=400, seed=2)
+            general = swap_test(data.cells, a[1], b[1], median, draws=400, seed=2)
             assert by_setting.p[1, 0, p] == general.p
 
     def test_refuses(self) -> None:
         cells = Cells.of([0, 0], [0, 1])
         with pytest.raises(RequestError, match=r"\(2,\) against \(1, 2\): give the same for both"):
-            sign_flip_median(cells, [1, 2], [[1, 2]])
+            Contrast.of_medians(cells, [1, 2], [[1, 2]])
         with pytest.raises(RequestError, match="99 draws: take at least 100"):
-            sign_flip_median(cells, [1, 2], [1, 2], draws=99)
+            flip_test(Contrast.of_medians(cells, [1, 2], [1, 2]), draws=99)
 
 
-class TestSignFlipSums:
+class TestSums:
     @pytest.mark.parametrize("n_clusters", [6, 20])
     def test_is_the_general_test(self, n_clusters: int) -> None:
         (cells, a), (_, b) = places(31, n_clusters, agreement=3), places(32, n_clusters, agreement=0.5)
-        ours = sign_flip_sums(sums_of(cells, a), sums_of(cells, b), mean_w_of_sums, draws=300, seed=4)
-        general = sign_flip_statistic(cells, a, b, mean_w, draws=300, seed=4)
+        ours = flip_test(Contrast.of_sums(sums_of(cells, a), sums_of(cells, b), mean_w_of_sums), draws=300, seed=4)
+        general = swap_test(cells, a, b, mean_w, draws=300, seed=4)
         assert ours.delta == pytest.approx(float(general.delta), abs=1e-12)
         assert (ours.p, ours.draws, ours.exact) == (general.p, general.draws, general.exact)
         assert 0 < ours.p < 1
@@ -426,7 +562,9 @@ class TestSignFlipSums:
     def test_of_sums_themselves_is_the_sign_flip_test(self) -> None:
         data = sample(33, 25, effect=0.05)
         a, b = (cluster_sums(data.cells, run) / data.cells.counts.sum(axis=0) for run in (data.a, data.b))
-        several = sign_flip_sums(a, b, lambda sums: np.column_stack([sums.mean(axis=1), sums]), draws=500, seed=1)
+        several = flip_test(
+            Contrast.of_sums(a, b, lambda sums: np.column_stack([sums.mean(axis=1), sums])), draws=500, seed=1
+        )
         assert several.p.shape == (5,)
         assert several.p[0] == sign_flip(data.cells, data.d, draws=500, seed=1).p
         np.testing.assert_array_equal(
@@ -446,7 +584,7 @@ class TestSignFlipSums:
     )
     def test_refuses(self, a: Any, b: Any, figure: Any, message: str) -> None:
         with pytest.raises(RequestError, match=message):
-            sign_flip_sums(a, b, figure)
+            Contrast.of_sums(a, b, figure)
 
 
 class TestClusterSums:
@@ -781,6 +919,14 @@ class TestClusteredT:
         ours = clustered_t(data.cells, data.d, power=power)
         shift = float(ours.detectable / ours.se)
         assert stats.nct.sf(stats.t.ppf(0.975, 47), 47, shift) == pytest.approx(power, abs=0.005)
+
+    @pytest.mark.parametrize("n_clusters", [2, 3, 4, 12])
+    def test_the_detectable_effect_has_quantiles_of_t(self, n_clusters: int) -> None:
+        """Not of the normal distribution, from which they are far with few clusters."""
+        data = sample(46, n_clusters)
+        ours = clustered_t(data.cells, data.d, confidence=0.9, power=0.7)
+        reach = float(np.sum(stats.t.ppf([0.95, 0.7], n_clusters - 1)))
+        assert ours.detectable == pytest.approx(reach * float(ours.se), rel=1e-9)
 
     def test_by_setting_is_that_setting_alone(self) -> None:
         data = sample(20, 9)

@@ -14,6 +14,7 @@ from hybrid_bench.measures.significance import (
     EXACT_CLUSTERS,
     Cells,
     Comparison,
+    Contrast,
     benjamini_hochberg,
     bootstrap,
     bootstrap_median,
@@ -22,12 +23,10 @@ from hybrid_bench.measures.significance import (
     cluster_sums,
     clustered_t,
     compare,
+    flip_test,
     holm,
-    macro_mean,
     sign_flip,
-    sign_flip_median,
-    sign_flip_statistic,
-    sign_flip_sums,
+    step_down,
     tukey_hsd,
 )
 
@@ -162,15 +161,6 @@ def test_results_stay_in_their_range(problem: Problem) -> None:
     assert ((tukey.p >= 1 / (DRAWS + 1)) & (tukey.p <= 1)).all()
 
 
-@LAYOUTS
-@given(problems())
-def test_both_ways_of_flipping_agree(problem: Problem) -> None:
-    cells, (a, b, _) = problem.cells, problem.runs
-    quick = sign_flip(cells, a - b, draws=DRAWS)
-    slow = sign_flip_statistic(cells, a, b, lambda values, _: float(macro_mean(cells, values)), draws=DRAWS)
-    assert slow.p == quick.p
-
-
 def macro_medians(values: Floats, setting: NDArray[np.intp]) -> float:
     return float(np.mean([np.median(values[setting == p]) for p in np.unique(setting)]))
 
@@ -179,14 +169,12 @@ def macro_medians(values: Floats, setting: NDArray[np.intp]) -> float:
 @given(problems(_SCORES | _ANY))
 def test_medians_are_those_of_numpy(problem: Problem) -> None:
     """Few cells and many ties, and settings that some resamples do not have."""
-    cells, (a, b, _) = problem.cells, problem.runs
+    cells, a = problem.cells, problem.runs[0]
     quick, slow = (
         bootstrap_median(cells, a, draws=DRAWS),
         bootstrap_statistic(cells, a, macro_medians, draws=DRAWS),
     )
     np.testing.assert_allclose([quick.low, quick.high], [slow.low, slow.high], rtol=1e-12, atol=1e-9)
-    flips = sign_flip_median(cells, a, b, draws=DRAWS), sign_flip_statistic(cells, a, b, macro_medians, draws=DRAWS)
-    assert flips[0].p == flips[1].p
 
 
 @LAYOUTS
@@ -198,7 +186,7 @@ def test_means_by_sums_are_means(problem: Problem) -> None:
     def macro(sums: Floats) -> Floats:
         return np.asarray((sums / sizes).mean(axis=1))
 
-    by_sums = sign_flip_sums(cluster_sums(cells, a), cluster_sums(cells, b), macro, draws=DRAWS)
+    by_sums = flip_test(Contrast.of_sums(cluster_sums(cells, a), cluster_sums(cells, b), macro), draws=DRAWS)
     assert by_sums.p == sign_flip(cells, a - b, draws=DRAWS).p
 
     def of_present(sums: Floats) -> Floats:
@@ -209,6 +197,19 @@ def test_means_by_sums_are_means(problem: Problem) -> None:
     ours = bootstrap_sums(np.concatenate([cluster_sums(cells, a), cells.counts], axis=1), of_present, draws=DRAWS)
     means = bootstrap(cells, a, draws=DRAWS)
     np.testing.assert_allclose([ours.low, ours.high], [means.low, means.high], rtol=0, atol=1e-12)
+
+
+@LAYOUTS
+@given(problems())
+def test_stepping_down_raises_p_in_no_order_of_its_own(problem: Problem) -> None:
+    """Nothing below its own p, nothing above 1; the order of the family is free."""
+    cells, (a, b, c) = problem.cells, problem.runs
+    contrasts = [Contrast.of_means(cells, np.stack([a - c, b - c])), Contrast.of_medians(cells, a, b)]
+    found, turned = step_down(contrasts, draws=DRAWS), step_down(contrasts[::-1], draws=DRAWS)
+    for p, adjusted in zip(found.p, found.p_adjusted, strict=True):
+        assert ((adjusted >= p) & (adjusted <= 1)).all()
+    np.testing.assert_array_equal(found.p_adjusted[0], turned.p_adjusted[1])
+    np.testing.assert_array_equal(found.p_adjusted[1], turned.p_adjusted[0])
 
 
 @LAYOUTS

@@ -598,6 +598,12 @@ def test_borda_counts_and_means() -> None:
     for section in ("All", "C", "D"):
         counts_shown = [row.cells[0].value or 0.0 for row in table.rows if row.section == section]
         assert counts_shown == sorted(counts_shown, reverse=True)
+    # Percentages have one decimal, means three, over all collections as in each.
+    for row in table.rows:
+        for shown, cell in zip(table.columns, row.cells, strict=True):
+            decimals = 1 if shown.key.endswith("borda") else 3
+            assert cell.value is not None
+            assert cell.text == f"{round(cell.value, decimals):.{decimals}f}", (row.section, shown.key)
 
 
 def test_incomplete_and_published_systems_take_no_part(reported: list[PublishedSystem]) -> None:
@@ -778,6 +784,35 @@ def test_whether_print_is_within_the_interval() -> None:
     within = value.low - 0.00005 <= printed.value <= value.high + 0.00005
     assert study_rows["XQuAD-R, monolingual, mAP, de"].cells[3].text == ("yes" if within else "no")
     assert {row.cells[3].text for row in study_rows.values()} == {"yes", "no"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "measure", "label"),
+    [
+        (Setting.MONOLINGUAL, "map", "monolingual, mAP, de"),
+        (Setting.MULTILINGUAL, "bias_rank_distance", "multilingual, Rank dist., de"),
+    ],
+    ids=["map", "rank distance"],
+)
+@pytest.mark.parametrize(("off", "inside"), [(-0.51, "no"), (-0.49, "yes"), (0.49, "yes"), (0.51, "no")])
+def test_what_rounds_to_print_is_within_an_interval_of_no_width(
+    setting: Setting, measure: str, label: str, off: float, inside: str
+) -> None:
+    """Half a last printed digit either way, whatever digit that is: all queries have one score, so all resamples do."""
+    (system,) = published("published:elmahdy2024/xlm-r-hybrid")
+    printed = system.get("XQuAD-R", setting, "de", measure)
+    assert printed is not None
+    value = printed.value + off * 10.0**-printed.decimals
+    if setting is Setting.MONOLINGUAL:
+        made = made_up("mine", {"de-de": [value] * 3}, collection="XQuAD-R", training=XLM_R)
+    else:  # whole numbers with that mean, the same in each of two articles
+        whole, rest = divmod(round(1000 * value), 1000)
+        ranks = {"de": [(1, 1 + whole + (number < rest)) for number in range(1000)] * 2}
+        of_articles: dict[str, Any] = {"ranks": ranks, "per_cluster": 1000, "pool_size": 13_014}
+        made = made_up("mine", {"de": [0.5] * 2000}, collection="XQuAD-R", training=XLM_R, **of_articles)
+    (table,) = reproduce_tables(Study([made], (), Choices(**FEW)))
+    (row,) = [row for row in table.rows if row.label == f"XQuAD-R, {label}"]
+    assert row.cells[3].text == inside
 
 
 @pytest.mark.parametrize(
