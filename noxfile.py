@@ -83,6 +83,16 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
 
 
+@nox.session(name="random-order")
+def random_order(session: nox.Session) -> None:
+    """Run the whole test suite in three random orders; whole numbers behind `--` are seeds, to repeat an order."""
+    install(session, "test", "random")
+    given = [each for each in session.posargs if each.isdecimal()]
+    others = [each for each in session.posargs if not each.isdecimal()]
+    for seed in given or ["1", "2", "3"]:
+        session.run("pytest", "-n", "auto", "--dist", "loadfile", "-p", "randomly", f"--randomly-seed={seed}", *others)
+
+
 @nox.session
 def slow(session: nox.Session) -> None:
     """Run the tests that take minutes or several processes; those of a browser and of LaTeX where these are there."""
@@ -239,7 +249,7 @@ def pin(name: str) -> str:
 @nox.session
 def constraints(session: nox.Session) -> None:
     """Renew constraints.txt: what all dependencies and groups resolve to today, with torch as it is pinned there."""
-    session.install(pin("torch"), "-e", ".", "build", "nox", *group("test", "lint", "types", "bench", "dev"))
+    session.install(pin("torch"), "-e", ".", "build", "nox", *group("test", "random", "lint", "types", "bench", "dev"))
     frozen = session.run("python", "-m", "pip", "freeze", "--exclude-editable", silent=True)
     versions = [line.partition("+")[0] for line in str(frozen).splitlines()]  # torch==2.13.0+cpu is torch==2.13.0
     head = [line for line in CONSTRAINTS.read_text().splitlines() if line.startswith("#")]

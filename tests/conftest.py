@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from process import process_kept
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,3 +27,17 @@ def data_dir() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _file_keeps_the_process() -> Iterator[None]:
+    """What the fixtures of a file do to the process ends with the file."""
+    with process_kept():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _test_keeps_the_process(_file_keeps_the_process: None) -> Iterator[None]:
+    """What a test does to the process ends with the test: none depends on which ones ran before it."""
+    with process_kept():
+        yield

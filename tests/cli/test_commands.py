@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import logging
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -74,18 +72,9 @@ def refused(done: Done, code: int = 2) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _unchanged_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A command may set what is the process's: it is its own, but for here."""
-    monkeypatch.setattr(sys, "argv", sys.argv)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
     monkeypatch.delenv("HYBRID_BENCH_DATA", raising=False)
-    names = (None, "mteb", "bm25s", "huggingface_hub", "transformers", "sentence_transformers")
-    loggers = [logging.getLogger(name) for name in names]
-    before = [(logger.level, list(logger.handlers)) for logger in loggers]
-    yield
-    for logger, (level, handlers) in zip(loggers, before, strict=True):
-        logger.setLevel(level)
-        logger.handlers[:] = handlers
 
 
 class DemoRun(NamedTuple):
