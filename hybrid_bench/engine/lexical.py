@@ -3,6 +3,8 @@
 `BM25` is the lexical baseline, with a tokenisation made for the languages of the collections; it gives the exact
 scores of every passage to our engine (`BM25.scorer`) and is a search model of mteb by itself. `CharNgramEncoder` is a
 dense encoder without weights: it shows the whole dense path at work, and what spelling alone is worth.
+
+mteb is imported where it is used, not here: this module is needed to register the models as mteb is imported.
 """
 
 from __future__ import annotations
@@ -18,8 +20,6 @@ import regex
 import scipy.sparse as sp
 import Stemmer
 from bm25s import stopwords, tokenization
-from mteb.models.abs_encoder import AbsEncoder
-from mteb.models.model_meta import ModelMeta, ScoringFunction
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from hybrid_bench.errors import ModelError, RequestError
@@ -27,7 +27,9 @@ from hybrid_bench.languages import LANGUAGES, did_you_mean
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
+    from mteb.models.model_meta import ModelMeta
     from mteb.types import (
+        Array,
         BatchedInput,
         CorpusDatasetType,
         EncodeKwargs,
@@ -392,6 +394,8 @@ def load_bm25(model_name: str, revision: str | None = None, device: str | None =
 
 def bm25_meta() -> ModelMeta:
     """What mteb records of `BM25`. The revision names all that decides a token and a weight."""
+    from mteb.models.model_meta import ModelMeta
+
     return ModelMeta(
         loader=load_bm25,
         name="hybrid_bench/bm25",
@@ -469,7 +473,7 @@ _DIMENSIONS = 1024
 _LENGTHS = (2, 4)
 
 
-class CharNgramEncoder(AbsEncoder):
+class CharNgramEncoder:
     """Character n-grams of each word, hashed with signs into a dense vector: no weights, no corpus statistics.
 
     Text is folded as for `BM25` (NFKC, casefold), its words padded with a space; the n-grams of 2 to 4 characters
@@ -521,6 +525,18 @@ class CharNgramEncoder(AbsEncoder):
         blocks = [self._encode(batch["text"]) for batch in inputs]
         return np.concatenate(blocks) if blocks else np.zeros((0, _DIMENSIONS), dtype=np.float32)
 
+    def similarity(self, embeddings1: Array, embeddings2: Array) -> Array:
+        """Cosines of all pairs of rows, (n1, n2), as mteb computes them."""
+        from mteb.similarity_functions import cos_sim
+
+        return cos_sim(embeddings1, embeddings2)
+
+    def similarity_pairwise(self, embeddings1: Array, embeddings2: Array) -> Array:
+        """Cosines of rows in the same place, (n,), as mteb computes them."""
+        from mteb.similarity_functions import pairwise_cos_sim
+
+        return pairwise_cos_sim(embeddings1, embeddings2)
+
     def _encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         counts = self._counter.transform(texts).toarray()
         totals = np.abs(counts).sum(axis=1, keepdims=True)
@@ -530,6 +546,8 @@ class CharNgramEncoder(AbsEncoder):
 
 def char_ngram_meta() -> ModelMeta:
     """What mteb records of `CharNgramEncoder`."""
+    from mteb.models.model_meta import ModelMeta, ScoringFunction
+
     return ModelMeta(
         loader=CharNgramEncoder,
         name="hybrid_bench/char-ngram",

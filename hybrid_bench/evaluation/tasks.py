@@ -35,7 +35,7 @@ from hybrid_bench.errors import DataError, ModelError, RequestError
 from hybrid_bench.languages import Setting, setting_of
 from hybrid_bench.measures.bias import Pool, bias_measures
 from hybrid_bench.measures.metrics import measures
-from hybrid_bench.runs.store import query_table
+from hybrid_bench.runs.tables import query_table
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -688,7 +688,7 @@ class TestRuns:
 
     def test_xquad_r(self, data_dir: Path) -> None:
         """English questions against Arabic, German, English and Thai sentences, by a model that only knows letters."""
-        from hybrid_bench.runs.store import query_table
+        from hybrid_bench.runs.tables import query_table
         from pools import xquad_r
 
         real = xquad_r(data_dir)

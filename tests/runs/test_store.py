@@ -28,7 +28,8 @@ from hybrid_bench.measures.bias import rank_distance
 from hybrid_bench.measures.metrics import K_VALUES, NOT_RETRIEVED, measures
 from hybrid_bench.runs import store as results
 from hybrid_bench.runs.layout import QUERY_COLUMNS, metadata_of, read_signatures, table_path
-from hybrid_bench.runs.store import RunCache, query_table
+from hybrid_bench.runs.store import RunCache
+from hybrid_bench.runs.tables import query_table
 
 PAIRS, MULTI = "HybridDemo-Pairs", "HybridDemo-Multilingual"
 SUBSETS: Mapping[str, list[str]] = {PAIRS: ["de-de", "de-en", "en-de"], MULTI: ["de", "en"]}
