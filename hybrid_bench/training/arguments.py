@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -14,12 +14,22 @@ from sentence_transformers import SentenceTransformerTrainingArguments
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from hybrid_bench.errors import RequestError, first_line, shown
-from hybrid_bench.training.config import TrainingConfig, argument_names, require
+from hybrid_bench.languages import did_you_mean
+from hybrid_bench.training.config import TrainingConfig, require
 from hybrid_bench.training.data import ParallelDataset
 from hybrid_bench.training.sampler import HybridBatchSampler
 from hybrid_bench.training.sampling import Sampling
 
-__all__ = ["Arguments", "Tell", "divided", "is_main", "load_whole", "trainer_arguments", "without_accelerator"]
+__all__ = [
+    "Arguments",
+    "Tell",
+    "check_names",
+    "divided",
+    "is_main",
+    "load_whole",
+    "trainer_arguments",
+    "without_accelerator",
+]
 
 Tell = Callable[[str], None]
 #: Packages of the loggers that are asked for most.
@@ -59,8 +69,25 @@ def without_accelerator(config: TrainingConfig, tell: Tell) -> TrainingConfig:
     return replace(config, arguments={name: value for name, value in config.arguments.items() if name not in without})
 
 
+def _names() -> list[str]:
+    return [each.name for each in fields(SentenceTransformerTrainingArguments) if each.init]
+
+
+def check_names(config: TrainingConfig) -> None:
+    """Refuse arguments that the installed sentence-transformers and transformers do not have."""
+    known = _names()
+    for name in _renamed(config.arguments):
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise RequestError(
+                f"[arguments] {name} is no field of SentenceTransformerTrainingArguments"
+                + (f": {hint}" if hint.startswith("did") else "")  # the list of all would be long
+            )
+
+
 def trainer_arguments(config: TrainingConfig) -> Arguments:
     """The Trainer's arguments, with ours where nothing is said."""
+    check_names(config)
     _check_packages(config)
     given = config.training_arguments
     for name, least in (("per_device_train_batch_size", 2), ("num_train_epochs", 0), ("learning_rate", 0)):
@@ -101,7 +128,7 @@ def load_whole() -> None:
 def _renamed(given: Mapping[str, Any]) -> dict[str, Any]:
     """With the names of the installed transformers, which has renamed gradient checkpointing in the middle of 5."""
     old, new = "gradient_checkpointing", "activation_checkpointing"
-    if new not in argument_names():
+    if new not in _names():
         return dict(given)
     return {name.replace(old, new) if name.startswith(old) else name: value for name, value in given.items()}
 

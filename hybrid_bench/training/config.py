@@ -1,4 +1,4 @@
-"""What a training is: a TOML or YAML file, read into validated dataclasses without torch.
+"""What a training is: a TOML or YAML file, read by pydantic into the dataclasses here, without torch.
 
 A file may extend another one, or a preset of the package::
 
@@ -12,23 +12,27 @@ field of ``SentenceTransformerTrainingArguments``.
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import json
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
 from hybrid_bench.errors import DataError, RequestError, first_line, shown
 from hybrid_bench.languages import did_you_mean
 from hybrid_bench.training.sampling import Sampling
 from hybrid_bench.training.sources import SourceSpec
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 __all__ = [
     "ACCELERATE",
@@ -42,7 +46,6 @@ __all__ = [
     "OverlapConfig",
     "TrainingConfig",
     "ValidationConfig",
-    "argument_names",
     "load_config",
     "merged",
     "read_settings",
@@ -84,7 +87,16 @@ _PLACED = {
     "resume_from_checkpoint": "nothing: a training goes on from its last checkpoint by itself",
 }
 
-T = TypeVar("T")
+
+def _at_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise RequestError(f"{path}: {first_line(error)}; name the folder without '~'") from error
+
+
+#: A path, of which ``~`` is the home folder.
+Folder = Annotated[Path, AfterValidator(_at_home)]
 
 Pooling = Literal["mean", "cls", "lasttoken", "max", "weightedmean"]
 
@@ -344,7 +356,10 @@ class TrainingConfig:
         arguments: Fields of ``SentenceTransformerTrainingArguments``.
     """
 
-    output: Path
+    #: Of pydantic, for this class and those in it.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    output: Folder
     model: ModelConfig
     sources: tuple[SourceSpec, ...]
     sampling: Sampling = field(default_factory=Sampling)
@@ -354,7 +369,7 @@ class TrainingConfig:
     overlap: OverlapConfig = field(default_factory=OverlapConfig)
     lora: LoraConfig | None = None
     seed: int = 0
-    data_dir: Path | None = None
+    data_dir: Folder | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -372,14 +387,9 @@ class TrainingConfig:
             raise RequestError(
                 f'loss.kind = "{self.loss.kind}" needs a transformer, and model.kind is "static": set "mnrl"'
             )
-        known = argument_names()
         for name in self.arguments:
             if name in _PLACED:
                 raise RequestError(f"[arguments] {name}: what decides it is {_PLACED[name]}")
-            if known and name not in known:
-                raise RequestError(
-                    f"[arguments] {name} is no field of SentenceTransformerTrainingArguments" + _meant(name, known)
-                )
 
     @property
     def work(self) -> Path:
@@ -400,29 +410,6 @@ def require(package: str, what: str) -> None:
     """
     if importlib.util.find_spec(package) is None:
         raise RequestError(f"{what} needs {package}, which is not installed: pip install 'hybrid-bench[train]'")
-
-
-@cache
-def argument_names() -> frozenset[str]:
-    """Fields of ``SentenceTransformerTrainingArguments`` of the installed version, read from its source.
-
-    Importing the class would take seconds. Empty where the source does not lie where it should: then the names are
-    checked when the class is imported.
-    """
-    names: set[str] = set()
-    for package, file, owner in (
-        ("transformers", "training_args.py", "TrainingArguments"),
-        ("sentence_transformers", "base/training_args.py", "BaseTrainingArguments"),
-    ):
-        spec = importlib.util.find_spec(package)
-        path = Path(spec.origin).parent / file if spec is not None and spec.origin is not None else None
-        if path is None or not path.is_file():
-            return frozenset()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef) and node.name == owner:
-                annotated = (line for line in node.body if isinstance(line, ast.AnnAssign))
-                names |= {line.target.id for line in annotated if isinstance(line.target, ast.Name)}
-    return frozenset(name for name in names if not name.startswith("_"))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -451,7 +438,7 @@ def load_config(name: str | Path, changes: Mapping[str, Any] | None = None) -> T
                 raise RequestError(f"cannot set {key}: {parent} is no table in {name}")
         place[last] = value
     try:
-        return _made(TrainingConfig, table, "")
+        return _made(table)
     except RequestError as error:
         raise RequestError(f"{name}: {error}") from error
 
@@ -527,61 +514,66 @@ def _parse_yaml(path: Path, text: str) -> Any:
         raise RequestError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
 
 
-def _made(kind: type[T], table: Mapping[str, Any], where: str) -> T:
-    """A dataclass from a table, every key and type checked; `where` is the table's dotted name."""
-    if not is_dataclass(kind):  # for the type checker: all callers give one
-        raise TypeError(kind)
-    known: dict[str, Field[Any]] = {each.name: each for each in fields(kind)}
-    for key in table:
-        if key not in known:
-            raise RequestError(f"unknown key {_dotted(where, key)}: {did_you_mean(key, known)}")
-    hints = get_type_hints(kind)
-    for name, each in known.items():
-        if each.default is MISSING and each.default_factory is MISSING and name not in table:
-            raise RequestError(f"{_dotted(where, name)} is missing")
-    values = {key: _value(hints[key], value, _dotted(where, key)) for key, value in table.items()}
-    made: T = kind(**values)
-    return made
+@cache
+def _adapter() -> TypeAdapter[TrainingConfig]:
+    """Made when it is first used, which takes a tenth of a second."""
+    return TypeAdapter(TrainingConfig)
 
 
-def _value(kind: Any, value: Any, where: str) -> Any:
-    """A value as a field of this type takes it."""
-    if get_origin(kind) in (Union, UnionType):
-        if value is None and NoneType in get_args(kind):
-            return None
-        (kind,) = (option for option in get_args(kind) if option is not NoneType)
-    origin = get_origin(kind) or kind
-    made = value
-    if isinstance(origin, type) and is_dataclass(origin) and isinstance(value, Mapping):
-        made = _made(origin, value, where)
-    elif origin is tuple and isinstance(value, Sequence) and not isinstance(value, str):
-        made = tuple(_value(get_args(kind)[0], item, f"{where}[{place}]") for place, item in enumerate(value))
-    elif origin is Literal:
-        if value not in get_args(kind):
-            raise RequestError(f"{where} = {shown(value)}: {did_you_mean(str(value), get_args(kind))}")
-    elif origin is Path and isinstance(value, str):
-        made = Path(value).expanduser()
-    elif origin is float and isinstance(value, int) and not isinstance(value, bool):
-        made = float(value)
-    elif not isinstance(value, origin) or (isinstance(value, bool) and origin is not bool):
-        raise RequestError(f"{where} = {shown(value)}: should be {_NAMES.get(origin, 'a table')}")
-    return made
+def _made(table: Mapping[str, Any]) -> TrainingConfig:
+    """The configuration that a table holds, every key and type checked.
+
+    As JSON, whose strict rules are those of TOML: a list is a list and a path a text, but no text is a number.
+    """
+    try:
+        text = json.dumps(table, default=str)
+    except (RecursionError, TypeError, ValueError) as error:  # what YAML can say besides: a list that holds itself
+        raise RequestError(f"it holds what is no setting: {first_line(error)}") from error
+    try:
+        return _adapter().validate_json(text, strict=True)
+    except ValidationError as error:
+        # One line at a time: first what is not known at all, as what is missing may stand there, misspelt.
+        rank = {"unexpected_keyword_argument": 0, "missing": 1}
+        found = min(error.errors(include_url=False), key=lambda each: rank.get(each["type"], 2))
+        raise RequestError(_line(found)) from error
 
 
-_NAMES: Mapping[Any, str] = {
-    str: "a text in quotes",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    tuple: "a list",
-    Path: "a path in quotes",
+def _line(found: ErrorDetails) -> str:
+    """What pydantic found, as one line."""
+    kind, place, value = found["type"], found["loc"], found["input"]
+    where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
+    if kind == "value_error":
+        return str(found["ctx"]["error"])  # of our own checks
+    if kind == "unexpected_keyword_argument":
+        *above, key = place
+        return f"unknown key {where}: {did_you_mean(str(key), [each.name for each in fields(_type_at(above))])}"
+    if kind == "missing":
+        return f"{where} is missing"
+    if kind == "literal_error":
+        return f"{where} = {shown(value)}: {did_you_mean(str(value), get_args(_type_at(place)))}"
+    if kind == "json_invalid":
+        return f"it holds a text or a list that cannot be read: {found['msg']}"
+    return f"{where} = {shown(value)}: should be {_WANTED.get(kind.partition('_')[0], 'a table')}"
+
+
+#: By the first word of what pydantic calls the error.
+_WANTED = {
+    "string": "a text in quotes",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "tuple": "a list",
 }
 
 
-def _meant(word: str, known: Iterable[str]) -> str:
-    """The nearest known word, if there is one: the list of all would be long."""
-    clause = did_you_mean(word, known)
-    return f": {clause}" if clause.startswith("did") else ""
+def _type_at(place: Sequence[int | str]) -> Any:
+    """The type of what stands at a place of a configuration."""
+    kind: Any = TrainingConfig
+    for step in place:
+        kind = get_args(kind)[0] if isinstance(step, int) else get_type_hints(kind)[step]
+        if get_origin(kind) in (Union, UnionType):
+            (kind,) = (option for option in get_args(kind) if option is not NoneType)
+    return kind
 
 
 def _dotted(where: str, key: str) -> str:

@@ -29,6 +29,7 @@ from torch.overrides import TorchFunctionMode
 
 from hybrid_bench.errors import ModelError, RequestError, first_line
 from hybrid_bench.languages import did_you_mean
+from hybrid_bench.training.arguments import check_names
 from hybrid_bench.training.build import (
     DEFAULT_LENGTH,
     DEFAULT_VOCABULARY,
@@ -149,6 +150,7 @@ def estimate(
         RequestError: If an option does not fit.
         ModelError: If the model's configuration cannot be read, or its network not be run without data.
     """
+    check_names(config)
     if devices < 1:
         raise RequestError(f"{devices} devices: give a whole number of at least 1")
     if sharding is not None and sharding not in ACCELERATE:

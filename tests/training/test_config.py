@@ -16,12 +16,13 @@ from sentence_transformers.sentence_transformer import losses
 
 from hybrid_bench.data.trained import RECORD, read_record, training_languages, write_record
 from hybrid_bench.errors import DataError, RequestError
+from hybrid_bench.training.arguments import check_names
 from hybrid_bench.training.config import (
+    _PLACED,
     ACCELERATE,
     LOSSES,
     PRESETS,
     TrainingConfig,
-    argument_names,
     load_config,
     merged,
     read_settings,
@@ -55,7 +56,7 @@ def written(folder: Path, text: str = SMALL, name: str = "small.toml") -> Path:
 def refused(folder: Path, text: str, **changes: Any) -> str:
     """The one line with which a configuration is refused."""
     with pytest.raises(RequestError) as caught:
-        load_config(written(folder, text), changes)
+        check_names(load_config(written(folder, text), changes))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -173,9 +174,36 @@ def test_tables_merge_and_lists_do_not(tmp_path: Path) -> None:
     assert config.training_arguments["learning_rate"] == 0.2
 
 
-def test_argument_names_are_those_of_the_class() -> None:
-    taken = {field.name for field in dataclasses.fields(SentenceTransformerTrainingArguments) if field.init}
-    assert argument_names() == taken
+def test_every_field_of_the_class_is_an_argument(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path))
+    for field in dataclasses.fields(SentenceTransformerTrainingArguments):
+        if field.init and field.name not in _PLACED:
+            check_names(dataclasses.replace(config, arguments={field.name: None}))
+    assert {field.name for field in dataclasses.fields(SentenceTransformerTrainingArguments)} >= _PLACED.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: &a [*a]", "no setting: Circular reference"),
+        ("2026-01-01: 3", "no setting: "),
+        ('output: "\\ud800"', "cannot be read: "),
+        ("output: ~nobody-of-this-name/x", "name the folder without '~'"),
+        ("sources: [[]]", "sources[0] = []: should be a table"),
+        ("sources: {}", "sources = {}: should be a list"),
+        ("model: 4", "model = 4: should be a table"),
+        ("model: {normalize: 1}", "model.normalize = 1: should be true or false"),
+        ("loss: {matryoshka: [8, 8.5]}", "loss.matryoshka[1] = 8.5: should be a whole number"),
+        ("evaluation: {settings: [mono, crss]}", "evaluation.settings[1] = \"crss\": did you mean 'cross'?"),
+        ("overlap: {check: true, drops: true}\nsees: 3", "unknown key "),
+    ],
+)
+def test_what_only_yaml_can_say_is_refused_in_one_line(text: str, told: str, tmp_path: Path) -> None:
+    table = yaml.safe_dump({key: value for key, value in read_settings(written(tmp_path)).items() if key not in text})
+    with pytest.raises(RequestError) as caught:
+        load_config(written(tmp_path, f"{table}\n{text}\n", "small.yaml"))
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_configurations_are_read_without_torch(tmp_path: Path) -> None:
