@@ -39,6 +39,7 @@ __all__ = [
     "absent",
     "bias_measures",
     "diagonal_gap",
+    "higher_is_better",
     "inputs_of",
     "kendall_w",
     "language_matrix",
@@ -818,6 +819,20 @@ MEASURES: tuple[BiasMeasure, ...] = (
     _top1_split(relevant=False, own=False),
 )
 _BY_KEY = {measure.key: measure for measure in MEASURES}
+
+
+def higher_is_better(metric: str) -> bool | None:
+    """The direction of a metric as a training names it, e.g. ``eval_XQuAD-R_bias_rank_distance``.
+
+    Args:
+        metric: A measure's key, with anything before it. No key is the end of another.
+
+    Returns:
+        Whether more of it is better, which holds of all that are no measures of bias, but for a loss; None where
+        neither is better.
+    """
+    found = next((measure for key, measure in _BY_KEY.items() if metric == key or metric.endswith(f"_{key}")), None)
+    return not metric.endswith("loss") if found is None else found.higher_is_better
 
 
 # -- query language by answer language ------------------------------------------------------------------------------

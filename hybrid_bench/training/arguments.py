@@ -15,6 +15,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from hybrid_bench.errors import RequestError, first_line, shown
 from hybrid_bench.languages import did_you_mean
+from hybrid_bench.measures.bias import higher_is_better
 from hybrid_bench.training.config import TrainingConfig, require
 from hybrid_bench.training.data import ParallelDataset
 from hybrid_bench.training.sampler import HybridBatchSampler
@@ -161,15 +162,34 @@ def _evaluations(config: TrainingConfig, given: Mapping[str, Any]) -> dict[str, 
                 f'[arguments] eval_strategy = "{strategy}", and there is nothing to evaluate: give collections in'
                 " [evaluation], or [validation]"
             )
-        return {}
+        return _direction(given.get("metric_for_best_model"), given)
     if strategy == "no":
         raise RequestError('[validation] decides when training stops, and eval_strategy is "no": leave one out')
     when: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 500, "save_steps": given.get("eval_steps", 500)}
     if strategy == "epoch":
         when = {"save_strategy": "epoch"}
-    best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss", "greater_is_better": False}
+    metric = given.get("metric_for_best_model", "eval_loss")
+    best = {"load_best_model_at_end": True, "metric_for_best_model": metric, **_direction(metric, given)}
     # A training that goes on knows how many evaluations in a row were no better.
     return {**when, **best, "restore_callback_states_from_checkpoint": True}
+
+
+def _direction(metric: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether more of the metric that decides is better; transformers has that of all but losses."""
+    if metric is None:
+        return {}
+    better, said = higher_is_better(str(metric)), given.get("greater_is_better")
+    if said is None and better is None:
+        raise RequestError(
+            f"[arguments] metric_for_best_model = {shown(metric)}: neither more nor less of it is better; give "
+            "greater_is_better, or another metric"
+        )
+    if None not in {said, better} and said != better:
+        raise RequestError(
+            f"[arguments] greater_is_better = {shown(said)} would keep the worst checkpoint: "
+            f"{'more' if better else 'less'} of {metric} is better; leave it out"
+        )
+    return {"greater_is_better": better if said is None else said}
 
 
 def is_main(arguments: SentenceTransformerTrainingArguments) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import logging
 import random
+import re
 import warnings
 from collections.abc import Collection as Some
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +36,7 @@ from hybrid_bench.evaluation.metadata import Metadata
 from hybrid_bench.evaluation.runner import RunRequest, select_tasks
 from hybrid_bench.evaluation.tasks import ExactRetrieval, ParallelRetrieval, TaskOptions, pair_subsets, pool_subsets
 from hybrid_bench.languages import Setting, did_you_mean, language, settings_of
-from hybrid_bench.measures.bias import MEASURES
+from hybrid_bench.measures.bias import MEASURES, higher_is_better
 
 if TYPE_CHECKING:
     from mteb.types import EncodeKwargs
@@ -45,9 +46,10 @@ __all__ = ["HybridRetrievalEvaluator"]
 
 logger = logging.getLogger(__name__)
 
-#: Settings by the names that `run` takes.
 #: Measures of every setting that are reported besides the task's main score.
 _BESIDES = ("ndcg_at_10", "recall_at_10")
+#: Of a name in the name of the table's file; file systems take 255 for the whole.
+_NAME_BYTES = 160
 
 
 class HybridRetrievalEvaluator(SentenceEvaluator):
@@ -79,11 +81,14 @@ class HybridRetrievalEvaluator(SentenceEvaluator):
         passage_prompt: What is put before each passage; None for the model's own prompt. Prompts that are given to the
             trainer's arguments only are not the model's own.
         primary_metric: The metric that decides which checkpoint is the best, without the name; None for ``map``.
-        name: What comes before the metrics; None for the collection's name.
+        name: What comes before the metrics, any text; None for the collection's name, ``""`` for nothing.
         write_csv: Whether to write a line per evaluation into a table in the trainer's output folder.
 
     Attributes:
-        greater_is_better: Whether more of the primary metric is better.
+        primary_metric: As given; after an evaluation with the name before it, as sentence-transformers has it.
+        greater_is_better: Whether more of the primary metric is better. The trainer asks its arguments, not the
+            evaluator: with ``metric_for_best_model`` of a measure whose less is better, they take
+            ``greater_is_better=False``: `measures.bias.higher_is_better` knows which they are, and ``train`` asks it.
         subsets: After an evaluation, all measures of each subset, by task and subset.
 
     Raises:
@@ -124,11 +129,9 @@ class HybridRetrievalEvaluator(SentenceEvaluator):
             {question for task in self._tasks for queries in _asked(task) for question in queries.question_ids}
         )
         self.name = self._tasks[0].collection_name if name is None else name
-        self.csv_file = f"HybridRetrieval_evaluation{f'_{self.name}' if self.name else ''}_results.csv"
-        main = self._tasks[0].metadata.main_score
-        self.primary_metric = self._checked(primary_metric or main)
-        lower_is_better = {measure.key for measure in MEASURES if measure.higher_is_better is False}
-        self.greater_is_better = self.primary_metric not in lower_is_better
+        self.csv_file = f"HybridRetrieval_evaluation{f'_{_in_a_file_name(self.name)}' if self.name else ''}_results.csv"
+        self._primary = self.primary_metric = self._checked(primary_metric or self._tasks[0].metadata.main_score)
+        self.greater_is_better = higher_is_better(self._primary) is not False
 
     def __call__(
         self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
@@ -166,6 +169,8 @@ class HybridRetrievalEvaluator(SentenceEvaluator):
         if output_path is not None and self.write_csv:
             self._write(Path(output_path), {"epoch": epoch, "steps": steps, **metrics})
         metrics = self.prefix_name_to_metrics(metrics, self.name)
+        # Their own way takes a metric that begins as the name does for one that has the name already.
+        self.primary_metric = f"{self.name}_{self._primary}" if self.name else self._primary
         self.store_metrics_in_model_card_data(model, metrics, epoch, steps)
         return metrics
 
@@ -245,6 +250,14 @@ class HybridRetrievalEvaluator(SentenceEvaluator):
         with path.open("a", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerows([header, list(row.values())] if new else [list(row.values())])
+
+
+def _in_a_file_name(name: str) -> str:
+    """A name as a part of a file's name: itself, or, where no file could be called so, like it and with a hash."""
+    kept = re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "-", name)
+    while len(kept.encode()) > _NAME_BYTES:
+        kept = kept[:-1]
+    return kept if kept == name else f"{kept}-{sha256_of_lines([name])[:8]}"
 
 
 def _key(setting: Setting) -> str:

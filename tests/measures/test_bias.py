@@ -24,6 +24,7 @@ from hybrid_bench.measures.bias import (
     absent,
     bias_measures,
     diagonal_gap,
+    higher_is_better,
     inputs_of,
     kendall_w,
     language_matrix,
@@ -732,3 +733,11 @@ class TestRuns:
         gap = diagonal_gap(matrix)
         assert gap is not None
         assert gap > 0.8
+
+
+def test_the_direction_of_a_metric_in_training() -> None:
+    for measure in MEASURES:
+        for before in ("", "eval_", "eval_XQuAD-R_", "eval_bias_", "multilingual_"):
+            assert higher_is_better(before + measure.key) is measure.higher_is_better
+    assert [higher_is_better(metric) for metric in ("eval_loss", "eval_demo_loss", "loss")] == [False] * 3
+    assert [higher_is_better(metric) for metric in ("eval_x_map", "x_multilingual_ndcg_at_10")] == [True] * 2

@@ -26,6 +26,7 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
+from sentence_transformers.base.evaluation import SequentialEvaluator
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 from helpers import save_tiny, static_model, texts_of
@@ -451,6 +452,49 @@ def test_primary_metric(metric: str | None, greater: bool) -> None:
     metrics = evaluator(demo_model())
     assert evaluator.primary_metric == f"x_{metric or 'map'}"
     assert evaluator.primary_metric in metrics
+
+
+NAMED: dict[str, Any] = {"languages": ["de", "en"], "settings": ["mono", "multi"]}
+
+
+@pytest.fixture(scope="module")
+def unnamed() -> tuple[SentenceTransformer, dict[str, float]]:
+    """A model and its metrics without a name before them."""
+    model = demo_model()
+    return model, HybridRetrievalEvaluator("HybridDemo", name="", **NAMED)(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "primary"),
+    [
+        ("multilingual", "multilingual_map"),
+        ("bias", "bias_rank_distance"),
+        ("map", "map"),
+        ("my run/1", "map"),
+        ("a" * 300, "multilingual_map"),
+    ],
+)
+def test_any_name_will_do(
+    name: str, primary: str, unnamed: tuple[SentenceTransformer, dict[str, float]], tmp_path: Path
+) -> None:
+    """Also one that a metric begins with: what decides is what was asked for, however often it is measured."""
+    model, expected = unnamed
+    evaluator = HybridRetrievalEvaluator("HybridDemo", name=name, primary_metric=primary, **NAMED)
+    for _ in range(2):
+        metrics = SequentialEvaluator([evaluator])(model, str(tmp_path))
+        assert metrics.pop("sequential_score") == metrics[str(evaluator.primary_metric)] == expected[primary]
+        assert metrics == {f"{name}_{key}": value for key, value in expected.items()}
+    (table,) = tmp_path.iterdir()
+    assert len(table.read_text(encoding="utf-8").splitlines()) == 3
+
+
+def test_names_that_no_file_can_have_get_a_table_each() -> None:
+    names = ["a/b", "a\\b", "a-b", "a:b", *(letter * 300 for letter in "äö"), "ä" * 299]
+    options: dict[str, Any] = {"languages": ["de"], "settings": ["mono"]}
+    files = [HybridRetrievalEvaluator("HybridDemo", name=name, **options).csv_file for name in names]
+    assert len({*files}) == len(names)
+    assert files[2] == "HybridRetrieval_evaluation_a-b_results.csv"
+    assert max(len(file.encode()) for file in files) <= 255 - len("-99")
 
 
 def training_set(n: int) -> Dataset:

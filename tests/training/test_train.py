@@ -31,6 +31,7 @@ from hybrid_bench.evaluation.runner import RunRequest, run
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.significance import compare
 from hybrid_bench.runs.saved import find_runs, joined
+from hybrid_bench.training.arguments import trainer_arguments
 from hybrid_bench.training.build import build_model, texts_of, train_tokenizer
 from hybrid_bench.training.config import LOSSES, ModelConfig, TrainingConfig, load_config
 from hybrid_bench.training.loop import Trained, _prompt, train
@@ -287,6 +288,56 @@ def test_what_is_wrong_is_said_before_a_model_is_made(changes: dict[str, Any], t
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not config.output.exists()
+
+
+@pytest.mark.parametrize(
+    ("metric", "said", "expected"),
+    [
+        ("eval_HybridDemo_map", None, True),
+        ("eval_HybridDemo_bias_rank_distance", None, False),
+        ("HybridDemo_bias_max_rank_norm", None, True),
+        ("eval_loss", None, False),
+        ("eval_HybridDemo_bias_rank_distance", False, False),
+        ("eval_HybridDemo_bias_language_preference", True, True),
+        ("eval_HybridDemo_bias_rank_distance", True, "less of eval_HybridDemo_bias_rank_distance is better"),
+        ("eval_HybridDemo_map", False, "more of eval_HybridDemo_map is better"),
+        ("eval_HybridDemo_bias_language_preference", None, "neither more nor less of it is better"),
+    ],
+)
+@pytest.mark.parametrize("validation", [False, True])
+def test_the_best_checkpoint_is_the_best_by_its_measure(
+    validation: bool, metric: str, said: bool | None, expected: bool | str, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"arguments.load_best_model_at_end": True, "arguments.metric_for_best_model": metric}
+    changes |= {"arguments.eval_strategy": "steps", "arguments.eval_steps": 4}
+    changes |= {} if said is None else {"arguments.greater_is_better": said}
+    if validation:
+        held = {"name": "held", "kind": "lareqa", "dataset": "HybridDemo", "options": {"folds": 2, "fold": [1]}}
+        changes |= {"validation.source": held}
+    config = configured(tmp_path, changes)
+    if isinstance(expected, str):
+        with pytest.raises(RequestError, match=expected):
+            trainer_arguments(config)
+    else:
+        assert trainer_arguments(config).greater_is_better is expected
+
+
+def test_a_measure_of_bias_may_decide_which_checkpoint_is_kept(tmp_path: Path) -> None:
+    metric = "HybridDemo_bias_rank_distance"
+    changes = {
+        "evaluation.settings": ["multi"],
+        "arguments.max_steps": 6,
+        "arguments.save_steps": 2,
+        "arguments.eval_strategy": "steps",
+        "arguments.eval_steps": 2,
+        "arguments.load_best_model_at_end": True,
+        "arguments.metric_for_best_model": f"eval_{metric}",
+    }
+    trained = train(configured(tmp_path, changes))
+    state = json.loads((trained.folder.with_name("model.training") / "checkpoint-6/trainer_state.json").read_text())
+    measured = [line[f"eval_{metric}"] for line in state["log_history"] if f"eval_{metric}" in line]
+    assert len({*measured}) == 3
+    assert trained.after[metric] == state["best_metric"] == min(measured)
 
 
 @pytest.mark.parametrize("package", ["accelerate", "rensa"])
