@@ -39,6 +39,7 @@ from tabulate import tabulate
 # ruff: noqa: E402 # run from a checkout, the package need not be installed
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
+from hybrid_bench.data.files import atomic
 from hybrid_bench.errors import DataError, HybridBenchError
 from hybrid_bench.measures import significance
 from hybrid_bench.measures.significance import EXACT_CLUSTERS, Cells, bootstrap, clustered_t, macro_mean, sign_flip
@@ -240,10 +241,8 @@ def static_model(folder: Path, data_dir: Path) -> str:
     if not place.is_dir():
         if not any((data_dir / "ntrex-128").glob("newstest2019-ref.*.txt")):
             raise DataError(f"no translations to train on: put NTREX-128's files into {data_dir / 'ntrex-128'}")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent) as beside:
-            train(ntrex_pairs(data_dir)).save(str(Path(beside) / "model"))
-            (Path(beside) / "model").rename(place)
+        with atomic(place) as beside:
+            train(ntrex_pairs(data_dir)).save(str(beside))
     return str(place)
 
 
@@ -970,12 +969,10 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def save(calibration: Calibration, folder: Path) -> None:
-    """Write report and CSV, each beside its place and renamed."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write report and CSV."""
     for name, text in (("calibration.csv", csv_of(calibration)), ("README.md", report_of(calibration))):
-        beside = folder / f".{name}"
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(folder / name)
+        with atomic(folder / name) as beside:
+            beside.write_text(text, encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,6 +25,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT)]
 
+from hybrid_bench.data.files import atomic
 from hybrid_bench.data.trained import read_record
 from hybrid_bench.evaluation.runner import run
 from hybrid_bench.reporting.document import ReportRequest, report
@@ -80,9 +81,8 @@ def untrained(config: TrainingConfig) -> list[str]:
         return []
     folder = config.output / "untrained"
     if not folder.is_dir():
-        part = folder.with_name("untrained.part")
-        build_model(config.model, tuple, seed=0, device="cpu").save_pretrained(str(part))
-        part.replace(folder)
+        with atomic(folder) as beside:
+            build_model(config.model, tuple, seed=0, device="cpu").save_pretrained(str(beside))
     return [str(folder)]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_bench.cli.arguments import parser
+from hybrid_bench.data.files import atomic
 from hybrid_bench.errors import DataError, HybridBenchError, RequestError
 from hybrid_bench.languages import did_you_mean
 
@@ -213,7 +214,8 @@ def _write(text: str, out: Path | None) -> None:
         print(text, end="")
         return
     try:
-        out.write_text(text, encoding="utf-8")
+        with atomic(out) as beside:
+            beside.write_text(text, encoding="utf-8")
     except OSError as error:
         raise DataError(f"cannot write {out} ({error.strerror}); choose another with --out") from error
 

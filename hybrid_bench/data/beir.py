@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from hybrid_bench.data.files import json_objects, lines, sha256_once
+from hybrid_bench.data.files import json_objects, lines, scratch, settle
+from hybrid_bench.data.hashing import sha256_once
 from hybrid_bench.errors import DataError, RequestError, causes, first_line, listed, shown
 from hybrid_bench.languages import LANGUAGES, did_you_mean, language
 
@@ -140,8 +140,8 @@ def write_beir(
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as scratch:
-            beside = Path(scratch) / "folder"  # not the temporary folder itself, which only its owner may enter
+        with scratch(folder.parent) as place:
+            beside = place / folder.name  # not the temporary folder itself, which only its owner may enter
             (beside / "qrels").mkdir(parents=True)
             _write_rows(beside / "corpus.jsonl", corpus, "document", titled=True)
             _write_rows(beside / "queries.jsonl", queries, "query", titled=False)
@@ -487,7 +487,7 @@ def _settle(beside: Path, folder: Path, overwrite: bool) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         if folder.exists():
             folder.rmdir()
-        beside.rename(folder)
+        settle(beside, folder)
         return
     if not folder.is_dir():
         raise RequestError(f"{folder} is a file: choose another folder")
@@ -504,7 +504,7 @@ def _settle(beside: Path, folder: Path, overwrite: bool) -> None:
             (folder / path).unlink()
     (folder / "qrels").mkdir(exist_ok=True)
     for path in sorted(new, key=lambda path: path.suffix == ".tsv"):
-        (beside / path).replace(folder / path)
+        settle(beside / path, folder / path)
 
 
 # -- the task -----------------------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ Terms (all arrays are aligned by position):
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection as Some
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from hybrid_bench.data.hashing import sha256_of_text
 from hybrid_bench.data.translations import Translations
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import did_you_mean
@@ -340,7 +340,7 @@ def text_id(collection: str, language: str, original: str) -> str:
     leading hash of (collection, language, original id) makes the order arbitrary but fixed. It also keeps apart the
     ids that collide between languages.
     """
-    digest = hashlib.sha256(f"{collection}\t{language}\t{original}".encode()).hexdigest()
+    digest = sha256_of_text(f"{collection}\t{language}\t{original}")
     return f"{digest[:8]}.{language}.{original}"
 
 

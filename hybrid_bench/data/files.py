@@ -5,14 +5,14 @@ the files already names their folder (an argument, or HYBRID_BENCH_DATA); that f
 are downloaded into `cache_dir`, by one process at a time, each written beside as ``<name>.part``, continued from there
 after a break, and renamed once its sha256 is right.
 
-Here is also what the readers of local files share: hashes, and lines with their numbers.
+Here is also what readers and writers of local files share: lines with their numbers, and `atomic`, by which all files
+are written.
 """
 
 from __future__ import annotations
 
 import errno
 import gzip
-import hashlib
 import json
 import os
 import random
@@ -20,9 +20,10 @@ import re
 import socket
 import stat
 import sys
+import tempfile
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -30,6 +31,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from hybrid_bench.data.hashing import remember, sha256_of, sha256_of_state
 from hybrid_bench.errors import DataError, RequestError, causes, listed, shown
 
 if TYPE_CHECKING:
@@ -39,15 +41,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RemoteFile",
+    "atomic",
     "cache_dir",
     "data_folder",
     "json_objects",
     "lines",
     "offline_variable",
     "resolve",
-    "sha256_of",
-    "sha256_of_lines",
-    "sha256_once",
+    "scratch",
+    "settle",
 ]
 
 TRIES = 5
@@ -69,9 +71,6 @@ _NAMED = 3  # so many missing files are named in an error, the rest is counted
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _NO_WAY_THERE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL}
 _JITTER = random.SystemRandom()  # not the global generator, whose state belongs to the user
-
-# path, size and mtime_ns of files that this process has read -> sha256
-_hashes: dict[tuple[Path, int, int], str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,31 +164,70 @@ def cache_dir() -> Path:
     return _absolute(Path("~/.cache/hybrid_bench"))
 
 
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file's content, 64 lower-case hex digits; read in blocks, so of any size.
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Write a file or a folder so that nobody, whatever happens, meets half of it under its name.
+
+    It is written beside its place, under the same name in a folder of its own, and gets its place when all of it is on
+    the disk. After an error nothing of it is left, and what stood there before stands there still. A link is followed;
+    a device or a pipe, such as /dev/stdout, is written to directly.
+
+    Args:
+        path: Where it shall stand. The folders above it are made; a folder may not be there yet, or be empty.
+
+    Yields:
+        The path to write to; nothing is there. Whoever takes it may also not write, or remove what was written: then
+        nothing changes.
 
     Raises:
-        OSError: If the file cannot be read.
+        OSError: If it cannot be written.
     """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    path = Path(os.path.realpath(path))
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        yield path
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with scratch(path.parent) as folder:
+        beside = folder / path.name
+        yield beside
+        if beside.exists():
+            settle(beside, path)
 
 
-def sha256_once(path: Path) -> str:
-    """`sha256_of`, read again only when the file's size or time has changed; for large files that are not ours.
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """A folder within this one, on the same disk, for what is not whole yet; it goes with all that is left in it.
 
     Raises:
-        DataError: If the file cannot be read.
+        OSError: If it cannot be made.
     """
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+def settle(beside: Path, path: Path) -> None:
+    """Rename what was written beside, a file or a folder, once all its bytes are on the disk.
+
+    Without that, a name could stand for less than the whole file after a power failure.
+
+    Raises:
+        OSError: If it cannot be renamed: it is on another disk, or is a folder and one that is not empty is there.
+    """
+    for written in (beside, *beside.rglob("*")):
+        _sync(written)
+    beside.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Have all bytes of a file, or all names in a folder, on the disk."""
+    if os.name != "posix" and path.is_dir():
+        return  # there a folder cannot be opened
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
-        return _sha256_of_state(path, path.stat())
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {_reason(error)}") from error
-
-
-def sha256_of_lines(parts: Iterable[str]) -> str:
-    """The sha256 of several strings, each on a line of its own."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -262,20 +300,12 @@ def _size(path: Path) -> int:
     return status.st_size if status else 0
 
 
-def _sha256_of_state(path: Path, status: os.stat_result) -> str:
-    """The file's sha256, from memory where this process has read it in this very state."""
-    key = (path.absolute(), status.st_size, status.st_mtime_ns)
-    if key not in _hashes:
-        _hashes[key] = sha256_of(path)  # the status was taken before reading: a later change has another key
-    return _hashes[key]
-
-
 def _holds(path: Path, remote: RemoteFile) -> bool:
     """Whether this is the file, complete and unchanged."""
     status = _status(path)
     if status is None or (remote.size is not None and status.st_size != remote.size):
         return False
-    return _sha256_of_state(path, status) == remote.sha256
+    return sha256_of_state(path, status) == remote.sha256
 
 
 def _named(files: Sequence[RemoteFile]) -> str:
@@ -318,7 +348,7 @@ def _check(remote: RemoteFile, path: Path, status: os.stat_result, fix: str) -> 
         raise DataError(f"{path} is empty (0 bytes): {fix} to download")
     if remote.size is not None and status.st_size < remote.size:
         raise DataError(f"{path} is truncated ({status.st_size:,} of {remote.size:,} bytes): {fix} to download")
-    found = _sha256_of_state(path, status)
+    found = sha256_of_state(path, status)
     if found != remote.sha256:
         raise DataError(
             f"{path} is not the pinned file (expected sha256 {remote.sha256[:12]}, found {found[:12]}): "
@@ -401,11 +431,8 @@ def _download(remote: RemoteFile, target: Path) -> None:
             _fetch(remote, part)
             found = sha256_of(part)
             if found == remote.sha256:
-                with part.open("rb+") as file:
-                    os.fsync(file.fileno())  # a name must never stand for less than the whole file, even after a crash
-                part.replace(target)
-                if status := _status(target):
-                    _hashes[target, status.st_size, status.st_mtime_ns] = found
+                settle(part, target)
+                remember(target, found)
                 return
             size = _size(part)
             part.unlink()

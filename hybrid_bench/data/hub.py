@@ -13,7 +13,8 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from hybrid_bench.data.files import offline_variable, sha256_of_lines, sha256_once
+from hybrid_bench.data.files import offline_variable
+from hybrid_bench.data.hashing import sha256_of_lines, sha256_once
 from hybrid_bench.errors import DataError, HybridBenchError, causes, first_line, shown
 
 if TYPE_CHECKING:

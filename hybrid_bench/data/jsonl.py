@@ -89,7 +89,8 @@ from hybrid_bench.data.collection import (
     take,
     text_id,
 )
-from hybrid_bench.data.files import json_objects, sha256_of_lines, sha256_once
+from hybrid_bench.data.files import json_objects
+from hybrid_bench.data.hashing import sha256_of_lines, sha256_once
 from hybrid_bench.data.hub import NotOnTheHubError, configurations, files_of, mapped, patterns, snapshot
 from hybrid_bench.errors import DataError, RequestError, first_line, listed, shown
 from hybrid_bench.languages import LANGUAGES, did_you_mean, language

@@ -46,7 +46,8 @@ from hybrid_bench.data.collection import (
     clusters,
     text_id,
 )
-from hybrid_bench.data.files import data_folder, lines, sha256_of_lines, sha256_once
+from hybrid_bench.data.files import data_folder, lines
+from hybrid_bench.data.hashing import sha256_of_lines, sha256_once
 from hybrid_bench.data.hub import files_of, mapped, patterns, snapshot
 from hybrid_bench.data.translations import Translations, check_ids
 from hybrid_bench.errors import DataError, RequestError, shown

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hybrid_bench.data.files import atomic
 from hybrid_bench.errors import DataError
 
 __all__ = ["RECORD", "read_record", "training_languages", "write_record"]
@@ -30,9 +31,8 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
         record: At least ``languages``, the codes of the languages trained on.
     """
     text = json.dumps({"format": _FORMAT, **record}, ensure_ascii=False, indent=1) + "\n"
-    part = folder / f"{RECORD}.part"
-    part.write_text(text, encoding="utf-8")
-    part.replace(folder / RECORD)
+    with atomic(folder / RECORD) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

@@ -16,9 +16,7 @@ languages.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
-import hashlib
 import json
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +25,8 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import NamedTuple
 
+from hybrid_bench.data.files import atomic
+from hybrid_bench.data.hashing import sha256_of_json
 from hybrid_bench.errors import DataError, RequestError, listed
 from hybrid_bench.languages import did_you_mean, language
 
@@ -88,10 +88,7 @@ class Translations:
         entries: dict[str, list[tuple[str, str, str]]] = {}
         for (corpus, query), by_id in texts.items():
             entries.setdefault(corpus, []).extend((query, query_id, text) for query_id, text in by_id.items())
-        digests = {
-            corpus: hashlib.sha256(json.dumps([source, corpus, sorted(rows)], ensure_ascii=False).encode()).hexdigest()
-            for corpus, rows in entries.items()
-        }
+        digests = {corpus: sha256_of_json([source, corpus, sorted(rows)]) for corpus, rows in entries.items()}
         return cls(source, texts, digests)
 
 
@@ -228,21 +225,19 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
         DataError: If a row is not valid or the file cannot be written.
     """
     is_json = _is_json(path)
-    part = path.with_name(f"{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Without a time stamp, equal rows give equal bytes.
-        with part.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if _is_gzip(path) else raw as file:
+        with (
+            atomic(path) as beside,
+            beside.open("wb") as raw,
+            # Without a time stamp, equal rows give equal bytes.
+            gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if _is_gzip(path) else raw as file,
+        ):
             if not is_json:
                 file.write(header().encode())
             for row in rows:
                 file.write(format_row(row, path).encode())
-        part.replace(path)
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
-    finally:
-        with contextlib.suppress(OSError):  # nothing is left if it was renamed, or could not be made
-            part.unlink()
 
 
 def check_ids(translations: Translations, known: Mapping[str, Collection[str]]) -> None:

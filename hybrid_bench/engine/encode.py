@@ -7,7 +7,6 @@ depend on the subset, within a subset otherwise. Embeddings are kept as float32,
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import threading
@@ -24,6 +23,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from hybrid_bench.data.files import atomic, settle
+from hybrid_bench.data.hashing import sha256_of_json
 from hybrid_bench.engine.ranks import BLOCK_COLUMNS, BLOCK_ROWS
 from hybrid_bench.errors import DataError, ModelError
 
@@ -91,8 +92,8 @@ class EmbeddingCache:
         Raises:
             DataError: If the folder cannot be written.
         """
-        digest = hashlib.sha256(json.dumps([identity, texts], sort_keys=True, ensure_ascii=False).encode())
-        path = self.folder / digest.hexdigest()[:2] / f"{digest.hexdigest()}.npy"
+        digest = sha256_of_json([identity, texts])
+        path = self.folder / digest[:2] / f"{digest}.npy"
         lock = FileLock(f"{path}.lock")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,9 +124,9 @@ class EmbeddingCache:
             rows.flush()
             done += len(block)
             # Only what the state says is trusted, and it is written after the rows it speaks of.
-            state.with_suffix(".tmp").write_text(json.dumps({"rows": done}))
-            state.with_suffix(".tmp").replace(state)
-        part.replace(path)
+            with atomic(state) as beside:
+                beside.write_text(json.dumps({"rows": done}))
+        settle(part, path)
         state.unlink()
 
 

@@ -24,7 +24,8 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.benchmarks.benchmark import Benchmark
 
 from hybrid_bench.data.collection import Collection, Column, DataOptions, Judgments, Passages, Queries
-from hybrid_bench.data.files import data_folder, sha256_of_lines, sha256_once
+from hybrid_bench.data.files import data_folder
+from hybrid_bench.data.hashing import sha256_of_lines, sha256_once
 from hybrid_bench.data.hub import arrow_cache, cached_if_unreachable
 from hybrid_bench.engine.lexical import subset_languages
 from hybrid_bench.errors import DataError, RequestError, first_line

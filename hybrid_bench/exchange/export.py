@@ -6,7 +6,6 @@ beir, Anserini, trec_eval, ir_measures and ranx can so be run on the same data, 
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from urllib.parse import quote
 import numpy as np
 
 from hybrid_bench.data.beir import Qrels, file_name, shared_ids, write_beir
+from hybrid_bench.data.files import atomic
 from hybrid_bench.errors import DataError, ModelError, RequestError
 
 if TYPE_CHECKING:
@@ -246,16 +246,13 @@ def _first_escaped(table: Mapping[str, Mapping[str, Any]]) -> str:
 def _write(path: Path, lines: Iterable[str], overwrite: bool) -> None:
     """Write a file beside its place and rename it; one that holds the same is left as it is."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as scratch:
-            beside = Path(scratch) / path.name
+        with atomic(path) as beside:
             with beside.open("w", encoding="utf-8", newline="\n") as file:
                 file.writelines(lines)
             if path.is_file() and not overwrite and not _same(beside, path):
                 raise RequestError(
                     f"{path} holds something else already: choose another folder, or replace it (--overwrite)"
                 )
-            beside.replace(path)
     except OSError as error:
         raise DataError(f"cannot write {path} ({error}): choose another folder") from error
 

@@ -11,13 +11,13 @@ import importlib
 import json
 import math
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hybrid_bench.data.files import atomic
 from hybrid_bench.errors import DataError, RequestError, listed
 from hybrid_bench.languages import did_you_mean
 
@@ -492,10 +492,7 @@ def _one_line(error: BaseException) -> str:
 def write_file(path: Path, content: bytes) -> None:
     """Write a file beside its place and rename it, with the folders above it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing") as scratch:
-            beside = Path(scratch) / path.name
+        with atomic(path) as beside:
             beside.write_bytes(content)
-            beside.replace(path)
     except OSError as error:
         raise DataError(f"cannot write {path} ({error.strerror or error}): choose another folder") from error

@@ -11,12 +11,12 @@ import json
 import keyword
 import re
 import subprocess
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hybrid_bench.data.files import atomic
 from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.exchange.mteb_results import META_FILE, scores_by_subset, write_file
 
@@ -298,13 +298,9 @@ def _write_parquet(path: Path, batches: Iterator[dict[str, list[Any]]], schema: 
     import pyarrow.parquet as pq
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing") as scratch:
-            beside = Path(scratch) / path.name
-            with pq.ParquetWriter(beside, schema, compression="zstd") as file:
-                for columns in batches:
-                    file.write_table(pa.table(columns, schema=schema))
-            beside.replace(path)
+        with atomic(path) as beside, pq.ParquetWriter(beside, schema, compression="zstd") as file:
+            for columns in batches:
+                file.write_table(pa.table(columns, schema=schema))
     except OSError as error:
         raise DataError(f"cannot write {path} ({error.strerror or error}): choose another folder") from error
 

@@ -19,7 +19,6 @@ provenance states them.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import json
 import os
@@ -32,6 +31,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from hybrid_bench.data.files import atomic
+from hybrid_bench.data.hashing import sha256_of_json
 from hybrid_bench.data.translations import Row, format_row, header, parse_row, read_rows, write_rows
 from hybrid_bench.engine.encode import progress_bar
 from hybrid_bench.engine.models import folder_hash, offline_if_unreachable
@@ -268,7 +269,7 @@ def translate(
 
 
 def _hash(texts: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(sorted(texts.items()), ensure_ascii=False).encode()).hexdigest()
+    return sha256_of_json(sorted(texts.items()))
 
 
 def _device(name: str | None) -> str:
@@ -498,15 +499,11 @@ def _split(data: bytes) -> list[bytes]:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    part = path.with_name(f"{path.name}.part")
     try:
-        part.write_bytes(data)
-        part.replace(path)
+        with atomic(path) as beside:
+            beside.write_bytes(data)
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):  # nothing is left if it was renamed, or could not be made
-            part.unlink()
 
 
 def _short(value: Any) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hybrid_bench.data.files import atomic
 from hybrid_bench.errors import RequestError
 from hybrid_bench.reporting.drawing import (
     SERIES,
@@ -124,14 +125,11 @@ def save(figures: Sequence[Figure], folder: Path, tell: Callable[[str], None] = 
     for figure, name in zip(figures, file_names(figure.name for figure in figures), strict=True):
         canvas = draw(figure)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             # Without the date and the version of matplotlib, which are in neither picture.
             for ending, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Producer": None})):
                 path = folder / f"{name}.{ending}"
-                part = path.with_name(f"{path.name}.part")
-                with _style():
-                    canvas.savefig(part, format=ending, dpi=_DPI, metadata=metadata)
-                part.replace(path)
+                with atomic(path) as beside, _style():
+                    canvas.savefig(beside, format=ending, dpi=_DPI, metadata=metadata)
                 written.append(path)
         except OSError as error:
             raise RequestError(f"cannot write figures to {folder} ({error}): give another folder") from error

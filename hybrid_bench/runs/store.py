@@ -14,9 +14,7 @@ made by this package, and is run again.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Set
@@ -30,7 +28,8 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 from mteb.cache import ResultCache
 
-from hybrid_bench.data.files import sha256_of
+from hybrid_bench.data.files import atomic, scratch, settle
+from hybrid_bench.data.hashing import sha256_of
 from hybrid_bench.errors import DataError
 from hybrid_bench.runs.layout import (
     FORMAT,
@@ -183,7 +182,8 @@ class RunCache(ResultCache):
         table = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
         table = table.replace_schema_metadata(metadata)
         # With check sums of the pages, whoever reads them sees what was changed, not only that half is missing.
-        _write(table_file, lambda beside: pq.write_table(table, beside, compression="zstd", write_page_checksum=True))
+        with atomic(table_file) as beside:
+            pq.write_table(table, beside, compression="zstd", write_page_checksum=True)
         signature = {
             "task": name,
             "format": FORMAT,
@@ -200,7 +200,8 @@ class RunCache(ResultCache):
         }
         signatures = read_signatures(folder) | {name: signature}
         lines = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in signatures.values())
-        _write(folder / SIGNATURES, lambda beside: beside.write_text(lines, encoding="utf-8"))
+        with atomic(folder / SIGNATURES) as beside:
+            beside.write_text(lines, encoding="utf-8")
 
     @staticmethod
     def _set_aside(path: Path) -> None:
@@ -208,7 +209,7 @@ class RunCache(ResultCache):
         table = table_path(path.parent, path.stem)
         if not path.is_file():
             return
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        digest = sha256_of(path)[:8]
         aside = path.parent / "superseded" / digest
         aside.mkdir(parents=True, exist_ok=True)
         signature = read_signatures(path.parent).get(path.stem)
@@ -216,8 +217,8 @@ class RunCache(ResultCache):
             with (aside / SIGNATURES).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(signature, sort_keys=True) + "\n")
         if table.is_file():
-            table.replace(aside / table.name)
-        path.replace(aside / path.name)
+            settle(table, aside / table.name)
+        settle(path, aside / path.name)
 
     def _save_as_mteb(
         self,
@@ -228,17 +229,17 @@ class RunCache(ResultCache):
         encode_kwargs: Mapping[str, Any] | None,
     ) -> None:
         """Let mteb write its files into a folder beside, then rename them one by one."""
-        with tempfile.TemporaryDirectory(dir=self.cache_path, prefix=".saving") as beside:
-            scratch = ResultCache(beside)
-            written = scratch.get_task_result_path(task_result.task_name, model_name, model_revision).parent
+        with scratch(self.cache_path) as folder:
+            beside = ResultCache(folder)
+            written = beside.get_task_result_path(task_result.task_name, model_name, model_revision).parent
             written.mkdir(parents=True)
             settings = path.parent / "run_settings.jsonl"
             if settings.is_file():  # mteb merges into it
                 (written / settings.name).write_bytes(settings.read_bytes())
-            scratch.save_to_cache(task_result, model_name, model_revision, encode_kwargs=encode_kwargs)
+            beside.save_to_cache(task_result, model_name, model_revision, encode_kwargs=encode_kwargs)
             # The result last: with it, the rest is there.
             for file in sorted(written.iterdir(), key=lambda file: file.name == path.name):
-                file.replace(path.parent / file.name)
+                settle(file, path.parent / file.name)
 
 
 def _merged(old: TaskResult, new: TaskResult) -> TaskResult:
@@ -248,13 +249,3 @@ def _merged(old: TaskResult, new: TaskResult) -> TaskResult:
         present = {entry["hf_subset"] for entry in scores.get(split, [])}
         scores[split] = [*scores.get(split, []), *(e for e in entries if e["hf_subset"] not in present)]
     return new.model_copy(update={"scores": scores})
-
-
-def _write(path: Path, write: Any) -> None:
-    """Write a file beside its place and rename it, so that a reader or a kill never meets half of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

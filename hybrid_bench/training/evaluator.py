@@ -27,7 +27,7 @@ from sentence_transformers.base.evaluation import SentenceEvaluator
 from sentence_transformers.util import disable_logging
 
 from hybrid_bench.data.collection import Collection, DataOptions, Judgments, Queries, Source
-from hybrid_bench.data.files import sha256_of_lines
+from hybrid_bench.data.hashing import sha256_of_lines
 from hybrid_bench.data.jsonl import ParallelSource
 from hybrid_bench.engine.models import with_options
 from hybrid_bench.errors import DataError, RequestError

@@ -33,6 +33,7 @@ import regex
 from numpy.typing import NDArray
 
 from hybrid_bench.data.collection import Collection, Column, DataOptions, take
+from hybrid_bench.data.hashing import splitmix64
 from hybrid_bench.data.lareqa import LareqaSource
 from hybrid_bench.data.miracl import MiraclSource
 from hybrid_bench.errors import DataError, RequestError, first_line
@@ -575,21 +576,13 @@ def _band_keys(forms: Sequence[str]) -> NDArray[np.uint64]:
     within = np.ones(len(points), dtype=np.bool_)  # not across two texts
     within[ends - 1] = within[ends - 2] = False
     offsets = np.concatenate([[0], np.cumsum(lengths - 2)]).astype(np.uint64)
-    hashes = _mixed(sequences[within[:-2]])
+    hashes = splitmix64(sequences[within[:-2]])
     matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets, _BANDS * _PER_BAND, _SEED)
     signatures = np.array(matrix.to_rows(), dtype=np.uint64).reshape(len(forms), _BANDS, _PER_BAND)
     key = np.broadcast_to(np.arange(_BANDS, dtype=np.uint64), (len(forms), _BANDS))
     for place in range(_PER_BAND):
-        key = _mixed(key + signatures[:, :, place])
+        key = splitmix64(key + signatures[:, :, place])
     return key
-
-
-def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Hashes of numbers of 64 bits, one to one: the finalizer of SplitMix64 (Steele, Lea and Flood, 2014)."""
-    mixed = numbers + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ mixed >> np.uint64(31)
 
 
 class _Found:

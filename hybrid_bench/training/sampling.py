@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hybrid_bench.data.hashing import splitmix64
 from hybrid_bench.errors import RequestError, shown
 from hybrid_bench.languages import did_you_mean
 from hybrid_bench.training.texts import Items, ParallelTexts
@@ -46,7 +47,6 @@ MODES = ("hybrid", "x-x-mono", "x-y", "x-x", "en-en")
 Numbers = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 
-_GOLDEN = 0x9E3779B97F4A7C15
 _MASK = 2**64 - 1
 # Half-rounds of the Feistel network: an even number of at least four, so that both halves are mixed with each other
 # twice and more.
@@ -139,9 +139,9 @@ class Permutation:
         high, low = numbers >> np.uint64(self._low), numbers & self._masks[1]
         for number, key in enumerate(self._keys):
             if number % 2:
-                low ^= _mixed(high ^ key) & self._masks[1]
+                low ^= splitmix64(high ^ key) & self._masks[1]
             else:
-                high ^= _mixed(low ^ key) & self._masks[0]
+                high ^= splitmix64(low ^ key) & self._masks[0]
         return (high << np.uint64(self._low)) | low
 
 
@@ -435,7 +435,7 @@ class Epoch:
         return self._plan.items.encode(source, rows, query, passage)
 
     def _hash(self, purpose: int, source: int, numbers: Numbers) -> Hashes:
-        return _mixed(np.uint64(_key(self._key, purpose, source)) ^ numbers.astype(np.uint64))
+        return splitmix64(np.uint64(_key(self._key, purpose, source)) ^ numbers.astype(np.uint64))
 
 
 class _Block:
@@ -575,19 +575,11 @@ def _repeats(groups: NDArray[Any]) -> NDArray[np.bool_]:
 # -- hashes -----------------------------------------------------------------------------------------------------------
 
 
-def _mixed(numbers: Hashes) -> Hashes:
-    """splitmix64 of each number."""
-    z = numbers + np.uint64(_GOLDEN)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
 def _key(*numbers: int) -> int:
     """64 bits that these numbers make, in this order."""
     key = 0
     for number in numbers:
-        key = int(_mixed(np.array([(key ^ number) & _MASK], dtype=np.uint64))[0])
+        key = int(splitmix64(np.array([(key ^ number) & _MASK], dtype=np.uint64))[0])
     return key
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hybrid_bench.data.files import atomic
 from hybrid_bench.data.trained import RECORD, read_record
 from hybrid_bench.errors import DataError, RequestError, first_line, shown
 from hybrid_bench.training.arguments import Arguments
@@ -163,9 +164,8 @@ def found_state(
     if write:
         for checkpoint in config.work.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(now, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        part.replace(path)
+        with atomic(path) as beside:
+            beside.write_text(json.dumps(now, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return None, False
 
 

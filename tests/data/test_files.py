@@ -10,6 +10,7 @@ import random
 import re
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,16 +28,16 @@ from typing import ClassVar, NamedTuple
 import pytest
 
 from hybrid_bench.data import files as sources
+from hybrid_bench.data import hashing
 from hybrid_bench.data.files import (
     RemoteFile,
+    atomic,
     cache_dir,
     json_objects,
     lines,
     resolve,
-    sha256_of,
-    sha256_of_lines,
-    sha256_once,
 )
+from hybrid_bench.data.hashing import sha256_of
 from hybrid_bench.errors import DataError, RequestError
 
 CONTENT = random.Random(7).randbytes(300_000)
@@ -189,7 +191,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(sources, "BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(sources, "TIMEOUT_SECONDS", (5.0, 5.0))
-    monkeypatch.setattr(sources, "_hashes", {})
+    monkeypatch.setattr(hashing, "_hashes", {})
     return tmp_path / "cache"
 
 
@@ -202,7 +204,8 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(path.name)
         return sha256_of(path)
 
-    monkeypatch.setattr(sources, "sha256_of", noted)
+    for module in (sources, hashing):
+        monkeypatch.setattr(module, "sha256_of", noted)
     return names
 
 
@@ -281,47 +284,100 @@ class TestRemoteFile:
             RemoteFile("a", "http://127.0.0.1/", "0" * 64, 0)
 
 
-def test_sha256_of_equals_the_published_test_vector(tmp_path: Path) -> None:
-    """FIPS 180-2, appendix B.1, and appendix B.3: a million times 'a', longer than a block that is read."""
-    (tmp_path / "abc").write_bytes(b"abc")
-    (tmp_path / "million").write_bytes(b"a" * 1_000_000)
-    assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert sha256_of(tmp_path / "million") == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"
+class TestAtomic:
+    """Files and folders that appear when they are whole."""
 
+    def test_a_file_and_a_folder_with_the_folders_above(self, tmp_path: Path) -> None:
+        with atomic(tmp_path / "a" / "b.txt") as beside:
+            assert beside.name == "b.txt"
+            beside.write_text("new")
+            assert not (tmp_path / "a" / "b.txt").exists()
+        with atomic(tmp_path / "model") as beside:
+            (beside / "deep").mkdir(parents=True)
+            (beside / "deep" / "c").write_text("c")
+        assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+            "a",
+            "a/b.txt",
+            "model",
+            "model/deep",
+            "model/deep/c",
+        ]
+        umask = os.umask(0)
+        os.umask(umask)
+        assert stat.S_IMODE((tmp_path / "a" / "b.txt").stat().st_mode) == 0o666 & ~umask
+        assert stat.S_IMODE((tmp_path / "model").stat().st_mode) == 0o777 & ~umask
 
-def test_a_file_is_read_once_until_its_size_or_time_changes(
-    tmp_path: Path, hashed: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a"
-    path.write_bytes(b"abc")
-    os.utime(path, ns=(1, 1))
-    first = sha256_once(path)
-    assert first == hashlib.sha256(b"abc").hexdigest()
-    path.write_bytes(b"abcd")
-    os.utime(path, ns=(1, 1))
-    second = sha256_once(path)
-    assert second == hashlib.sha256(b"abcd").hexdigest()
-    path.write_bytes(b"ABCD")
-    os.utime(path, ns=(2, 2))
-    assert sha256_once(path) == hashlib.sha256(b"ABCD").hexdigest()
-    monkeypatch.chdir(tmp_path)
-    assert sha256_once(Path("a")) == sha256_once(path)
-    assert hashed == ["a", "a", "a"]
-    (tmp_path / "b").write_bytes(b"ABCD")
-    assert sha256_once(tmp_path / "b") == sha256_once(path)
-    assert hashed[3:] == ["b"]
+    def test_an_error_leaves_what_was_there_and_nothing_else(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.txt"
+        path.write_text("old")
+        with pytest.raises(UnicodeEncodeError), atomic(path) as beside, beside.open("w", encoding="ascii") as file:
+            file.writelines(["half", "\xe4"])
+        assert (path.read_text(), [*tmp_path.iterdir()]) == ("old", [path])
 
+    def test_a_process_that_is_killed_leaves_what_was_there(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.txt"
+        path.write_text("old")
+        code = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from hybrid_bench.data.files import atomic
+with atomic(Path({str(path)!r})) as beside:
+    beside.write_text("half")
+    os.kill(os.getpid(), 9)
+"""
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+        assert path.read_text() == "old"
 
-def test_a_file_that_cannot_be_hashed(tmp_path: Path) -> None:
-    for path, message in ((tmp_path / "none", "No such file or directory"), (tmp_path, "Is a directory")):
-        with pytest.raises(DataError) as caught:
-            sha256_once(path)
-        assert str(caught.value) == f"cannot read {path}: {message}"
+    def test_one_that_is_not_written_changes_nothing(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.txt"
+        path.write_text("old")
+        with atomic(path):
+            pass
+        assert (path.read_text(), [*tmp_path.iterdir()]) == ("old", [path])
 
+    def test_a_link_is_followed(self, tmp_path: Path) -> None:
+        (tmp_path / "scratch").mkdir()
+        for name in ("there", "missing"):
+            (tmp_path / name).symlink_to(tmp_path / "scratch" / name)
+        (tmp_path / "scratch" / "there").write_text("old")
+        for name in ("there", "missing"):
+            with atomic(tmp_path / name) as beside:
+                beside.write_text("new")
+            assert (tmp_path / name).is_symlink()
+            assert (tmp_path / "scratch" / name).read_text() == "new"
 
-def test_sha256_of_lines_is_that_of_the_text() -> None:
-    assert sha256_of_lines(iter(["ä", "b"])) == hashlib.sha256("ä\nb".encode()).hexdigest()
-    assert sha256_of_lines([]) == hashlib.sha256(b"").hexdigest()
+    @pytest.mark.skipif(os.name != "posix", reason="a pipe with a name is POSIX's")
+    def test_a_pipe_is_written_to_and_stays_one(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        with ThreadPoolExecutor() as pool:
+            read = pool.submit((tmp_path / "pipe").read_text)
+            with atomic(tmp_path / "pipe") as beside:
+                beside.write_text("new")
+            assert read.result(10) == "new"
+        assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+    def test_all_bytes_are_on_the_disk_before_the_name_and_the_name_after(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        synced: list[tuple[int, bool]] = []
+        sync = os.fsync
+
+        def noted(handle: int) -> None:
+            synced.append((os.fstat(handle).st_ino, (tmp_path / "a").exists()))
+            sync(handle)
+
+        monkeypatch.setattr(os, "fsync", noted)
+        with atomic(tmp_path / "a") as beside:
+            beside.mkdir()
+            (beside / "b").write_text("b")
+        inodes = [(tmp_path / name).stat().st_ino for name in ("a", "a/b", ".")]
+        assert synced == [(inodes[0], False), (inodes[1], False), (inodes[2], True)]
+
+    def test_what_cannot_be_written_is_an_os_error(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(OSError, match=r"Not a directory|File exists"), atomic(tmp_path / "file" / "a"):
+            pass
 
 
 class TestLines:
@@ -524,7 +580,7 @@ class TestDownload:
         assert paths == {remote.path: cache / "data" / remote.path for remote in files}
         assert [path.read_bytes() for path in paths.values()] == [CONTENT, CONTENT]
         assert not list(cache.rglob("*.part"))
-        sources._hashes.clear()  # as in another process
+        hashing._hashes.clear()  # as in another process
         assert resolve(files) == paths
         assert [request.path for request in server.seen] == ["/xquad-r/ar.json", "/top.tsv"]
 
@@ -798,7 +854,7 @@ class TestOffline:
         monkeypatch.setenv("HYBRID_BENCH_OFFLINE", "0")
         paths = resolve([server.file()])
         monkeypatch.setenv("HYBRID_BENCH_OFFLINE", "1")
-        sources._hashes.clear()
+        hashing._hashes.clear()
         assert resolve([server.file()]) == paths
 
 

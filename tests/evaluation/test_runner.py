@@ -20,7 +20,8 @@ import pytest
 from mteb.models.abs_encoder import AbsEncoder
 
 from helpers import WordCounts, registered, save_tiny, static_model, task_of, texts_of
-from hybrid_bench.data.files import RemoteFile, sha256_of
+from hybrid_bench.data.files import RemoteFile
+from hybrid_bench.data.hashing import sha256_of
 from hybrid_bench.data.lareqa import LareqaSource
 from hybrid_bench.data.translations import Row, Translations, read_translations, write_rows
 from hybrid_bench.errors import DataError, ModelError, RequestError

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from mteb.results import TaskResult
 
 from helpers import WordCounts, meta_of, relevant_ranks, task_of, tell_options
 from hybrid_bench.data.collection import Judgments
-from hybrid_bench.data.files import sha256_of
+from hybrid_bench.data.files import atomic
+from hybrid_bench.data.hashing import sha256_of
 from hybrid_bench.engine.lexical import BM25
 from hybrid_bench.engine.ranking import Ranker
 from hybrid_bench.errors import DataError
@@ -471,13 +473,14 @@ class TestGoingOn:
     def test_not_every_subset_is_saved_on_its_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Only the first, then after some seconds, and the last: mteb asks for it after each of 121."""
         written: list[str] = []
-        original = results._write
 
-        def noting(path: Path, write: Any) -> None:
+        @contextmanager
+        def noting(path: Path) -> Iterator[Path]:
             written.append(path.name)
-            original(path, write)
+            with atomic(path) as beside:
+                yield beside
 
-        monkeypatch.setattr(results, "_write", noting)
+        monkeypatch.setattr(results, "atomic", noting)
         task = task_of(PAIRS, SUBSETS[PAIRS])
         evaluate(task, RunCache(tmp_path, [task]))
         assert written == [f"{PAIRS}.queries.parquet", "signatures.jsonl"] * 2

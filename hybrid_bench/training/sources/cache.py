@@ -11,7 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from hybrid_bench.data.files import cache_dir, json_objects, sha256_of_lines, sha256_once
+from hybrid_bench.data.files import atomic, cache_dir, json_objects
+from hybrid_bench.data.hashing import sha256_of_lines, sha256_once
 from hybrid_bench.errors import DataError, first_line
 
 __all__ = ["BATCH", "arrow_strings", "arrow_table", "batched", "building", "cache_path", "file_identity", "of_rows"]
@@ -94,9 +95,11 @@ def arrow_table(key: Sequence[str], parsed: Callable[[], tuple[pa.Schema, Iterat
         with building(path):
             if not path.is_file():
                 schema, batches = parsed()
-                part = path.with_name(f"{path.name}.part")
-                with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+                with (
+                    atomic(path) as beside,
+                    pa.OSFile(str(beside), "wb") as sink,
+                    pa.ipc.new_file(sink, schema) as writer,
+                ):
                     for batch in batches:
                         writer.write_batch(batch)
-                part.replace(path)
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +13,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from hybrid_bench.data.collection import Column
+from hybrid_bench.data.files import atomic
 from hybrid_bench.errors import DataError, first_line
 from hybrid_bench.training.sources.cache import arrow_table, building, cache_path, file_identity
 from hybrid_bench.training.sources.places import data_folder
@@ -103,25 +104,27 @@ def _triples(path: Path) -> _Triples:
     folder = cache_path(("triples", file_identity(path)), "")
     with building(folder):
         if not folder.is_dir():
-            part = folder.with_name(folder.name + ".part")
-            part.mkdir(parents=True, exist_ok=True)
-            with (
-                (part / "query").open("wb") as q,
-                (part / "passage").open("wb") as p,
-                (part / "negative").open("wb") as n,
-            ):
-                for batch in _tsv(path, ("query", "passage", "negative"), texts=False):
-                    for column, file in zip(batch.columns, (q, p, n), strict=True):
-                        column.to_numpy().tofile(file)
-            if not (part / "query").stat().st_size:
-                raise DataError(f"{path} is empty: it should have query id, passage id and passage id on each line")
-            read = [np.memmap(part / name, np.int32, "r") for name in names[:3]]
-            for name, low in zip(names[:3], (int(numbers.min()) for numbers in read), strict=True):
-                if low < 0:
-                    raise DataError(f"{path}: {name} id {low} is below 0")
-            _write_groups(part, *read)
-            part.rename(folder)
+            with atomic(folder) as beside:
+                beside.mkdir()
+                _write_triples(path, beside)
     return _Triples(*(np.memmap(folder / name, np.int32, "r") for name in names))
+
+
+def _write_triples(path: Path, folder: Path) -> None:
+    """Write the columns of `_Triples`."""
+    names = _Triples._fields[:3]
+    with ExitStack() as stack:
+        files = [stack.enter_context((folder / name).open("wb")) for name in names]
+        for batch in _tsv(path, ("query", "passage", "negative"), texts=False):
+            for column, file in zip(batch.columns, files, strict=True):
+                column.to_numpy().tofile(file)
+    if not (folder / names[0]).stat().st_size:
+        raise DataError(f"{path} is empty: it should have query id, passage id and passage id on each line")
+    read = [np.memmap(folder / name, np.int32, "r") for name in names]
+    for name, low in zip(names, (int(numbers.min()) for numbers in read), strict=True):
+        if low < 0:
+            raise DataError(f"{path}: {name} id {low} is below 0")
+    _write_groups(folder, *read)
 
 
 def _write_groups(folder: Path, query: Rows, passage: Rows, negative: Rows) -> None:

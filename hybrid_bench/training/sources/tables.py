@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hybrid_bench.data.collection import Column
-from hybrid_bench.data.files import json_objects, sha256_of_lines
+from hybrid_bench.data.files import json_objects
+from hybrid_bench.data.hashing import sha256_of_lines
 from hybrid_bench.data.hub import files_of, mapped, patterns
 from hybrid_bench.errors import DataError, first_line, listed, shown
 from hybrid_bench.languages import did_you_mean
