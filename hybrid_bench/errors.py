@@ -1,19 +1,33 @@
 """The errors that are meant for a person: one clear line each, without a traceback on the command line.
 
-`shown`, `listed`, `first_line` and `causes` bring values, names and the errors of other libraries into such a line.
+`shown`, `listed`, `first_line` and `causes` bring values, names and the errors of other libraries into such a line, and
+`one_line` is what every text passes on its way out, to a terminal or into a table.
 """
 
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
-__all__ = ["DataError", "HybridBenchError", "ModelError", "RequestError", "causes", "first_line", "listed", "shown"]
+__all__ = [
+    "DataError",
+    "HybridBenchError",
+    "ModelError",
+    "RequestError",
+    "causes",
+    "first_line",
+    "listed",
+    "one_line",
+    "shown",
+]
 
 _LONGEST_VALUE = 60
 _LONGEST_LINE = 300
+#: Unicode's Bidi_Control: what turns the order of the text around it, so that it reads as something else.
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class HybridBenchError(Exception):
@@ -70,3 +84,18 @@ def causes(error: BaseException) -> list[BaseException]:
     while inner := found[-1].__cause__ or next((arg for arg in found[-1].args if isinstance(arg, BaseException)), None):
         found.append(inner)
     return found
+
+
+def one_line(text: str) -> str:
+    """Text on one line, without what a terminal, an editor or a reader of files would obey instead of showing it.
+
+    White space becomes a space. Control characters, halves of surrogate pairs, which no encoding takes, and the marks
+    that turn the direction of writing become U+FFFD; words that run from right to left by themselves stay as they are.
+    """
+    text = " ".join(text.split())
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        "\ufffd" if character in _BIDI or unicodedata.category(character) in {"Cc", "Cs"} else character
+        for character in text
+    )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -18,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hybrid_bench.errors import one_line
 from hybrid_bench.reporting.elements import Bar
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "Box",
     "Scale",
     "bar_range",
-    "clean",
     "contrast",
     "file_names",
     "ink",
@@ -132,16 +131,10 @@ def number(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def clean(text: str) -> str:
-    """Text on one line; control characters and halves of surrogate pairs, which no file format takes, are replaced."""
-    text = " ".join(text.split())
-    return "".join("\ufffd" if unicodedata.category(character) in {"Cc", "Cs"} else character for character in text)
-
-
 def wrapped(text: str, width: int) -> list[str]:
     """Lines of at most `width` characters; names are broken behind ``/ - _ , =`` where they can be, nothing is lost."""
     lines = [""]
-    for part in re.findall(r"[^\s/_,=-]*[\s/_,=-]?", clean(text)):
+    for part in re.findall(r"[^\s/_,=-]*[\s/_,=-]?", one_line(text)):
         rest = part
         while len(lines[-1]) + len(rest.rstrip()) > width:
             if lines[-1]:

@@ -18,8 +18,9 @@ from importlib import resources
 from itertools import groupby
 from typing import Any
 
+from hybrid_bench.errors import one_line
 from hybrid_bench.languages import LANGUAGES
-from hybrid_bench.reporting.drawing import DIVERGING, SEQUENTIAL, Scale, clean, file_names, ink, number
+from hybrid_bench.reporting.drawing import DIVERGING, SEQUENTIAL, Scale, file_names, ink, number
 from hybrid_bench.reporting.elements import Cell, Column, Details, Exhibit, HeatMap, Row, Table
 from hybrid_bench.reporting.svg import draw, element, hint
 
@@ -88,7 +89,7 @@ def _digest(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return escape(clean(text))
+    return escape(one_line(text))
 
 
 def _name(text: str) -> str:
@@ -131,7 +132,7 @@ def _table(table: Table) -> str:
     whole = element("thead", _heads(table)) + "".join(bodies)
     return element(
         "div",
-        element("table", whole, class_="numbers", aria_label=clean(table.title), data_rove=True, data_sort=True),
+        element("table", whole, class_="numbers", aria_label=one_line(table.title), data_rove=True, data_sort=True),
         class_="scroll",
     )
 
@@ -256,7 +257,7 @@ def _heat_map(figure: HeatMap) -> str:
         + element("div", key, class_="scale")
         + element(
             "div",
-            element("table", whole, class_="heat", aria_label=clean(figure.title), data_rove=True),
+            element("table", whole, class_="heat", aria_label=one_line(figure.title), data_rove=True),
             class_="scroll",
         )
     )
@@ -269,7 +270,7 @@ def _code(code: str, scope: str) -> str:
 
 def _spoken(code: str) -> str:
     """A language's name where its code is known."""
-    return LANGUAGES[code].name if code in LANGUAGES else clean(code)
+    return LANGUAGES[code].name if code in LANGUAGES else one_line(code)
 
 
 def _colours() -> str:

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybrid_bench.data.files import atomic
-from hybrid_bench.errors import RequestError
+from hybrid_bench.errors import RequestError, one_line
 from hybrid_bench.reporting.drawing import (
     SERIES,
     Box,
     Scale,
     bar_range,
-    clean,
     file_names,
     ink,
     linear_ticks,
@@ -178,7 +177,7 @@ def _characters(width: float, size: float) -> int:
 
 
 def _lines(text: str, width: float, size: float) -> list[str]:
-    return wrapped(_said(clean(text)), _characters(width, size))
+    return wrapped(_said(one_line(text)), _characters(width, size))
 
 
 def _title(canvas: Canvas, *texts: str) -> float:
@@ -251,7 +250,7 @@ def _heat_map(figure: HeatMap) -> Canvas:
     marks = figure.marks or {}
     sign = "+" if figure.diverging else ""
     texts = {
-        (row, column): f"{value:{sign}.{figure.decimals}f}" + _said(clean(marks.get((row, column), "")))
+        (row, column): f"{value:{sign}.{figure.decimals}f}" + _said(one_line(marks.get((row, column), "")))
         for (row, column), value in np.ndenumerate(figure.values)
         if np.isfinite(value)
     }
@@ -291,8 +290,8 @@ def _heat_map(figure: HeatMap) -> Canvas:
     axes.set_ylim(max(len(figure.rows), 1) - 0.5, -0.5)  # the first row on top
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    axes.set_xticks(range(len(figure.columns)), [_said(clean(code)) for code in figure.columns])
-    axes.set_yticks(range(len(figure.rows)), [_said(clean(code)) for code in figure.rows])
+    axes.set_xticks(range(len(figure.columns)), [_said(one_line(code)) for code in figure.columns])
+    axes.set_yticks(range(len(figure.rows)), [_said(one_line(code)) for code in figure.rows])
     if turned:
         axes.tick_params(axis="x", labelrotation=90)
     _axis_titles(canvas, axes, figure.column_title, figure.row_title)
@@ -378,7 +377,7 @@ def _bars(figure: Bars) -> Canvas:
         axes.grid(axis="y", color=_PALE, linewidth=0.5)
         axes.set_xlim(-1, max(in_row * group - 1, 1))
         centres = [at * group + (len(systems) - 1) / 2 for at in range(len(languages[start : start + in_row]))]
-        axes.set_xticks(centres, [_said(clean(code)) for code in languages[start : start + in_row]])
+        axes.set_xticks(centres, [_said(one_line(code)) for code in languages[start : start + in_row]])
         axes.tick_params(axis="x", length=0)
         _linear(axes, "y", low - room if low < 0 else low, high + room)
         _axis_titles(canvas, axes, "", figure.y_title)

@@ -14,11 +14,11 @@ from itertools import pairwise
 
 import numpy as np
 
+from hybrid_bench.errors import one_line
 from hybrid_bench.reporting.drawing import (
     SERIES,
     Box,
     bar_range,
-    clean,
     linear_ticks,
     log_ticks,
     number,
@@ -64,7 +64,7 @@ def element(name: str, content: str = "", /, **attributes: object) -> str:
 
 def hint(*lines: str) -> str:
     """What is said about a mark: the lines that are not empty."""
-    return "\n".join(clean(line) for line in lines if line)
+    return "\n".join(one_line(line) for line in lines if line)
 
 
 def draw(figure: Drawing) -> str:
@@ -120,7 +120,7 @@ def _legend(entries: Sequence[tuple[str, str]]) -> str:
     """A list of keys, each a small picture with its class, and names; it breaks where the page does."""
     if not entries:
         return ""
-    items = (element("li", key + element("bdi", escape(clean(name)))) for key, name in entries)
+    items = (element("li", key + element("bdi", escape(one_line(name)))) for key, name in entries)
     return element("ul", "".join(items), class_="legend")
 
 
@@ -198,7 +198,7 @@ class _Plane:
             "".join([*self._parts, *parts]),
             class_="plot",
             role="group",
-            aria_label=clean(title),
+            aria_label=one_line(title),
             data_rove=True,
             width=width,
             height=height,
@@ -276,7 +276,7 @@ def _bars(figure: Bars) -> str:
     for at, code in enumerate(languages):
         start = plane.left + at * step + (step - len(systems) * broad) / 2
         labels.append(
-            element("text", escape(clean(code)), x=start + len(systems) * broad / 2, y=plane.bottom + 18,
+            element("text", escape(one_line(code)), x=start + len(systems) * broad / 2, y=plane.bottom + 18,
                     text_anchor="middle")
         )  # fmt: skip
         for place, (name, each) in enumerate(bars.items()):

@@ -1,4 +1,8 @@
-"""Tables as Markdown and as LaTeX, and the long form as CSV and JSON."""
+"""Tables as Markdown, for a terminal and as LaTeX, and the long form as CSV and JSON.
+
+Names of models and the like come from outside: each format writes them so that its readers show them and do nothing
+else with them.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,20 @@ import csv
 import io
 import json
 import re
+import textwrap
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, zip_longest
 from typing import Any
 
 from tabulate import tabulate
 
+from hybrid_bench.errors import one_line
+from hybrid_bench.reporting.drawing import wrapped
 from hybrid_bench.reporting.elements import Cell, Column, Row, Table
 
-__all__ = ["as_csv", "as_json", "as_latex", "as_markdown", "escape_latex", "standalone"]
+__all__ = ["as_csv", "as_json", "as_latex", "as_markdown", "as_terminal", "escape_latex", "standalone"]
 
 _ARROWS = {True: "↑", False: "↓", None: ""}
 _DAGGER = "†"
@@ -34,7 +42,7 @@ def as_markdown(table: Table, *, intervals: bool = True) -> str:
     """
     grouped = len({column.group for column in table.columns}) > 1  # what is the same everywhere says nothing
     titles = [f"{c.group if grouped else ''} {c.title} {_ARROWS[c.higher_is_better]}".strip() for c in table.columns]
-    header = [*table.heads, *titles]
+    header = [_escape_markdown(title) for title in (*table.heads, *titles)]
     body = [
         [
             _escape_markdown(row.section),
@@ -45,27 +53,152 @@ def as_markdown(table: Table, *, intervals: bool = True) -> str:
     ]
     align = ("left", "left", *["right"] * len(table.columns))
     text = str(tabulate(body, headers=header, tablefmt="pipe", colalign=align, disable_numparse=True))
-    notes = "\n".join(f"- {' '.join(note.split())}" for note in table.notes)
+    notes = "\n".join(f"- {_escape_note(note)}" for note in table.notes)
     return f"{text}\n\n{notes}\n" if notes else f"{text}\n"
 
 
 def _markdown_cell(cell: Cell, column: Column, intervals: bool) -> str:
     if not cell.text:
-        return f"- ({cell.note})" if cell.note else "-"
+        return f"- ({_escape_markdown(cell.note)})" if cell.note else "-"
     text = _escape_markdown(cell.text)
     text = f"**{text}**" if cell.best else f"<u>{text}</u>" if cell.second else text
-    text += f" {cell.mark}" if cell.mark else ""
+    text += f" {_escape_markdown(cell.mark)}" if cell.mark else ""
     if intervals and column.decimals is not None and cell.low is not None and cell.high is not None:
         text += f" [{cell.low:.{column.decimals}f}, {cell.high:.{column.decimals}f}]"
-    return text + (f" ({cell.note})" if cell.note.endswith("subsets") else "")
+    return text + (f" ({_escape_markdown(cell.note)})" if cell.note.endswith("subsets") else "")
 
 
-_MARKDOWN = {"\n": " ", **{sign: f"\\{sign}" for sign in "|<*`[\\"}}
+#: What Markdown, or GitHub's form of it, would take for markup. An underscore within a word needs nothing.
+_MARKUP = re.compile(r"[|<*`\[\\$]|~~|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
+#: The same in a sentence of ours, which may have code between backticks.
+_MARKUP_IN_NOTE = re.compile(r"[<*\[\\$]|~~|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
 
 
-def _escape_markdown(text: str) -> str:
-    """Text that Markdown prints as it stands, in a cell of a table; an underscore within a word needs nothing."""
-    return "".join(_MARKDOWN.get(character, character) for character in text)
+def _escape_markdown(text: str, markup: re.Pattern[str] = _MARKUP) -> str:
+    """Text that Markdown prints as it stands, in a cell of a table."""
+    return markup.sub(lambda found: "".join(f"\\{sign}" for sign in found[0]), one_line(text))
+
+
+def _escape_note(text: str) -> str:
+    """The same for a note: a name in it makes no element, link or picture, whatever code it may seem to be."""
+    return _escape_markdown(text, _MARKUP_IN_NOTE)
+
+
+# -- a terminal ---------------------------------------------------------------------------------------------------
+
+_BOLD, _UNDERLINED, _PLAIN = "\x1b[1m", "\x1b[4m", "\x1b[0m"
+#: Least room for names of rows, and most, as a share of the width.
+_LEAST_NAME, _NAME_SHARE = 12, 0.4
+#: Words in a cell, such as what is missing, are broken into lines of so many characters.
+_WORDS = 14
+
+
+def as_terminal(table: Table, width: int, *, intervals: bool = True, styled: bool = False) -> str:
+    """A table with its notes, for a terminal: no line is wider than this, as far as numbers and words allow.
+
+    Each section has its name on a line of its own. Columns that do not fit stand below the others, with the names of
+    the rows again. The best is ``**0.500**`` and the second best ``_0.250_``, or bold and underlined.
+
+    Args:
+        table: The table.
+        width: Characters in a line; less than 20 counts as 20.
+        intervals: Whether intervals stand below the values that have one.
+        styled: Whether the terminal knows bold and underlined; the codes take no room in a line.
+    """
+    width = max(width, 20)
+    grouped = len({column.group for column in table.columns}) > 1
+    columns = [_TerminalColumn(table, place, grouped, intervals, styled) for place in range(len(table.columns))]
+    room = max(int(width * _NAME_SHARE), _LEAST_NAME)
+    labels = (wrapped(row.label, room - 2) for row in table.rows)
+    names = [[first, *(f"  {line}" for line in others)] for first, *others in labels]
+    head = wrapped(table.heads[1], room)
+    name_width = max((_columns_of(line) for lines in (head, *names) for line in lines), default=0)
+    blocks = []
+    for part in _parts([column.width for column in columns], width - name_width):
+        shown = [columns[place] for place in part]
+        height = max((len(column.head) for column in shown), default=0)
+        # Heads stand on the line that is ruled.
+        heads = [[""] * (height - len(column.head)) + column.head for column in shown]
+        lines = _beside([[""] * (height - len(head)) + head, *heads], name_width, shown)
+        lines.append("─" * (name_width + sum(2 + column.width for column in shown)))
+        for section, rows in groupby(range(len(table.rows)), key=lambda place: table.rows[place].section):
+            lines += wrapped(section, width) if section else []
+            for place in rows:
+                lines += _beside([names[place], *(column.cells[place] for column in shown)], name_width, shown)
+        blocks.append("\n".join(lines))
+    notes = [
+        textwrap.fill(one_line(note), width, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
+        for note in table.notes
+    ]
+    return "\n\n".join([*blocks, *(["\n".join(notes)] if notes else [])]) + "\n"
+
+
+class _TerminalColumn:
+    """A column as lines of text: its head, and its cells, each of which may have several."""
+
+    def __init__(self, table: Table, place: int, grouped: bool, intervals: bool, styled: bool) -> None:
+        column = table.columns[place]
+        self.style = ((_BOLD, _PLAIN), (_UNDERLINED, _PLAIN)) if styled else (("**", "**"), ("_", "_"))
+        cells = [row.cells[place] for row in table.rows]
+        # Numbers end at the same place, whatever stands behind them.
+        self.behind = max((_columns_of(self._behind(cell)) for cell in cells), default=0)
+        self.cells = [self._lines(cell, column, intervals) for cell in cells]
+        title = f"{column.group if grouped else ''} {column.title} {_ARROWS[column.higher_is_better]}"
+        words = one_line(title).split()
+        widest = max((_columns_of(line) for cell in self.cells for line in cell), default=0)
+        self.width = max([widest, *map(_columns_of, words)])
+        self.head = wrapped(" ".join(words), self.width)
+
+    def _lines(self, cell: Cell, column: Column, intervals: bool) -> list[str]:
+        if column.decimals is None or not cell.text:
+            lines = wrapped(cell.text or "-", _WORDS)
+        else:
+            before = self.style[0 if cell.best else 1][0] if cell.best or cell.second else ""
+            behind = self._behind(cell)
+            lines = [f"{before}{one_line(cell.text)}{behind}{' ' * (self.behind - _columns_of(behind))}"]
+        if intervals and column.decimals is not None and cell.low is not None and cell.high is not None:
+            lines.append(f"[{cell.low:.{column.decimals}f}, {cell.high:.{column.decimals}f}]")
+        if cell.note and (not cell.text or cell.note.endswith("subsets")):
+            lines += wrapped(f"({cell.note})", _WORDS)
+        return lines
+
+    def _behind(self, cell: Cell) -> str:
+        """What stands behind the number."""
+        after = self.style[0 if cell.best else 1][1] if cell.best or cell.second else ""
+        return f"{after} {one_line(cell.mark)}" if cell.mark else after
+
+
+def _parts(widths: Sequence[int], room: int) -> list[list[int]]:
+    """Places of the columns that stand side by side; one at least."""
+    parts: list[list[int]] = [[]]
+    left = room
+    for place, each in enumerate(widths):
+        if parts[-1] and left < 2 + each:
+            parts.append([])
+            left = room
+        parts[-1].append(place)
+        left -= 2 + each
+    return parts
+
+
+def _beside(cells: Sequence[Sequence[str]], name_width: int, columns: Sequence[_TerminalColumn]) -> list[str]:
+    """The lines of a row: the name at the left, numbers at the right of their columns."""
+    lines = []
+    for name, *others in zip_longest(*cells, fillvalue=""):
+        text = name + " " * (name_width - _columns_of(name))
+        for other, column in zip(others, columns, strict=True):
+            text += "  " + " " * (column.width - _columns_of(other)) + other
+        lines.append(text.rstrip())
+    return lines
+
+
+def _columns_of(text: str) -> int:
+    """How many columns of a terminal a text takes: Chinese letters take two, marks above letters and codes none."""
+    text = text.replace(_BOLD, "").replace(_UNDERLINED, "").replace(_PLAIN, "")
+    if text.isascii():
+        return len(text)
+    bare = [character for character in text if unicodedata.category(character) not in {"Mn", "Me", "Cf"}]
+    return len(bare) + sum(unicodedata.east_asian_width(character) in "WF" for character in bare)
 
 
 # -- LaTeX --------------------------------------------------------------------------------------------------------
@@ -81,7 +214,7 @@ def as_latex(table: Table, *, intervals: bool = True) -> str:
         table: The table.
         intervals: Whether intervals stand below the values that have one, in a row of their own.
     """
-    notes = [f"% {' '.join(note.split())}" for note in table.notes]  # a second line would not be a comment
+    notes = [f"% {one_line(note)}" for note in table.notes]  # a second line would not be a comment
     return "\n".join([*notes, *_tabular(table, intervals)]) + "\n"
 
 
@@ -245,9 +378,9 @@ def _in_braces(text: str) -> str:
 
 def _breakable(text: str) -> str:
     """A name that may be broken behind its slashes, hyphens and underscores, and where it has none for long."""
-    parts = re.split(r"(?<=[/_=-])", text)
+    parts = re.split(r"(?<=[/_=-])", one_line(text))
     broken = [part[start : start + _UNBROKEN] for part in parts for start in range(0, len(part), _UNBROKEN)]
-    return r"\allowbreak{}".join(map(escape_latex, broken))
+    return r"\allowbreak{}".join(map(_spelled, broken))
 
 
 _LATEX = {
@@ -267,12 +400,16 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    "\n": " ",
+    "\ufffd": "?",  # no font of LaTeX's has it
 }
 
 
 def escape_latex(text: str) -> str:
     """Text that LaTeX prints as it stands."""
+    return _spelled(one_line(text))
+
+
+def _spelled(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
@@ -280,15 +417,30 @@ def escape_latex(text: str) -> str:
 
 
 def as_csv(records: Sequence[Mapping[str, Any]]) -> str:
-    """Records of the long form as CSV; numbers as Python prints them, so that they can be read back exactly."""
+    """Records of the long form as CSV; numbers as Python prints them, so that they can be read back exactly.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe in front, by which spreadsheets know a text.
+    """
     file = io.StringIO()
     names = list(dict.fromkeys(name for record in records for name in record))
-    writer = csv.DictWriter(file, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
+    writer = csv.writer(file, lineterminator="\n")
+    for row in (names, *([record.get(name, "") for name in names] for record in records)):
+        writer.writerow(map(_escape_csv, row))
     return file.getvalue()
+
+
+def _escape_csv(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = one_line(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+#: What JSON may hold and a terminal may not: it is written as JSON's own escapes, so nothing is lost.
+_UNSHOWN = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def as_json(records: Sequence[Mapping[str, Any]], details: Mapping[str, Any]) -> str:
     """Records of the long form, and what the report says about itself, as JSON."""
-    return json.dumps({**details, "values": list(records)}, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    text = json.dumps({**details, "values": list(records)}, ensure_ascii=False, indent=1, allow_nan=False)
+    return _UNSHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"

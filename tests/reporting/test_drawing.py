@@ -18,7 +18,6 @@ from hybrid_bench.reporting.drawing import (
     SERIES,
     Box,
     Scale,
-    clean,
     contrast,
     file_names,
     ink,
@@ -135,11 +134,6 @@ def test_numbers_are_short(value: float, text: str) -> None:
 @given(st.floats(1e-3, 1e6))
 def test_numbers_are_right_to_four_digits(value: float) -> None:
     assert float(number(value).replace(",", "")) == pytest.approx(value, rel=6e-4)
-
-
-def test_what_no_format_takes_is_replaced() -> None:
-    assert clean("a\x00b\ud800c\n d\te") == "a\ufffdb\ufffdc d e"
-    clean("\udfff").encode()
 
 
 @given(st.text("ab/-_ =\u00e9", max_size=60), st.integers(1, 20))

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from exhibit_samples import BARS, DIFFERENCES, EVIL, EXHIBITS, HEAT_MAP, LONG, RANKS, SCATTER, SWEEP, TABLE
-from hybrid_bench.reporting.drawing import clean, contrast
+from hybrid_bench.errors import one_line
+from hybrid_bench.reporting.drawing import contrast
 from hybrid_bench.reporting.elements import (
     Bar,
     Bars,
@@ -138,18 +139,18 @@ def test_the_contents_lead_to_every_exhibit(document: Node) -> None:
     links = document.one("nav").all("a")
     sections = document.all("section", "exhibit")
     assert [link.attributes["href"] for link in links] == [f"#{section.attributes['id']}" for section in sections]
-    assert [link.text for link in links] == [clean(exhibit.title) for exhibit in EXHIBITS]
-    assert [section.all("h2")[0].text for section in sections] == [clean(exhibit.title) for exhibit in EXHIBITS]
+    assert [link.text for link in links] == [one_line(exhibit.title) for exhibit in EXHIBITS]
+    assert [section.all("h2")[0].text for section in sections] == [one_line(exhibit.title) for exhibit in EXHIBITS]
 
 
 def test_names_become_text_and_nothing_else(document: Node) -> None:
-    assert document.one("head").one("title").text == clean(f"Report {EVIL}")
+    assert document.one("head").one("title").text == one_line(f"Report {EVIL}")
     assert len(document.all("script")) == 1
     assert not document.all("img")
     for node in document.walk():
         assert not any(name.startswith("on") for name in node.attributes), node.attributes
         assert "style" not in node.attributes
-    assert document.one("main").text.count(clean(EVIL)) >= 12
+    assert document.one("main").text.count(one_line(EVIL)) >= 12
     assert EVIL not in document.one("script").text + document.one("style").text
 
 
@@ -244,9 +245,9 @@ def test_details_are_lists_within_lists(document: Node) -> None:
     outer = about.all("dl")[0]
     assert [node.text for node in outer.within if isinstance(node, Node) and node.name == "dt"] == [
         "versions",
-        clean(EVIL),
+        one_line(EVIL),
     ]
-    assert [node.text for node in about.all("li")] == [clean(EVIL), "1", "none"]
+    assert [node.text for node in about.all("li")] == [one_line(EVIL), "1", "none"]
     assert about.all("dl")[1].text == "hybrid_bench1.0"
 
 
@@ -266,7 +267,7 @@ def table() -> Node:
 
 def test_every_cell_of_a_table_is_there_with_its_value(table: Node) -> None:
     lines = [row for body in table.all("tbody") for row in body.all("tr") if "section" not in row.classes]
-    assert [line.all("bdi")[0].text for line in lines] == [clean(row.label) for row in TABLE.rows]
+    assert [line.all("bdi")[0].text for line in lines] == [one_line(row.label) for row in TABLE.rows]
     for line, row in zip(lines, TABLE.rows, strict=True):
         cells = line.all("td")
         assert len(cells) == len(TABLE.columns)
@@ -317,12 +318,12 @@ def test_reported_and_random_rows_are_marked(table: Node) -> None:
 
 
 def test_what_is_known_of_a_cell_is_said(table: Node) -> None:
-    said = {clean(node.text): node.attributes["title"] for node in table.all("td") if "title" in node.attributes}
+    said = {one_line(node.text): node.attributes["title"] for node in table.all("td") if "title" in node.attributes}
     assert said == {
         "0.700": "0.70012\ninterval 0.68 to 0.72",
         "0.300†": "0.3\ninterval 0.28 to 0.32\np = 0.0123\nadjusted p = 0.0246",
         "\N{EN DASH}": "not reported",
-        "0.600": f"0.6\n{clean(EVIL)}",
+        "0.600": f"0.6\n{one_line(EVIL)}",
     }
 
 
@@ -345,7 +346,7 @@ def test_a_table_without_rows_says_so() -> None:
 
 def test_notes_stand_below() -> None:
     (section,) = shown(TABLE).all("section")
-    assert [node.text for node in section.one("div", "notes").all("p")] == ["mAP at full depth.", clean(EVIL)]
+    assert [node.text for node in section.one("div", "notes").all("p")] == ["mAP at full depth.", one_line(EVIL)]
 
 
 # -- heat maps ----------------------------------------------------------------------------------------------------
@@ -412,7 +413,7 @@ def test_the_marks_of_a_distribution_are_its_quantiles() -> None:
         for share, line in zip((0.1, 0.25, 0.5, 0.75, 0.9), lines[place : place + 5], strict=True):
             # The least value that this share of the queries does not exceed.
             least = next(value for value in sorted(values) if (values <= value).mean() >= share)
-            assert line == [clean(name), f"{share:.0%} of 3,000 queries: at most {least:,.0f}"]
+            assert line == [one_line(name), f"{share:.0%} of 3,000 queries: at most {least:,.0f}"]
 
 
 def test_a_distribution_is_drawn_to_the_third_of_a_pixel() -> None:
@@ -445,7 +446,7 @@ def test_bars_reach_from_zero_to_their_values() -> None:
             if bar is None:
                 assert not mark.all("rect")
                 continue
-            assert lines[place * 5 + at][0] == clean(name)
+            assert lines[place * 5 + at][0] == one_line(name)
             assert lines[place * 5 + at][1].startswith(f"{code}: ")
             heights[bar.value] = float(str(mark.one("rect").attributes["height"]))
             assert len(mark.all("path", "interval")) == (bar.low is not None)
@@ -521,7 +522,7 @@ def test_a_drawing_of_next_to_nothing_is_drawn(figure: Distribution | Scatter | 
 def test_legends_name_every_series_with_a_key_of_its_own() -> None:
     for figure in (RANKS, BARS):
         items = shown(figure).one("ul", "legend").all("li")
-        assert [item.text for item in items] == [clean(name) for name in figure.series]
+        assert [item.text for item in items] == [one_line(name) for name in figure.series]
     assert LONG in RANKS.series
     shapes = [str(item.one("svg").within[1:]) + str(item.one("svg").within[0]) for item in shown(RANKS).all("li")]
     assert len(set(shapes)) == len(RANKS.series), "without colours they differ"

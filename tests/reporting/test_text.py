@@ -11,19 +11,23 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from exhibit_samples import EVIL, LONG, TABLE
 from hybrid_bench.analysis.study import Choices, Study
 from hybrid_bench.data.published import published
+from hybrid_bench.errors import one_line
 from hybrid_bench.reporting.elements import Cell, Column, Row, Table
+from hybrid_bench.reporting.html import page
 from hybrid_bench.reporting.tables import main_table
-from hybrid_bench.reporting.text import as_csv, as_json, as_latex, as_markdown, escape_latex, standalone
+from hybrid_bench.reporting.text import as_csv, as_json, as_latex, as_markdown, as_terminal, escape_latex, standalone
 from report_cases import made_up
 
 UP, DOWN = Column("up", "up", "Group"), Column("down", "down", "Group", 1, False)
@@ -90,9 +94,135 @@ def test_markdown_and_markup_in_names_are_printed_as_they_stand() -> None:
     assert text.splitlines()[2].startswith(r"| C            | \<script>\*a\*\`b\`\[c]\\d_e |")
 
 
+#: What a name may hold that a reader of Markdown, of a page made from it or of a terminal would obey.
+MARKUP = [
+    "<script>",
+    "<!--",
+    "![x](http://x)",
+    "[x](javascript:x)",
+    "[x]: http://x",
+    "**b**",
+    "~~s~~",
+    "_e_",
+    "__e__",
+    "a_b_c",
+    "&lt;",
+    "\\<b>",
+    "<a|b>",
+]
+
+
+@pytest.mark.parametrize("name", MARKUP)
+def test_nothing_in_a_table_or_its_notes_is_markup(name: str) -> None:
+    """As a renderer of Markdown reads it: each name is text, as it stands."""
+    cell = Cell(0.5, "0.500", note=f"{name} subsets")
+    columns = [Column("up", name, name), Column("down", "down", "Group")]
+    rows = [Row(name, name, (cell, Cell(note=name)))]
+    text = as_markdown(table_of(rows, columns, notes=[f"Of {name}: `code`\n{name}"]))
+    rendered = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(text)
+    assert set(re.findall(r"</?(\w+)", rendered)) == {"table", "thead", "tbody", "tr", "th", "td", "ul", "li", "code"}
+    assert "<!--" not in rendered
+    shown = [unescape(cell) for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", rendered)]
+    assert shown[2:] == [f"{name} {name} ↑", "Group down ↑", name, name, f"0.500 ({name} subsets)", f"- ({name})"]
+    (note,) = re.findall(r"<li>(.*?)</li>", rendered)
+    assert unescape(note) == f"Of {name}: <code>code</code> {name}"
+
+
+@pytest.mark.parametrize("name", ["`<b>", "`", "`<img src=x>`", "`[x](y)"])
+def test_code_in_a_note_holds_nothing_but_text(name: str) -> None:
+    text = as_markdown(table_of([FIRST], notes=[f"Of {name}: `code` of {name}"]))
+    rendered = MarkdownIt("commonmark").enable("table").render(text).partition("<ul>")[2]
+    assert set(re.findall(r"</?(\w+)", rendered)) <= {"ul", "li", "code"}
+
+
+#: One of each kind that is obeyed instead of shown.
+OBEYED = {
+    "escape": "\x1b[31m",
+    "bell": "\x07",
+    "return": "\r",
+    "C1": "\x9b31m",
+    "override": "\u202e",
+    "isolate": "\u2067",
+    "mark": "\u200f",
+    "surrogate": "\ud800",
+    "nul": "\0",
+    "line": "\u2028",
+    "feed": "\x0c",
+    "del": "\x7f",
+}
+
+
+@pytest.mark.parametrize("character", OBEYED.values(), ids=OBEYED)
+def test_what_is_obeyed_reaches_no_output(character: str) -> None:
+    name = f"a{character}b"
+    cells = (Cell(0.5, "0.500", note=f"{name} subsets", mark=character), Cell(note=name))
+    columns = [Column("up", name, name), Column("down", "down", "Group")]
+    table = replace(table_of([Row(name, name, cells)], columns, [name]), title=name, heads=(name, name))
+    records = [{"system": name, name: 1}]
+    outputs = {
+        "Markdown": as_markdown(table),
+        "terminal": as_terminal(table, 80),
+        "LaTeX": as_latex(table),
+        "document": standalone([table]),
+        "CSV": as_csv(records),
+        "JSON": as_json(records, {"run": name}),
+        "page": page(name, [table], {name: name}),
+    }
+    for output in outputs.values():
+        output.encode()
+        assert character[0] not in output
+    read = json.loads(outputs["JSON"])
+    assert (read["run"], read["values"]) == (name, records)  # JSON has escapes of its own, and loses nothing
+
+
 def test_a_value_over_some_subsets_says_so() -> None:
     row = Row("C", "a", (Cell(0.5, "0.500", note="2 of 3 subsets"), Cell(1.0, "1.0", note="Table 3")))
     assert cells_of(as_markdown(table_of([row])).splitlines()[2])[2:] == ["0.500 (2 of 3 subsets)", "1.0"]
+
+
+# -- a terminal ---------------------------------------------------------------------------------------------------
+
+
+def test_terminal() -> None:
+    text = as_terminal(table_of([FIRST, SECOND, MISSING], notes=["A note that is longer than a line."]), 44)
+    assert text.splitlines() == [
+        "Model            up ↑        down ↓",
+        "───────────────────────────────────",
+        "C",
+        "a         **0.500**    _1234.6_ †",
+        "       [0.400, 0.600]",
+        "b_c        _0.250_ ab   **12.0** †a",
+        "d                   -             -",
+        "                            (2 of 3",
+        "                           subsets)",
+        "",
+        "- A note that is longer than a line.",
+    ]
+
+
+@pytest.mark.parametrize("styled", [False, True])
+@pytest.mark.parametrize("width", [*range(32, 120, 7), 200])
+def test_a_table_fits_its_terminal_and_loses_nothing(width: int, styled: bool) -> None:
+    text = as_terminal(TABLE, width, styled=styled)
+    shown = re.sub(r"\x1b\[\d*m", "", text)
+    assert max(map(len, shown.splitlines())) <= width
+    assert ("\x1b" in text) is styled
+    assert "<u>" not in text
+    dense = "".join(shown.split())
+    for row in TABLE.rows:
+        assert all("".join(cell.text.split()) in dense for cell in row.cells)
+    assert text.count("[0.680, 0.720]") == 1
+    assert "[0.680" not in as_terminal(TABLE, width, intervals=False)
+    if width < 100:
+        assert dense.count("".join(one_line(EVIL).split())) == 1  # the note; names are broken into lines
+
+
+def test_letters_of_two_columns_are_counted_as_two() -> None:
+    rows = [Row("C", "日本語", FIRST.cells), Row("C", "é\u0301a", SECOND.cells), Row("C", "abcdef", SECOND.cells)]
+    lines = as_terminal(table_of(rows, [UP]), 80, intervals=False).splitlines()
+    assert [
+        line.index("0.") - len(name) for line, name in zip(lines[3:], ("日本語", "é\u0301a", "abcdef"), strict=True)
+    ]
 
 
 # -- LaTeX --------------------------------------------------------------------------------------------------------
@@ -171,6 +301,7 @@ def test_escaped_text_reads_as_it_was(text: str) -> None:
         r"\textgreater{}": ">",
         r"\textbar{}": "|",
     }
+    text = " ".join(text.split())
     escaped = escape_latex(text)
     parts = re.findall(r"\\text[a-z]+\{\}|\$\\[a-z]+\$|\\[&%$#_{}]|[^\\&%$#_{}~^<>|†↑↓]", escaped)
     assert "".join(parts) == escaped  # no special character is left bare
@@ -303,7 +434,7 @@ def test_signs_of_differences_are_printed(tmp_path: Path) -> None:
 # -- the long form ------------------------------------------------------------------------------------------------
 
 RECORDS = [
-    {"system": 'a, "b"\n', "value": 0.1 + 0.2, "n": 3, "p": None},
+    {"system": 'a, "b"', "value": 0.1 + 0.2, "n": 3, "p": None},
     {"system": "|$", "value": 1e-17, "n": 0, "p": 1 / 3, "source": "Table 1"},
 ]
 
@@ -317,6 +448,14 @@ def test_csv_is_read_back_exactly() -> None:
     assert (rows[0]["p"], float(rows[1]["p"])) == ("", 1 / 3)
     assert (rows[0]["source"], rows[1]["source"]) == ("", "Table 1")
     assert "\r" not in text
+
+
+@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1", "-1+2", "@SUM(A1)", "\t=1", "\r=1", "=1\r\n=2"])
+def test_no_text_is_a_formula(text: str) -> None:
+    written = as_csv([{"system": text, "value": -0.5}])
+    (row,) = csv.DictReader(io.StringIO(written, newline=""))
+    assert row["system"] == "'" + " ".join(text.split())
+    assert row["value"] == "-0.5"  # a number stays one
 
 
 def test_json_is_read_back_exactly() -> None:
