@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterable
 from datetime import date
 from typing import Any
@@ -12,7 +13,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_bench.errors import causes, first_line, listed, shown
+from hybrid_bench.errors import causes, first_line, listed, one_line, shown
 
 
 @pytest.mark.parametrize(
@@ -95,3 +96,26 @@ def test_causes_are_those_that_an_error_names_as_such() -> None:
     inner.__context__ = ValueError("what was handled meanwhile")
     assert causes(outer) == [outer, middle, inner]
     assert causes(inner) == [inner]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a\x00b\ud800c\n d\te", "a\ufffdb\ufffdc d e"),
+        ("\x1b[2J\x9b1m\x7f", "\ufffd[2J\ufffd1m\ufffd"),
+        ("a\u2028b\r\nc\x85d", "a b c d"),
+        ("file\u202egpj.exe \u2066x\u2069 \u200f\u061c", "file\ufffdgpj.exe \ufffdx\ufffd \ufffd\ufffd"),
+        ("\u05e9\u05dc\u05d5\u05dd, \u4f60\u597d \u0928\u200d", "\u05e9\u05dc\u05d5\u05dd, \u4f60\u597d \u0928\u200d"),
+        ("  plain   text ", "plain text"),
+    ],
+)
+def test_a_line_holds_nothing_that_is_obeyed(text: str, line: str) -> None:
+    assert one_line(text) == line
+    assert one_line(line) == line
+
+
+def test_every_character_that_turns_the_direction_is_known() -> None:
+    """Unicode's table of characters knows those that embed, override and isolate; its marks have a direction alone."""
+    turning = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    found = {chr(code) for code in range(0x110000) if unicodedata.bidirectional(chr(code)) in turning}
+    assert all(one_line(character) == "\ufffd" for character in found | set("\u061c\u200e\u200f"))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid_bench.cli.arguments import parser
 from hybrid_bench.data.files import atomic
-from hybrid_bench.errors import DataError, HybridBenchError, RequestError
+from hybrid_bench.errors import DataError, HybridBenchError, RequestError, one_line
 from hybrid_bench.languages import did_you_mean
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HybridBenchError as error:
         if debug:
             traceback.print_exc()
-        print(f"hybrid-bench: {error}", file=sys.stderr)
+        print(f"hybrid-bench: {one_line(str(error))}", file=sys.stderr)
         return 2 if isinstance(error, RequestError) else 1
     except KeyboardInterrupt:
         print("hybrid-bench: stopped; what was saved is kept, and the same command goes on from there", file=sys.stderr)
@@ -75,11 +75,11 @@ def _run(options: argparse.Namespace) -> int:
     for failure in outcome.failures:
         if options.debug:
             print(failure.trace, file=sys.stderr)
-        print(f"hybrid-bench: {failure}", file=sys.stderr)
+        print(f"hybrid-bench: {one_line(str(failure))}", file=sys.stderr)
     if outcome.folders:
         shown = ReportRequest(outcome.folders, format=options.format, subsets=outcome.subsets)
         print(report(shown), end="")
-        print(f"saved under {options.output}", file=sys.stderr)
+        print(f"saved under {one_line(str(options.output))}", file=sys.stderr)
     if not outcome.failures:
         return 0
     only_requests = all(isinstance(failure.error, RequestError) for failure in outcome.failures)
@@ -148,7 +148,7 @@ def _translate(options: argparse.Namespace) -> int:
     data = DataOptions(data_dir=options.data_dir)
     outcome = translate(request, lambda language: miracl.topics(data, language), to_stderr)
     done = f"{outcome.translated} queries translated by {outcome.source}, {outcome.kept} were there already"
-    print(f"{outcome.out}: {done}", file=sys.stderr)
+    print(one_line(f"{outcome.out}: {done}"), file=sys.stderr)
     for count, what in (
         (outcome.cut, f"queries were cut to {request.max_length} tokens before they were translated"),
         (outcome.unfinished, f"translations ended at {request.max_length} tokens: see --max-length"),
@@ -178,10 +178,11 @@ def _submit(options: argparse.Namespace) -> int:
             continue
         problems = check(run, options.tasks)
         for problem in problems:
-            print(problem)
+            print(one_line(str(problem)))
         blocking = sum(problem.blocking for problem in problems)
         failed |= blocking > 0
-        print(f"{run}: {f'faults: {blocking}' if blocking else 'can be offered'}", file=sys.stderr)
+        verdict = f"faults: {blocking}" if blocking else "can be offered"
+        print(one_line(f"{run}: {verdict}"), file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from hybrid_bench.data.hashing import remember, sha256_of, sha256_of_state
-from hybrid_bench.errors import DataError, RequestError, causes, listed, shown
+from hybrid_bench.errors import DataError, RequestError, causes, listed, one_line, shown
 
 if TYPE_CHECKING:
     from requests import Response
@@ -466,7 +466,7 @@ def _tell(message: str) -> None:
     if sys.stderr.isatty():
         from tqdm import tqdm
 
-        tqdm.write(message, file=sys.stderr)
+        tqdm.write(one_line(message), file=sys.stderr)
 
 
 def _fetch(remote: RemoteFile, part: Path) -> None:

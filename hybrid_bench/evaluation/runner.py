@@ -24,7 +24,7 @@ from hybrid_bench.data.jsonl import ParallelSource
 from hybrid_bench.data.translations import Translations, read_translations
 from hybrid_bench.engine import models as model_names
 from hybrid_bench.engine.lexical import subset_languages
-from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError
+from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError, one_line
 from hybrid_bench.evaluation.custom import parallel_tasks
 from hybrid_bench.evaluation.foreign import exact, mteb_names, mteb_tasks, why_not
 from hybrid_bench.evaluation.registry import collections, register, task_classes
@@ -512,4 +512,4 @@ def mteb_saving_tables() -> Iterator[None]:
 
 def to_stderr(message: str) -> None:
     """Tell a person about a step."""
-    print(message, file=sys.stderr)
+    print(one_line(message), file=sys.stderr)
