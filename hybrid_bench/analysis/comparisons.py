@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hybrid_bench.analysis.scores import CLUSTERS, KEY, check_measure, clusters_of, scores
+from hybrid_bench.analysis.scores import CLUSTERS, KEY, check_measure, clusters_of, setting_scores
 from hybrid_bench.errors import RequestError, listed
 from hybrid_bench.languages import Setting
+from hybrid_bench.measures.metrics import Scores
 from hybrid_bench.measures.significance import Cells, Comparison, TukeyHSD, compare, holm, macro_mean, tukey_hsd
 from hybrid_bench.runs.saved import Run, TaskTable, names_of
 
@@ -35,8 +36,6 @@ __all__ = [
 
 #: Below this an adjusted p-value is called a difference.
 LEVEL = 0.05
-
-Scores = NDArray[np.float64]
 
 
 def scores_of(run: Run, collection: str, setting: Setting, measure: str) -> pd.DataFrame:
@@ -56,7 +55,7 @@ def scores_of(run: Run, collection: str, setting: Setting, measure: str) -> pd.D
         RequestError: If there is no such measure of queries.
     """
     check_measure(measure)
-    found = scores(run, collection, setting)
+    found = setting_scores(run, collection, setting)
     values = found.of(measure)
     if values is None:
         return found.queries.iloc[:0].assign(score=0.0)

@@ -18,20 +18,21 @@ from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting, did_you_mean
 from hybrid_bench.measures import bias
 from hybrid_bench.measures.bias import MEASURES, Pool, inputs_of
-from hybrid_bench.measures.metrics import RelevantRanks
+from hybrid_bench.measures.metrics import RelevantRanks, Scores
 from hybrid_bench.runs.layout import QUERY_COLUMNS
 from hybrid_bench.runs.saved import Run, TaskTable
 
 __all__ = [
     "CLUSTERS",
     "KEY",
+    "OF_POOLS",
     "OF_QUERIES",
     "OF_SUBSETS",
     "PoolOfQueries",
     "SettingScores",
     "check_measure",
     "clusters_of",
-    "scores",
+    "setting_scores",
 ]
 
 #: What questions may be clustered by, the coarsest first; the first is the default.
@@ -43,12 +44,17 @@ _COLUMNS = {name: column for column, name in QUERY_COLUMNS.items()}
 OF_QUERIES = (*_COLUMNS, *(measure.key for measure in MEASURES if measure.per_query is not None))
 #: Measures that belong to a query language's queries as a whole.
 OF_SUBSETS = tuple(measure.key for measure in MEASURES if measure.per_query is None)
+#: What measures that are not 0 under a random ranking either are then, and what they are less that; of a pool.
+OF_POOLS = tuple(
+    f"{measure.key}_{what}"
+    for measure in MEASURES
+    if measure.key.startswith("bias_js_")
+    for what in ("expected", "excess")
+)
 #: The columns that `bias.inputs_of` reads.
 _RANKS = ("pool_languages", "ranks", "rank_languages", "gains", "top_languages")
 _CLUSTERS = ("cluster_article", "cluster_paragraph")
 _EXCESS = "_excess"
-
-Scores = NDArray[np.float64]
 
 
 class PoolOfQueries(NamedTuple):
@@ -296,7 +302,7 @@ class SettingScores:
         return [bias.random_ranking(each.ranks, each.pool) for each in self.ranked]
 
 
-def scores(run: Run, collection: str, setting: Setting) -> SettingScores:
+def setting_scores(run: Run, collection: str, setting: Setting) -> SettingScores:
     """The scores of a run in one setting of a collection; the same object each time. Empty if it has none.
 
     Raises:
@@ -323,7 +329,9 @@ def _numbered(column: pd.Series[Any]) -> NDArray[np.int64]:
     return pd.factorize(column)[0].astype(np.int64)
 
 
-def check_measure(measure: str) -> None:
-    """`RequestError` unless this is a measure of queries."""
-    if measure not in OF_QUERIES:
-        raise RequestError(f"no measure of queries is called '{measure}': {did_you_mean(measure, OF_QUERIES)}")
+def check_measure(measure: str, *, of_queries: bool = True) -> None:
+    """`RequestError` unless this is a measure; of queries, or of anything."""
+    known = OF_QUERIES if of_queries else (*OF_QUERIES, *OF_SUBSETS, *OF_POOLS)
+    if measure not in known:
+        what = "measure of queries" if of_queries else "measure"
+        raise RequestError(f"no {what} is called '{measure}': {did_you_mean(measure, known)}")

@@ -18,11 +18,21 @@ from typing import NamedTuple
 from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.languages import Setting, did_you_mean
 
-__all__ = ["PREFIX", "PUBLICATIONS", "Publication", "PublishedSystem", "PublishedValue", "is_published", "published"]
+__all__ = [
+    "PREFIX",
+    "PUBLICATIONS",
+    "Publication",
+    "PublishedSystem",
+    "PublishedValue",
+    "is_published",
+    "published_systems",
+]
 
 #: What a published system's name begins with, where a run's path could stand.
 PREFIX = "published:"
 
+#: What the files have in place of a language where a number is over all of them.
+_OVER_LANGUAGES = ("mean", "median")
 _IN_WHEEL = Path(__file__).parents[1] / "published_results"
 _FOLDER = _IN_WHEEL if _IN_WHEEL.is_dir() else Path(__file__).parents[2] / "results" / "published"
 
@@ -78,7 +88,8 @@ class PublishedValue(NamedTuple):
     Attributes:
         collection: Name of the collection.
         setting: The setting.
-        query_language: A code, ``mean`` or ``median``.
+        level: ``language``; ``mean`` or ``median``, over the query languages.
+        query_language: Its code, where the level is a language; else empty.
         metric: By the name it has here, e.g. ``map``, ``bias_rank_distance``.
         printed: The number as it was printed.
         source: The table it stands in.
@@ -86,6 +97,7 @@ class PublishedValue(NamedTuple):
 
     collection: str
     setting: Setting
+    level: str
     query_language: str
     metric: str
     printed: str
@@ -109,13 +121,13 @@ class PublishedSystem:
     Attributes:
         name: Backbone and sampling, e.g. ``XLM-R hybrid``.
         publication: Where they come from.
-        values: By collection, setting, query language and metric. Where two tables have the same number, that with more
-            digits counts.
+        values: By collection, setting, level, query language and metric. Where two tables have the same number, that
+            with more digits counts.
     """
 
     name: str
     publication: Publication
-    values: Mapping[tuple[str, Setting, str, str], PublishedValue]
+    values: Mapping[tuple[str, Setting, str, str, str], PublishedValue]
 
     @property
     def slug(self) -> str:
@@ -127,9 +139,11 @@ class PublishedSystem:
         """Its name in a table."""
         return f"{self.name} (reported)"
 
-    def get(self, collection: str, setting: Setting, query_language: str, metric: str) -> PublishedValue | None:
+    def get(
+        self, collection: str, setting: Setting, metric: str, level: str = "mean", query_language: str = ""
+    ) -> PublishedValue | None:
         """A printed number; None if it was not printed."""
-        return self.values.get((collection, setting, query_language, metric))
+        return self.values.get((collection, setting, level, query_language, metric))
 
 
 def is_published(path: str | Path) -> bool:
@@ -137,7 +151,7 @@ def is_published(path: str | Path) -> bool:
     return str(path).startswith(PREFIX)
 
 
-def published(reference: str) -> list[PublishedSystem]:
+def published_systems(reference: str) -> list[PublishedSystem]:
     """The systems that a reference names.
 
     Args:
@@ -161,18 +175,20 @@ def published(reference: str) -> list[PublishedSystem]:
 @cache
 def _systems(key: str) -> Sequence[PublishedSystem]:
     path = _FOLDER / f"{key}.csv"
-    found: dict[str, dict[tuple[str, Setting, str, str], PublishedValue]] = {}
+    found: dict[str, dict[tuple[str, Setting, str, str, str], PublishedValue]] = {}
     try:
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 if not row["system"]:
                     continue
                 setting = Setting(row["setting"])
+                over = row["query_language"] in _OVER_LANGUAGES
+                level, code = (row["query_language"], "") if over else ("language", row["query_language"])
                 value = PublishedValue(
-                    row["collection"], setting, row["query_language"], row["metric"], row["value"], row["source"]
+                    row["collection"], setting, level, code, row["metric"], row["value"], row["source"]
                 )
                 values = found.setdefault(row["system"], {})
-                place = value[:4]
+                place = value[:5]
                 if place not in values or value.decimals > values[place].decimals:
                     values[place] = value
     except (OSError, KeyError, ValueError) as error:

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import rel_entr
 
-from hybrid_bench.measures.metrics import NOT_RETRIEVED, RelevantRanks
+from hybrid_bench.measures.metrics import NOT_RETRIEVED, RelevantRanks, Scores
 
 __all__ = [
     "MEASURES",
@@ -51,7 +51,6 @@ __all__ = [
     "rank_distance",
 ]
 
-Scores = NDArray[np.float64]
 Target = Literal["uniform", "prior"]
 
 #: Depth of the attention-weighted measures: as many languages at the top are kept.

@@ -32,6 +32,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from hybrid_bench.errors import RequestError
+from hybrid_bench.measures.metrics import Scores
 
 __all__ = [
     "DRAWS",
@@ -82,7 +83,6 @@ _FIGURES = 2**24
 # Stands for a p-value that is too small for a float.
 _SMALLEST = float(np.finfo(np.float64).tiny)
 
-Scores = NDArray[np.float64]
 
 Statistic = Callable[[Scores, NDArray[np.intp]], float]
 """A figure for one run, from the values of cells, (n, ...), and the setting of each, (n,), as a place in

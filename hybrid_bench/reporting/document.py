@@ -4,39 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from hybrid_bench.analysis.comparisons import Difference
-from hybrid_bench.analysis.scores import CLUSTERS, OF_QUERIES, OF_SUBSETS, check_measure
-from hybrid_bench.analysis.study import MEAN, Choices, Level, Study, Value
-from hybrid_bench.data.published import PublishedSystem, is_published, published
+from hybrid_bench.analysis.frame import COLUMNS, COMPUTED, Request, Results, results_of
+from hybrid_bench.analysis.scores import CLUSTERS, OF_POOLS, OF_QUERIES, OF_SUBSETS, check_measure
+from hybrid_bench.analysis.study import SEEN, Choices, Study
+from hybrid_bench.data.published import PublishedSystem, is_published, published_systems
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting, did_you_mean
 from hybrid_bench.measures.significance import DRAWS
-from hybrid_bench.reporting.elements import Exhibit, Figure, Table
-from hybrid_bench.reporting.figures import figures
+from hybrid_bench.reporting.elements import Figure, Table
+from hybrid_bench.reporting.figures import figure_needs, figures_of
 from hybrid_bench.reporting.tables import (
     BY_LANGUAGE,
     BY_LANGUAGE_GRADED,
     MAIN,
-    bias_tables,
     compare_table,
     differences,
-    leaderboard_table,
     main_measure,
-    main_table,
-    miracl_tables,
-    pair_tables,
-    per_language_tables,
+    needs_of,
     reproduce_tables,
-    task_table,
+    tables_of,
 )
 from hybrid_bench.reporting.text import as_csv, as_json, as_latex, as_markdown, standalone
-from hybrid_bench.runs.saved import find_runs
+from hybrid_bench.runs.saved import Run, find_runs
 from hybrid_bench.version import VERSION
 
-__all__ = ["FORMATS", "TABLES", "ReportRequest", "compare", "report", "save_figures"]
+__all__ = ["FORMATS", "TABLES", "Report", "ReportRequest", "compare", "report", "report_of", "save_figures", "study_of"]
 
 FORMATS = ("markdown", "latex", "html", "csv", "json")
 TABLES = ("main", "bias", "per-language", "pairs", "miracl", "compare", "leaderboard")
@@ -47,11 +46,11 @@ class ReportRequest:
     """What is to be reported, and how.
 
     Attributes:
-        paths: Output folders of `run`, folders of single runs, or ``published:KEY[/SYSTEM]``.
+        paths: Output folders of `run`, folders of single runs, runs, or ``published:KEY[/SYSTEM]``.
         table: One of `TABLES`; None for the main table and that of other tasks, or, in a page and in the long form, for
             everything.
         format: One of `FORMATS`.
-        baseline: Folder of the run that the others are compared with; None for no comparison.
+        baseline: The run that the others are compared with, or its folder; None for no comparison.
         measure: What ``compare`` compares.
         cluster: What questions are clustered by, see `scores.CLUSTERS`.
         draws: Flips and resamples.
@@ -63,10 +62,10 @@ class ReportRequest:
         subsets: Only these subsets, by task; None for all that the runs have.
     """
 
-    paths: Sequence[Path | str]
+    paths: Sequence[Path | str | Run]
     table: str | None = None
     format: str = "markdown"
-    baseline: Path | None = None
+    baseline: Path | Run | None = None
     measure: str = "map"
     cluster: str = CLUSTERS[0]
     draws: int = DRAWS
@@ -78,6 +77,123 @@ class ReportRequest:
     subsets: Mapping[str, Collection[str]] | None = None
 
 
+class Report:
+    """A report: the long frame of all that it shows, computed once, and what is made from it.
+
+    Attributes:
+        request: What was asked for.
+        study: The runs and published systems.
+    """
+
+    def __init__(self, request: ReportRequest) -> None:
+        _check(request)
+        self.request, self.study = request, study_of(request)
+
+    @cached_property
+    def results(self) -> Results:
+        """The values of the runs that the report shows."""
+        if self._is_long:
+            return results_of(self.study, _long_needs(self.study, self.request))
+        figures = figure_needs(self.study) if self._has_figures else []
+        return results_of(self.study, [*needs_of(self.study, self._names), *figures])
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The long frame, see `analysis.frame.Results`."""
+        return self.results.frame
+
+    @cached_property
+    def tables(self) -> dict[str, list[Table]]:
+        """Its tables by name; those that the runs have nothing for are empty."""
+        found = {name: tables_of(self.study, [name], self.results) for name in self._names}
+        if self.request.table == "compare":
+            found["compare"] = [compare_table(self.study, self.request.measure)]
+        if self.request.reproduce:
+            found["reproduce"] = reproduce_tables(self.study)
+        return found
+
+    @cached_property
+    def figures(self) -> list[Figure]:
+        """Its figures: of a page, or those that belong to its one table."""
+        if not self._has_figures:
+            return []
+        figures = figures_of(self.study, self.results)
+        return [figure for figure in figures if figure.name.startswith(_FIGURES_OF.get(self.request.table or "", ""))]
+
+    def text(self) -> str:
+        """The report in its format.
+
+        Raises:
+            RequestError: If the runs have nothing for it, or cannot be compared.
+            DataError: If a run cannot be read.
+        """
+        request, study = self.request, self.study
+        if self._is_long:
+            records = self._records()
+            if not records:
+                raise RequestError(_nothing(study, request))
+            return as_csv(records) if request.format == "csv" else as_json(records, _details(study))
+        tables = [table for each in self.tables.values() for table in each]
+        if not tables:
+            raise RequestError(_nothing(study, request))
+        if request.format == "html":
+            from hybrid_bench.reporting.html import page
+
+            return page(_title(request), [*tables, *self.figures], _details(study))
+        if request.format == "latex":
+            if request.standalone:
+                return standalone(tables, intervals=request.intervals)
+            return "\n".join(as_latex(table, intervals=request.intervals) for table in tables)
+        several = len(tables) > 1 and (request.table is not None or request.reproduce)
+        return "\n".join(
+            (f"**{table.title}**\n\n" if several else "") + as_markdown(table, intervals=request.intervals)
+            for table in tables
+        )
+
+    @property
+    def _is_long(self) -> bool:
+        return self.request.format in {"csv", "json"}
+
+    @property
+    def _has_figures(self) -> bool:
+        return self.request.format == "html" and (self.request.table is None or self.request.table in _FIGURES_OF)
+
+    @property
+    def _names(self) -> list[str]:
+        """Its tables that are made from the frame."""
+        if self.request.table is not None:
+            return [name for name in [self.request.table] if name != "compare"]
+        if self.request.format != "html":
+            return ["main", "tasks"]
+        board = ["leaderboard"] if len(self.study.runs) > 1 else []
+        return ["main", "tasks", *board, "per-language", "bias"]  # pairs are heat maps in a page
+
+    def _records(self) -> list[dict[str, Any]]:
+        """One record for each value: long, not rounded, with what is known about it."""
+        if self.request.table == "leaderboard":
+            return _standings(self.study)
+        if self.request.table == "compare":
+            return _compared(self.results, self.request.measure)
+        found = self.frame
+        if self.request.table == "miracl":
+            found = found[found["collection"] == "MIRACL"]
+        return _long(found)
+
+
+#: What the names of the figures that belong to a table begin with.
+_FIGURES_OF = {"pairs": ("pairs-",), "bias": ("answers-", "distances-", "bias-"), "per-language": ("languages-",)}
+
+
+def report_of(request: ReportRequest) -> Report:
+    """The report that a request asks for.
+
+    Raises:
+        RequestError: If a path holds no run, or an option is wrong.
+        DataError: If a run cannot be read.
+    """
+    return Report(request)
+
+
 def report(request: ReportRequest) -> str:
     """The report as text in the format that was asked for.
 
@@ -85,32 +201,7 @@ def report(request: ReportRequest) -> str:
         RequestError: If a path holds no run, an option is wrong, or runs that cannot be compared are to be.
         DataError: If a run cannot be read.
     """
-    _check(request)
-    study = study_of(request)
-    if request.format == "html" and request.table is None:
-        _compute_for_page(study)
-    if request.format in {"csv", "json"}:
-        records = _records(study, request)
-        if not records:
-            raise RequestError(_nothing(study, request))
-        return as_csv(records) if request.format == "csv" else as_json(records, _details(study))
-    tables = _tables(study, request)
-    if not tables:
-        raise RequestError(_nothing(study, request))
-    if request.format == "html":
-        from hybrid_bench.reporting.html import page
-
-        shown: list[Exhibit] = [*tables, *(figures(study) if request.table is None else _figures_of(study, request))]
-        return page(_title(request), shown, _details(study))
-    if request.format == "latex":
-        if request.standalone:
-            return standalone(tables, intervals=request.intervals)
-        return "\n".join(as_latex(table, intervals=request.intervals) for table in tables)
-    several = len(tables) > 1 and (request.table is not None or request.reproduce)
-    return "\n".join(
-        (f"**{table.title}**\n\n" if several else "") + as_markdown(table, intervals=request.intervals)
-        for table in tables
-    )
+    return Report(request).text()
 
 
 def compare(request: ReportRequest) -> str:
@@ -137,7 +228,7 @@ def save_figures(request: ReportRequest, folder: Path) -> list[Path]:
 
     _check(request)
     study = study_of(replace(request, intervals=True))
-    made = figures(study)
+    made = figures_of(study)
     if not made:
         raise RequestError("there is nothing to draw: the runs have neither several languages nor a multilingual pool")
     return save(made, folder)
@@ -145,23 +236,29 @@ def save_figures(request: ReportRequest, folder: Path) -> list[Path]:
 
 def study_of(request: ReportRequest) -> Study:
     """The runs and published systems that a request names."""
-    folders = [Path(path) for path in request.paths if not is_published(path)]
+    paths: list[Path | Run] = []
     reported: list[PublishedSystem] = []
     for path in request.paths:
-        if is_published(path):
-            reported += [system for system in published(str(path)) if system not in reported]
+        if isinstance(path, Run) or not is_published(path):
+            paths.append(path if isinstance(path, Run) else Path(path))
+        else:
+            reported += [system for system in published_systems(str(path)) if system not in reported]
     baseline = request.baseline
-    if request.table == "compare" and (reported or (baseline is not None and is_published(baseline))):
-        raise RequestError(
-            f"'{next(str(p) for p in [*request.paths, baseline] if p is not None and is_published(p))}' cannot be "
-            "compared: published results have no scores by query; `report` shows them beside runs"
+    unusable = baseline is not None and not isinstance(baseline, Run) and is_published(baseline)
+    if request.table == "compare" and (reported or unusable):
+        each = [*request.paths, *([baseline] if unusable else [])]
+        named = next(
+            str(path) for path in each if not isinstance(path, Run) and path is not None and is_published(path)
         )
-    if baseline is not None and is_published(baseline):
+        raise RequestError(
+            f"'{named}' cannot be compared: published results have no scores by query; `report` shows them beside runs"
+        )
+    if unusable:
         raise RequestError(
             f"'{baseline}' cannot be a baseline: published results have no scores by query; name the folder of a run"
         )
-    runs = find_runs(folders if baseline is None else [baseline, *folders]) if folders or baseline else []
-    if baseline is not None and len(find_runs([baseline])) > 1:
+    runs = _runs_at(paths if baseline is None else [baseline, *paths])
+    if baseline is not None and len(_runs_at([baseline])) > 1:
         raise RequestError(
             f"{baseline} holds several runs: name the folder of one, <output>/results/<model>/<revision>"
         )
@@ -179,8 +276,18 @@ def study_of(request: ReportRequest) -> Study:
         cluster=request.cluster,
         draws=request.draws,
         seed=request.seed,
+        letters=request.letters,
     )
     return Study(runs, reported, choices)
+
+
+def _runs_at(paths: Sequence[Path | Run]) -> list[Run]:
+    """The runs at these paths, in order, none of them twice."""
+    found: dict[Path, Run] = {}
+    for path in paths:
+        for run in [path] if isinstance(path, Run) else find_runs([path]):
+            found.setdefault(run.folder.resolve(), run)
+    return list(found.values())
 
 
 def _check(request: ReportRequest) -> None:
@@ -205,48 +312,6 @@ def _check(request: ReportRequest) -> None:
         raise RequestError(f"seed {request.seed}: give a whole number from 0 up")
     if request.table == "compare":
         check_measure(request.measure)
-
-
-def _tables(study: Study, request: ReportRequest) -> list[Table]:
-    name = request.table
-    everything = name is None and request.format == "html"
-    found: list[Table | None] = []
-    if name in {None, "main"}:
-        found.append(main_table(study, letters=request.letters))
-    if name is None:
-        found.append(task_table(study))
-    if name == "leaderboard" or (everything and len(study.runs) > 1):
-        found.append(leaderboard_table(study))
-    if name == "compare":
-        found.append(compare_table(study, request.measure))
-    if name == "per-language" or everything:
-        found += per_language_tables(study)
-    if name == "miracl":
-        found += miracl_tables(study)
-    if name == "bias" or everything:
-        found += bias_tables(study)
-    if name == "pairs":  # in a page they are heat maps
-        found += pair_tables(study)
-    if request.reproduce:
-        found += reproduce_tables(study)
-    return [table for table in found if table is not None]
-
-
-def _compute_for_page(study: Study) -> None:
-    """Compute what the tables and figures of a page ask for in few calls, which share their resamples, and are kept."""
-    for parallel, shown in ((True, BY_LANGUAGE), (False, BY_LANGUAGE_GRADED)):
-        for collection in study.collections(parallel=parallel):
-            main = main_measure(study, collection)
-            for setting in study.settings(collection):
-                by_language = {measure for each, measure in shown if each is setting} - {main}
-                study.values(collection, setting, [main])
-                study.values(collection, setting, sorted(by_language), {"mean", "language", "seen"})
-
-
-def _figures_of(study: Study, request: ReportRequest) -> list[Figure]:
-    """The figures that belong to one table in a page."""
-    wanted = {"pairs": ("pairs-",), "bias": ("answers-", "distances-", "bias-"), "per-language": ("languages-",)}
-    return [figure for figure in figures(study) if figure.name.startswith(wanted.get(request.table or "", ("\0",)))]
 
 
 def _title(request: ReportRequest) -> str:
@@ -280,94 +345,74 @@ def _details(study: Study) -> dict[str, Any]:
 
 # -- the long form ------------------------------------------------------------------------------------------------
 
-
-def _records(study: Study, request: ReportRequest) -> list[dict[str, Any]]:
-    """One record for each value: long, not rounded, with what is known about it."""
-    if request.table == "compare":
-        return _compared(study, request.measure)
-    if request.table == "leaderboard":
-        return _standings(study)
-    records: list[dict[str, Any]] = []
-    for parallel in (True, False):
-        for collection in study.collections(parallel=parallel):
-            for setting in study.settings(collection):
-                if request.table == "miracl" and collection != "MIRACL":
-                    continue
-                measures, levels = _wanted(study, request, collection, setting, parallel)
-                values = study.values(collection, setting, measures, levels)
-                records += [
-                    _record(study, run, level, value, collection=collection, setting=setting.value, metric=measure)
-                    for (run, measure), found in values.items()
-                    for level, value in found.items()
-                ]
-    for system in study.reported:
-        records += [
-            {
-                **_EMPTY,
-                "system": system.name,
-                "kind": "reported",
-                "collection": value.collection,
-                "setting": value.setting.value,
-                "query_language": value.query_language,
-                "metric": value.metric,
-                "value": value.value,
-                "source": f"{system.publication.identifier}, {value.source}",
-            }
-            for value in system.values.values()
-            if request.table != "miracl" or value.collection == "MIRACL"
-        ]
-    return records
+#: What columns of the frame are called where the long form is written.
+_WRITTEN = {"run": "system", "measure": "metric", "low": "lo", "high": "hi"}
 
 
-_EMPTY: Mapping[str, Any] = dict.fromkeys(
-    (
-        *("system", "kind", "revision", "collection", "setting", "query_language", "pool", "metric", "value", "n"),
-        *("subsets", "lo", "hi", "cluster", "clusters", "baseline", "delta", "p", "p_adjusted", "source"),
-    )
-)
+def _long(frame: pd.DataFrame, besides: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Rows of the frame, whatever columns it has, as records; None for what is not there.
+
+    As files have it, the column of the query language holds the name of any other level.
+    """
+    languages = frame["query_language"].where(frame["query_language"] != "", frame["level"])
+    columns = [column for column in [*COLUMNS, *besides] if column != "level"]
+    written = frame.assign(query_language=languages).reindex(columns=columns).rename(columns=_WRITTEN).astype(object)
+    rows = written.where(written.notna(), None).itertuples(index=False, name=None)
+    return [dict(zip(written.columns, row, strict=True)) for row in rows]
 
 
 def _standings(study: Study) -> list[dict[str, Any]]:
     """One record for each number of the leaderboard."""
-    table = leaderboard_table(study)
-    records = []
-    for row in () if table is None else table.rows:
-        for column, cell in zip(table.columns if table else (), row.cells, strict=True):
-            setting, _, kind = column.key.rpartition(" ")
-            place = {
-                "system": row.label,
-                "kind": row.kind,
-                "collection": row.section,
-                "setting": setting,
-                "metric": kind,
-            }
-            records.append({**_EMPTY, **place, "query_language": MEAN, "value": cell.value})
-    return [record for record in records if record["value"] is not None]
+    rows = []
+    for table in tables_of(study, ["leaderboard"]):
+        for row in table.rows:
+            for column, cell in zip(table.columns, row.cells, strict=True):
+                setting, _, measure = column.key.rpartition(" ")
+                rows.append(
+                    {
+                        "run": row.label,
+                        "kind": row.kind,
+                        "collection": row.section,
+                        "setting": setting,
+                        "level": "mean",
+                        "query_language": "",
+                        "measure": measure,
+                        "value": cell.value,
+                    }
+                )
+    return _long(pd.DataFrame([row for row in rows if row["value"] is not None], dtype=object)) if rows else []
 
 
-def _compared(study: Study, measure: str) -> list[dict[str, Any]]:
+def _compared(results: Results, measure: str) -> list[dict[str, Any]]:
     """One record for each run and setting that are compared, with all that `significance.compare` says."""
-    records = []
-    runs = {name: run for run, name in enumerate(study.names)}
-    for aligned, found in differences(study, measure):
-        collection, setting = found[0].collection, found[0].setting
-        values = study.values(collection, setting, [measure], {"mean"})
-        place = {"collection": collection, "setting": setting.value, "metric": measure}
-        of_runs = {each.run: each for each in found}
-        for name in aligned.runs:
-            run, level = runs[name], Level(MEAN)
-            record = _record(study, run, level, values[run, measure][level], **place)
-            each = of_runs.get(name)
-            records.append({**record, **(dict.fromkeys(_OF_DIFFERENCES) if each is None else _difference(each))})
-    return records
+    of_runs: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for aligned, found in differences(results.study, measure):
+        place = (found[0].collection, found[0].setting.value)
+        of_runs |= {(name, *place): dict.fromkeys(_OF_DIFFERENCES) for name in aligned.runs}
+        of_runs |= {(each.run, *place): _difference(each) for each in found}
+    frame = results.frame[results.frame["kind"] == "run"]
+    keys = list(zip(frame["run"], frame["collection"], frame["setting"], strict=True))
+    frame = frame[[key in of_runs for key in keys]].reset_index(drop=True)
+    besides = pd.DataFrame([of_runs[key] for key in keys if key in of_runs], dtype=object)
+    return _long(frame.join(besides), _OF_DIFFERENCES)
 
 
 def _difference(each: Difference) -> dict[str, Any]:
     result = each.result
-    named = (result.low, result.high, result.se, result.d_z, result.detectable, result.wins, result.ties, result.losses)
-    classical = (result.p_t, result.p_paired_t, result.p_wilcoxon)
-    by_cluster = (each.by[name].p if name in each.by else None for name in CLUSTERS)
-    return dict(zip(_OF_DIFFERENCES, (*named, *classical, *by_cluster), strict=True))
+    return {
+        "delta_lo": result.low,
+        "delta_hi": result.high,
+        "se": result.se,
+        "d_z": result.d_z,
+        "detectable": result.detectable,
+        "higher": result.wins,
+        "ties": result.ties,
+        "lower": result.losses,
+        "p_t": result.p_t,
+        "p_paired_t": result.p_paired_t,
+        "p_wilcoxon": result.p_wilcoxon,
+        **{f"p_{name}": each.by[name].p if name in each.by else None for name in CLUSTERS},
+    }
 
 
 #: What a comparison has besides: ends of the interval of ``delta``, cells in which the run scores higher or lower than
@@ -379,47 +424,39 @@ _OF_DIFFERENCES = (
 )
 
 
-def _wanted(
-    study: Study, request: ReportRequest, collection: str, setting: Setting, parallel: bool
-) -> tuple[list[str], set[str]]:
-    """Measures and levels that a table shows; all where none is named."""
+def _long_needs(study: Study, request: ReportRequest) -> list[Request]:
+    """The values of the long form of a table, which may be more than it shows; all where none is named."""
     table = request.table
+    if table == "leaderboard":  # made from the table
+        return []
+    if table == "compare":
+        return [
+            Request(collection, setting, [request.measure], ["mean"])
+            for collection in study.collections()
+            for setting in study.settings(collection)
+        ]
+    return [
+        Request(collection, setting, *_measures_and_levels(study, table, collection, setting, parallel=parallel))
+        for parallel in (True, False)
+        for collection in study.collections(parallel=parallel)
+        for setting in study.settings(collection)
+        if study.runs and (table != "miracl" or collection == "MIRACL")
+    ]
+
+
+def _measures_and_levels(
+    study: Study, table: str | None, collection: str, setting: Setting, *, parallel: bool
+) -> tuple[list[str], list[str]]:
     quality = ["map", "ndcg_at_10", "recall_at_1", "recall_at_10", "recall_at_100", "mrr"]
-    excess = [f"bias_js_at_10_{target}_{what}" for target in ("uniform", "prior") for what in ("expected", "excess")]
-    bias = [*(key for key in OF_QUERIES if key.startswith("bias_")), *OF_SUBSETS, *excess]
+    bias = [*(key for key in OF_QUERIES if key.startswith("bias_")), *OF_SUBSETS, *OF_POOLS]
     bias = bias if setting is Setting.MULTILINGUAL else []
     if table is None:
-        return [*quality, *bias], {"mean", "language", "pair", "seen"}
+        return [*quality, *bias], list(COMPUTED)
     if table == "bias":
-        return bias, {"mean", "language"}
+        return bias, ["mean", "language"]
     if table == "pairs":
-        return [main_measure(study, collection)], {"language", "pair"}
+        return [main_measure(study, collection)], ["language", "pair"]
     if table in {"per-language", "miracl"}:
         shown = BY_LANGUAGE if parallel else BY_LANGUAGE_GRADED
-        return [measure for each, measure in shown if each is setting], {"mean", "language", "seen"}
-    return [column.key for each, column in MAIN if each is setting] if parallel else quality, {"mean"}
-
-
-def _record(study: Study, run: int, level: Level, value: Value, **place: str) -> dict[str, Any]:
-    choices = study.choices
-    tested = value.p is not None
-    return {
-        **_EMPTY,
-        "system": study.names[run],
-        "kind": "run",
-        "revision": study.runs[run].revision,
-        **place,
-        "query_language": level.query_language,
-        "pool": level.pool,
-        "value": value.value,
-        "n": value.n,
-        "subsets": value.subsets,
-        "lo": value.low,
-        "hi": value.high,
-        "cluster": choices.cluster if tested or value.low is not None else None,
-        "clusters": value.clusters,
-        "baseline": study.names[choices.baseline] if tested and choices.baseline is not None else None,
-        "delta": value.delta,
-        "p": value.p,
-        "p_adjusted": value.p_adjusted,
-    }
+        return [measure for each, measure in shown if each is setting], ["mean", "language", *SEEN]
+    return [column.key for each, column in MAIN if each is setting] if parallel else quality, ["mean"]

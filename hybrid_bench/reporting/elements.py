@@ -1,8 +1,8 @@
 """Tables and figures as data: what is shown, before it is known in which format.
 
-`tables` and `figures` make them from runs; `text` writes tables as Markdown and LaTeX, `html` writes both as a page,
-and `plots` draws figures. All numbers are kept as they are; a table's cells also hold the text that is printed, because
-best and second, ties included, are decided on that.
+`tables` and `figures` make them from the long frame; `text` writes tables as Markdown and LaTeX, `html` writes both as
+a page, and `plots` draws figures. All numbers are kept as they are; a table's cells also hold the text that is printed,
+because best and second, ties included, are decided on that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = [
     "Cell",
     "Column",
     "Distribution",
-    "Exhibit",
+    "Element",
     "Figure",
     "HeatMap",
     "Point",
@@ -249,6 +249,6 @@ class Bars:
 
 
 Figure = HeatMap | Distribution | Scatter | Bars
-Exhibit = Table | Figure
+Element = Table | Figure
 #: What a report says about itself: runs, versions, signatures; shown as names and values.
 Details = Mapping[str, Any]

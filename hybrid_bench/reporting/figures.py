@@ -1,58 +1,73 @@
-"""The figures of a report, from a `Study`, as data; `plots` draws them, `html` shows them in a page."""
+"""The figures of a report, from the long frame, as data; `plots` draws them, `html` shows them in a page."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 
 from hybrid_bench.analysis.comparisons import LEVEL
-from hybrid_bench.analysis.study import MEAN, Level, Study, Value
+from hybrid_bench.analysis.frame import Request, Results, Value, results_of
+from hybrid_bench.analysis.study import Study
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.bias import diagonal_gap
 from hybrid_bench.reporting.elements import Bar, Bars, Distribution, Figure, HeatMap, Point, Scatter
-from hybrid_bench.reporting.tables import main_measure, p_text, pair_values, slug
+from hybrid_bench.reporting.tables import main_measure, p_text, pair_needs, pair_values, slug
 
-__all__ = ["figures"]
+__all__ = ["figure_needs", "figures_of"]
 
-_MEAN = Level(MEAN)
 _DISTANCE = "bias_rank_distance"
 _TITLES = {"map": "mAP", "ndcg_at_10": "nDCG@10"}
 
 
-def figures(study: Study) -> list[Figure]:
+def figure_needs(study: Study) -> list[Request]:
+    """What the figures are made from, besides the scores of single queries."""
+    needs: list[Request] = []
+    for collection in study.collections():
+        measures = [main_measure(study, collection)]
+        if Setting.CROSS_LINGUAL in study.settings(collection):
+            needs += pair_needs(study, collection)
+        needs += [Request(collection, setting, measures, ["mean", "language"]) for setting in Setting]
+        needs.append(Request(collection, Setting.MULTILINGUAL, [_DISTANCE], ["mean"]))
+    return needs
+
+
+def figures_of(study: Study, results: Results | None = None) -> list[Figure]:
     """All figures that apply to the runs, by collection.
 
     They are: the main measure of every pair of languages, or its difference from the baseline; the language of the
     first answer by that of the question; the distribution of rank distances; bias against quality; the main measure by
     language; and, where runs say which alpha they were trained with, monolingual against cross-lingual quality.
+
+    Args:
+        study: The runs.
+        results: Values of the study, if they were computed, with all of `figure_needs`.
     """
+    if results is None:
+        results = results_of(study, figure_needs(study))
     made: list[Figure] = []
-    for collection in [*study.collections(parallel=True), *study.collections(parallel=False)]:
+    for collection in study.collections():
         settings = study.settings(collection)
         measure = main_measure(study, collection)
         if Setting.CROSS_LINGUAL in settings:
-            made += _pairs(study, collection, measure)
+            made += _pairs(results, collection, measure)
         if Setting.MULTILINGUAL in settings:
             made += _answer_languages(study, collection)
             made += _distances(study, collection)
-        made += _bias_against_quality(study, collection, measure)
-        made += _by_language(study, collection, measure)
-        made += _alpha_sweep(study, collection, measure)
+        made += _bias_against_quality(results, collection, measure)
+        made += _by_language(results, collection, measure)
+        made += _alpha_sweep(results, collection, measure)
     return made
 
 
-def _pairs(study: Study, collection: str, measure: str) -> list[Figure]:
+def _pairs(results: Results, collection: str, measure: str) -> list[Figure]:
     """A heat map for each run; with a baseline, of the differences from it, marked where one was found."""
+    study = results.study
     made: list[Figure] = []
-    cells = pair_values(study, collection, measure)
-    baseline = study.choices.baseline
-    for run, name in enumerate(study.names):
-        found = cells.get(run, {})
+    baseline = None if study.choices.baseline is None else study.names[study.choices.baseline]
+    for name, found in pair_values(results, collection, measure).items():
         if not found:
             continue
         codes = tuple(sorted({code for pair in found for code in pair}))
-        differs = baseline is not None and run != baseline
+        differs = baseline is not None and name != baseline
         values = np.full((len(codes), len(codes)), np.nan)
         marks: dict[tuple[int, int], str] = {}
         hints: dict[tuple[int, int], str] = {}
@@ -64,8 +79,8 @@ def _pairs(study: Study, collection: str, measure: str) -> list[Figure]:
             if differs and value.p_adjusted is not None and value.p_adjusted < LEVEL:
                 marks[place] = "*"
         what = f"{_TITLES[measure]} ↑"
-        if differs and baseline is not None:
-            what = f"{_TITLES[measure]}, difference from {study.names[baseline]}"
+        if differs:
+            what = f"{_TITLES[measure]}, difference from {baseline}"
         notes = [
             f"* p below .05, cluster sign-flip test, questions clustered by {study.choices.cluster}, adjusted by "
             "Benjamini and Hochberg over the pairs of two languages, and over those of one."
@@ -116,7 +131,7 @@ def _answer_languages(study: Study, collection: str) -> list[Figure]:
         rows = tuple(dict.fromkeys(asked for asked, _ in matrix))
         columns = tuple(sorted({answer for _, answer in matrix}))
         values = np.array([[matrix.get((asked, answer), np.nan) for answer in columns] for asked in rows])
-        told = "" if gap is None else f"Diagonal gap, the own language less the mean of the others: {gap:+.3f}."
+        note = "" if gap is None else f"Diagonal gap, the own language less the mean of the others: {gap:+.3f}."
         made.append(
             HeatMap(
                 name=slug("answers", collection, name),
@@ -128,7 +143,7 @@ def _answer_languages(study: Study, collection: str) -> list[Figure]:
                 columns=columns,
                 values=values,
                 decimals=2,
-                notes=(told,) if told else (),
+                notes=(note,) if note else (),
             )
         )
     return made
@@ -148,19 +163,19 @@ def _distances(study: Study, collection: str) -> list[Figure]:
     return [Distribution(slug("distances", collection), title, "rank distance ↓", series, (note,))]
 
 
-def _mean(study: Study, collection: str, setting: Setting, measure: str) -> Mapping[int, Value]:
-    values = study.values(collection, setting, [measure], {"mean"})
-    return {run: each[_MEAN] for (run, _), each in values.items()}
+def _means(results: Results, collection: str, setting: Setting, measure: str) -> dict[str, float]:
+    """The means of the runs that have one, by name."""
+    return {place.run: value.value for place, value in results.of(collection, setting, measure, "mean")}
 
 
-def _bias_against_quality(study: Study, collection: str, measure: str) -> list[Figure]:
+def _bias_against_quality(results: Results, collection: str, measure: str) -> list[Figure]:
     """A point for each run: quality in the multilingual pool, and bias there."""
-    quality = _mean(study, collection, Setting.MULTILINGUAL, measure)
-    bias = _mean(study, collection, Setting.MULTILINGUAL, _DISTANCE)
-    points = [Point(study.names[run], quality[run].value, bias[run].value) for run in quality if run in bias]
-    for system in study.reported:
-        across = system.get(collection, Setting.MULTILINGUAL, MEAN, measure)
-        up = system.get(collection, Setting.MULTILINGUAL, MEAN, _DISTANCE)
+    quality = _means(results, collection, Setting.MULTILINGUAL, measure)
+    bias = _means(results, collection, Setting.MULTILINGUAL, _DISTANCE)
+    points = [Point(name, x, bias[name]) for name, x in quality.items() if name in bias]
+    for system in results.study.reported:
+        across = system.get(collection, Setting.MULTILINGUAL, measure)
+        up = system.get(collection, Setting.MULTILINGUAL, _DISTANCE)
         if across is not None and up is not None:
             points.append(Point(system.label, across.value, up.value, kind="reported"))
     if len(points) < 2:
@@ -176,20 +191,16 @@ def _bias_against_quality(study: Study, collection: str, measure: str) -> list[F
     ]
 
 
-def _by_language(study: Study, collection: str, measure: str) -> list[Figure]:
+def _by_language(results: Results, collection: str, measure: str) -> list[Figure]:
     made: list[Figure] = []
-    for setting in study.settings(collection):
-        values = study.values(collection, setting, [measure], {"language"})
-        codes = tuple(sorted({level.query_language for each in values.values() for level in each} - {""}))
+    for setting in results.study.settings(collection):
+        bars: dict[str, dict[str, Bar]] = {}
+        for place, value in results.of(collection, setting, measure, "language"):
+            bars.setdefault(place.run, {})[place.query_language] = Bar(value.value, value.low, value.high)
+        codes = tuple(sorted({code for each in bars.values() for code in each}))
         if len(codes) < 2:
             continue
-        series = {
-            study.names[run]: [
-                None if (value := each.get(Level(code))) is None else Bar(value.value, value.low, value.high)
-                for code in codes
-            ]
-            for (run, _), each in values.items()
-        }
+        series = {name: [each.get(code) for code in codes] for name, each in bars.items()}
         made.append(
             Bars(
                 slug("languages", collection, setting.value),
@@ -202,27 +213,28 @@ def _by_language(study: Study, collection: str, measure: str) -> list[Figure]:
     return made
 
 
-def _alpha_sweep(study: Study, collection: str, measure: str) -> list[Figure]:
+def _alpha_sweep(results: Results, collection: str, measure: str) -> list[Figure]:
     """Monolingual against cross-lingual quality of runs that say which alpha they were trained with."""
-    mono = _mean(study, collection, Setting.MONOLINGUAL, measure)
-    cross = _mean(study, collection, Setting.CROSS_LINGUAL, measure)
-    bias = _mean(study, collection, Setting.MULTILINGUAL, _DISTANCE)
-    by_alpha: dict[tuple[str, float], list[int]] = {}
-    for run in mono:
-        training = study.runs[run].training
-        if run in cross and training is not None and training.get("alpha") is not None:
-            by_alpha.setdefault((str(training.get("base", "")), float(training["alpha"])), []).append(run)
+    study = results.study
+    mono = _means(results, collection, Setting.MONOLINGUAL, measure)
+    cross = _means(results, collection, Setting.CROSS_LINGUAL, measure)
+    bias = _means(results, collection, Setting.MULTILINGUAL, _DISTANCE)
+    by_alpha: dict[tuple[str, float], list[str]] = {}
+    for run, name in zip(study.runs, study.names, strict=True):
+        training = run.training
+        if name in mono and name in cross and training is not None and training.get("alpha") is not None:
+            by_alpha.setdefault((str(training.get("base", "")), float(training["alpha"])), []).append(name)
     if len({alpha for _, alpha in by_alpha}) < 2:
         return []
     means = {
-        key: tuple(float(np.mean([values[run].value for run in runs])) for values in (mono, cross))
-        for key, runs in sorted(by_alpha.items())
+        key: tuple(float(np.mean([values[name] for name in names])) for values in (mono, cross))
+        for key, names in sorted(by_alpha.items())
     }
     points = []
     for (base, alpha), (x, y) in means.items():
         alike = [each for (other, _), each in means.items() if other == base]
         front = not any(other[0] >= x and other[1] >= y and other != (x, y) for other in alike)
-        sizes = [bias[run].value for run in by_alpha[base, alpha] if run in bias]
+        sizes = [bias[name] for name in by_alpha[base, alpha] if name in bias]
         points.append(Point(f"{alpha:g}", x, y, float(np.mean(sizes)) if sizes else None, base, chosen=front))
     title = f"{collection}: share of monolingual batches, alpha"
     notes = ("Means over seeds. Set off: on the Pareto front, no other alpha is better in both.",)

@@ -26,7 +26,7 @@ from markupsafe import Markup, escape
 from hybrid_bench.errors import one_line
 from hybrid_bench.languages import LANGUAGES
 from hybrid_bench.reporting.drawing import DIVERGING, SEQUENTIAL, Scale, file_names, ink, number
-from hybrid_bench.reporting.elements import Cell, Details, Exhibit, HeatMap, Table
+from hybrid_bench.reporting.elements import Cell, Details, Element, HeatMap, Table
 from hybrid_bench.reporting.svg import draw, hint
 
 __all__ = ["page"]
@@ -37,7 +37,7 @@ _STEPS = 64
 _SMALLEST_P = 0.00005
 
 
-def page(title: str, exhibits: Sequence[Exhibit], details: Details) -> str:
+def page(title: str, exhibits: Sequence[Element], details: Details) -> str:
     """Write a report.
 
     Args:
@@ -74,7 +74,7 @@ def _digest(text: str) -> str:
 
 
 class _Shown(NamedTuple):
-    """An exhibit as the templates take it.
+    """A table or figure as the templates take it.
 
     Attributes:
         exhibit: What is shown.
@@ -84,14 +84,14 @@ class _Shown(NamedTuple):
         drawing: A drawing as markup.
     """
 
-    exhibit: Exhibit
+    exhibit: Element
     anchor: str
     kind: str
     heat: _Heat | None = None
     drawing: Markup | None = None
 
     @classmethod
-    def of(cls, exhibit: Exhibit, anchor: str) -> _Shown:
+    def of(cls, exhibit: Element, anchor: str) -> _Shown:
         if isinstance(exhibit, Table):
             return cls(exhibit, anchor, "table")
         if isinstance(exhibit, HeatMap):

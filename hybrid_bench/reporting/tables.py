@@ -1,4 +1,6 @@
-"""The tables of a report, from a `Study`: which rows and columns, what is best, what was found to differ.
+"""The tables of a report, from the long frame: which rows and columns, what is best, what was found to differ.
+
+Each table of `TABLE_KINDS` says what it needs, and is made from the `Results` of that; `tables_of` does both.
 
 Best and second are decided on the values as printed, so that two equal numbers are marked alike, and only among means
 over the same subsets of the same pools. A published number is shown and never marked.
@@ -6,17 +8,18 @@ over the same subsets of the same pools. A published number is shown and never m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hybrid_bench.analysis.comparisons import LEVEL, Aligned, Difference, against_baseline, all_pairs
+from hybrid_bench.analysis.frame import Request, Results, Value, results_of
 from hybrid_bench.analysis.scores import CLUSTERS, OF_QUERIES
-from hybrid_bench.analysis.study import MEAN, SEEN, Level, Study, Value
-from hybrid_bench.data.published import PublishedSystem, PublishedValue, published
+from hybrid_bench.analysis.study import SEEN, Study
+from hybrid_bench.data.published import PublishedSystem, PublishedValue, published_systems
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.bias import MEASURES, diagonal_gap
@@ -24,18 +27,20 @@ from hybrid_bench.reporting.elements import Cell, Column, Row, Table
 
 __all__ = [
     "BIAS_TITLES",
+    "BY_LANGUAGE",
+    "BY_LANGUAGE_GRADED",
     "MAIN",
-    "bias_tables",
+    "TABLE_KINDS",
     "compare_table",
     "differences",
-    "leaderboard_table",
-    "main_table",
-    "miracl_tables",
-    "pair_tables",
-    "per_language_tables",
+    "main_measure",
+    "needs_of",
+    "p_text",
+    "pair_needs",
+    "pair_values",
     "reproduce_tables",
     "slug",
-    "task_table",
+    "tables_of",
 ]
 
 MAP, NDCG, R1, R10, R100 = "map", "ndcg_at_10", "recall_at_1", "recall_at_10", "recall_at_100"
@@ -112,13 +117,15 @@ BY_LANGUAGE: tuple[tuple[Setting, str], ...] = (
     (Setting.MULTILINGUAL, DISTANCE),
 )
 BY_LANGUAGE_GRADED = tuple((setting, measure) for measure in (NDCG, R100) for setting in Setting)
-#: The table of other tasks. The last two columns apply to pools of several languages.
+#: What applies to pools of several languages only.
+_SHARES_GROUP = "Shares"
+#: The table of other tasks.
 TASKS = (
     Column(NDCG, "nDCG@10"),
     Column(R100, "R@100"),
     Column(MAP, "mAP"),
-    Column("bias_js_at_10_prior_excess", "JS@10 excess", "Shares", 3, False),
-    Column("bias_awrf_prior", "AWRF", "Shares"),
+    Column("bias_js_at_10_prior_excess", "JS@10 excess", _SHARES_GROUP, 3, False),
+    Column("bias_awrf_prior", "AWRF", _SHARES_GROUP),
 )
 _RANKS = (
     DISTANCE,
@@ -138,8 +145,6 @@ _SHARES = (
     "bias_awrf_prior",
 )
 _SPLIT = tuple(measure.key for measure in MEASURES if measure.key.startswith("bias_top1_"))
-_MEDIAN = Level("median")
-_MAIN_LEVEL = Level(MEAN)
 _BY_MODEL = ("Collection", "Model")
 #: Quality beside bias in the leaderboard.
 _BESIDE = ("bias_rank_distance_norm", "bias_log_rank_std", "bias_js_at_10_prior_excess")
@@ -182,76 +187,140 @@ NOTES: Mapping[str, str] = {
 }
 
 
-class _Field:
-    """A column, and what its cells are."""
+class _Field(NamedTuple):
+    """A column, and which values stand in it."""
 
-    def __init__(self, column: Column, setting: Setting, measure: str, level: Level = _MAIN_LEVEL) -> None:
-        self.column, self.setting, self.measure, self.level = column, setting, measure, level
+    column: Column
+    setting: Setting
+    measure: str
+    level: str = "mean"
+    query_language: str = ""
 
 
 # -- the tables ---------------------------------------------------------------------------------------------------
 
 
-def main_table(study: Study, *, letters: bool = False) -> Table | None:
-    """Quality by setting and rank distance, for every parallel collection; None if there is none."""
+class TableKind(NamedTuple):
+    """A table that can be asked for by name.
+
+    Attributes:
+        needs: What it is made from.
+        make: Makes it, or several; none where the runs have nothing for it.
+    """
+
+    needs: Callable[[Study], list[Request]]
+    make: Callable[[Results], list[Table]]
+
+
+def tables_of(study: Study, names: Sequence[str], results: Results | None = None) -> list[Table]:
+    """Tables by name.
+
+    Args:
+        study: The runs.
+        names: Names of `TABLE_KINDS`.
+        results: Values of the study, if they were computed, with all that the tables need.
+
+    Raises:
+        RequestError: As `results_of`.
+        DataError: If a run cannot be read.
+    """
+    if results is None:
+        results = results_of(study, needs_of(study, names))
+    return [table for name in names for table in TABLE_KINDS[name].make(results)]
+
+
+def needs_of(study: Study, names: Sequence[str]) -> list[Request]:
+    """What tables are made from, by their names."""
+    return [need for name in names for need in TABLE_KINDS[name].needs(study)]
+
+
+def _main_needs(study: Study) -> list[Request]:
+    return [
+        Request(collection, setting, [column.key for each, column in MAIN if each is setting], ["mean"])
+        for collection in study.collections(parallel=True)
+        for setting in Setting
+    ]
+
+
+def _main_table(results: Results) -> list[Table]:
+    """Quality by setting and rank distance, for every parallel collection."""
+    study = results.study
+    letters = study.choices.letters
     rows: list[Row] = []
     notes: list[str] = [NOTES["main"]]
+    fields = [_Field(column, setting, column.key) for setting, column in MAIN]
     for collection in study.collections(parallel=True):
-        fields = [_Field(column, setting, column.key) for setting, column in MAIN]
-        rows += _rows(study, collection, collection, fields, {"mean"}, letters=letters)
+        rows += _rows(results, collection, collection, fields, letters=letters)
         notes += [_covered(study, collection), *_absent(study, collection, [DISTANCE, DISTANCE_MEDIAN])]
     made = Table("main", "Quality by setting, and rank distance", _BY_MODEL, MAIN_COLUMNS, tuple(rows), tuple(notes))
-    return _table(study, made, letters=letters)
+    return _tables(study, made, letters=letters)
 
 
 MAIN_COLUMNS = tuple(column for _, column in MAIN)
 
 
-def per_language_tables(study: Study) -> list[Table]:
+def _by_language_needs(study: Study) -> list[Request]:
+    levels = ["mean", "language", *SEEN]
+    shown = [(collection, BY_LANGUAGE, levels) for collection in study.collections(parallel=True)]
+    shown += [(collection, BY_LANGUAGE_GRADED, [*levels, "median"]) for collection in study.collections(parallel=False)]
+    return [
+        Request(collection, setting, [measure], levels)
+        for collection, each, levels in shown
+        for setting, measure in each
+    ]
+
+
+def _by_language_tables(results: Results) -> list[Table]:
     """For every collection with several query languages, each measure by language of the question."""
     made = []
     for parallel, measures in ((True, BY_LANGUAGE), (False, BY_LANGUAGE_GRADED)):
-        for collection in study.collections(parallel=parallel):
-            table = _by_language(study, collection, measures, "per-language")
-            if table is not None:
-                made.append(table)
+        for collection in results.study.collections(parallel=parallel):
+            made += _by_language(results, collection, measures, "per-language")
     return made
 
 
-def miracl_tables(study: Study) -> list[Table]:
-    """The paper's Tables 12 and 13: nDCG@10 and R@100 by language, without MIRACL's pairs; empty if there is none."""
-    measures = [(Setting.MONOLINGUAL, NDCG), (Setting.MONOLINGUAL, R100)]
-    table = _by_language(study, "MIRACL", measures, "miracl") if "MIRACL" in _graded(study) else None
-    return [] if table is None else [table]
+#: The paper's Tables 12 and 13: nDCG@10 and R@100 by language, without MIRACL's pairs.
+_MIRACL = ((Setting.MONOLINGUAL, NDCG), (Setting.MONOLINGUAL, R100))
 
 
-def _graded(study: Study) -> list[str]:
-    published = ["MIRACL"] if any(key[0] == "MIRACL" for system in study.reported for key in system.values) else []
-    return [*study.collections(parallel=False), *published]
+def _miracl_needs(study: Study) -> list[Request]:
+    measures = [measure for _, measure in _MIRACL]
+    levels = ["mean", "median", "language", *SEEN]
+    there = "MIRACL" in study.collections(parallel=False)
+    return [Request("MIRACL", Setting.MONOLINGUAL, measures, levels)] if there else []
 
 
-def _by_language(study: Study, collection: str, measures: Sequence[tuple[Setting, str]], name: str) -> Table | None:
-    languages = [code for code in study.languages(collection) if code]
+def _miracl_tables(results: Results) -> list[Table]:
+    study = results.study
+    published = any(value.collection == "MIRACL" for system in study.reported for value in system.values.values())
+    if not published and "MIRACL" not in study.collections(parallel=False):
+        return []
+    return _by_language(results, "MIRACL", _MIRACL, "miracl")
+
+
+def _by_language(results: Results, collection: str, measures: Sequence[tuple[Setting, str]], name: str) -> list[Table]:
+    study = results.study
+    languages = study.languages(collection)
     if len(languages) < 2:
-        return None
+        return []
     seen = any(run.trained_languages is not None for run in study.runs)
     rows: list[Row] = []
-    columns = [Column(code, code) for code in languages]
+    columns = [(Column(code, code), "language", code) for code in languages]
+    columns.append((Column("mean", "Mean"), "mean", ""))
     # The median over languages stands in the paper's tables of MIRACL, and in no others.
-    columns += [
-        Column(MEAN, "Mean"),
-        *([Column("median", "Median")] if NDCG in {measure for _, measure in measures} else []),
-    ]
-    columns += [Column(level, level.capitalize(), "Languages in training") for level in SEEN] if seen else []
+    if NDCG in {measure for _, measure in measures}:
+        columns.append((Column("median", "Median"), "median", ""))
+    if seen:
+        columns += [(Column(level, level.capitalize(), "Languages in training"), level, "") for level in SEEN]
     for setting, measure in measures:
-        decimals = 1 if measure == DISTANCE else 3
-        typed = [c._replace(decimals=decimals, higher_is_better=_direction(measure)) for c in columns]
-        fields = [_Field(column, setting, measure, Level(column.key)) for column in typed]
-        title = BIAS_TITLES[measure][0] if measure in BIAS_TITLES else _TITLES[measure]
+        typed: dict[str, Any] = {
+            "decimals": 1 if measure == DISTANCE else 3,
+            "higher_is_better": _direction(measure),
+        }
+        fields = [_Field(column._replace(**typed), setting, measure, level, code) for column, level, code in columns]
         arrow = {True: " ↑", False: " ↓", None: ""}[_direction(measure)]
-        section = f"{setting.value}, {title}{arrow}"
-        rows += _rows(study, collection, section, fields, {"mean", "language", "seen"})
-    directionless = [column._replace(higher_is_better=None) for column in columns]
+        rows += _rows(results, collection, f"{setting.value}, {_title(measure)}{arrow}", fields)
+    directionless = tuple(column._replace(higher_is_better=None) for column, *_ in columns)
     notes = [f"By language of the question. {_MEANS_NOTE}", _covered(study, collection), *_caveats(study, collection)]
     if seen:
         notes.append(
@@ -259,32 +328,43 @@ def _by_language(study: Study, collection: str, measures: Sequence[tuple[Setting
             "one of both is; unseen: neither. In the multilingual pool the language of the question decides."
         )
     title = f"{collection} by language of the question"
-    made = Table(slug(name, collection), title, ("Setting", "Model"), tuple(directionless), tuple(rows), tuple(notes))
-    return _table(study, made)
+    made = Table(slug(name, collection), title, ("Setting", "Model"), directionless, tuple(rows), tuple(notes))
+    return _tables(study, made)
 
 
-def pair_tables(study: Study) -> list[Table]:
+def _title(measure: str) -> str:
+    return BIAS_TITLES[measure][0] if measure in BIAS_TITLES else _TITLES[measure]
+
+
+def _pair_needs(study: Study) -> list[Request]:
+    return [
+        need
+        for collection in study.collections()
+        if Setting.CROSS_LINGUAL in study.settings(collection)
+        for need in pair_needs(study, collection)
+    ]
+
+
+def _pair_tables(results: Results) -> list[Table]:
     """For every collection with pairs of languages and every run, the main measure of each pair."""
+    study = results.study
     made = []
-    for collection in [*study.collections(parallel=True), *study.collections(parallel=False)]:
-        if not {Setting.CROSS_LINGUAL} & set(study.settings(collection)):
+    for collection in study.collections():
+        if Setting.CROSS_LINGUAL not in study.settings(collection):
             continue
         measure = main_measure(study, collection)
-        cells = pair_values(study, collection, measure)
+        cells = pair_values(results, collection, measure)
         codes = sorted({code for values in cells.values() for pair in values for code in pair})
-        rows = []
-        for run, name in enumerate(study.names):
-            found = cells.get(run, {})
-            for asked in sorted({pair[0] for pair in found}):
-                each = [found.get((asked, pool)) for pool in codes]
-                rows.append(Row(name, asked, tuple(_cell(study, value, 3) for value in each)))
+        rows = tuple(
+            Row(name, asked, tuple(_cell(found.get((asked, pool)), 3) for pool in codes))
+            for name, found in cells.items()
+            for asked in sorted({asked for asked, _ in found})
+        )
         columns = [Column(code, code, "Passages", 3, None) for code in codes]
         notes = [f"{_TITLES[measure]} of questions in the row's language against passages in the column's."]
         title = f"{collection} by pair of languages"
-        heads = ("Model", "Questions")
-        table = _table(study, Table(slug("pairs", collection), title, heads, tuple(columns), tuple(rows), tuple(notes)))
-        if table is not None:
-            made.append(table)
+        table = Table(slug("pairs", collection), title, ("Model", "Questions"), tuple(columns), rows, tuple(notes))
+        made += _tables(study, table)
     return made
 
 
@@ -293,43 +373,60 @@ def main_measure(study: Study, collection: str) -> str:
     return MAP if collection in study.collections(parallel=True) else NDCG
 
 
-def pair_values(study: Study, collection: str, measure: str) -> dict[int, dict[tuple[str, str], Value]]:
+def pair_needs(study: Study, collection: str) -> list[Request]:
+    """What `pair_values` takes its values from."""
+    measures = [main_measure(study, collection)]
+    return [
+        Request(collection, Setting.MONOLINGUAL, measures, ["language"]),
+        Request(collection, Setting.CROSS_LINGUAL, measures, ["pair"]),
+    ]
+
+
+def pair_values(results: Results, collection: str, measure: str) -> dict[str, dict[tuple[str, str], Value]]:
     """Values by languages of question and passages, by run; those of one language are the monolingual ones."""
-    found: dict[int, dict[tuple[str, str], Value]] = {}
-    for setting, kind in ((Setting.MONOLINGUAL, "language"), (Setting.CROSS_LINGUAL, "pair")):
-        for (run, _), values in study.values(collection, setting, [measure], {kind}).items():
-            pairs = {(level.query_language, level.pool or level.query_language): v for level, v in values.items()}
-            found.setdefault(run, {}).update(pairs)
+    found: dict[str, dict[tuple[str, str], Value]] = {name: {} for name in results.study.names}
+    for setting, level in ((Setting.MONOLINGUAL, "language"), (Setting.CROSS_LINGUAL, "pair")):
+        for place, value in results.of(collection, setting, measure, level):
+            found[place.run][place.query_language, place.pool or place.query_language] = value
     return found
 
 
-def bias_tables(study: Study) -> list[Table]:
+_BIAS = (
+    ("bias-ranks", "Language bias: ranks of parallel answers", _RANKS, NOTES["ranks"]),
+    ("bias-shares", "Language bias: languages at the top", _SHARES, NOTES["shares"]),
+    ("bias-split", "What comes first", _SPLIT, NOTES["split"]),
+)
+
+
+def _bias_needs(study: Study) -> list[Request]:
+    measures = [measure for *_, each, _ in _BIAS for measure in each]
+    return [
+        Request(collection, Setting.MULTILINGUAL, measures, ["mean"])
+        for collection in study.collections()
+        if Setting.MULTILINGUAL in study.settings(collection)
+    ]
+
+
+def _bias_tables(results: Results) -> list[Table]:
     """Language bias in the multilingual pools: ranks of parallel passages, languages at the top, the first passage."""
-    kinds = (
-        ("bias-ranks", "Language bias: ranks of parallel answers", _RANKS, NOTES["ranks"]),
-        ("bias-shares", "Language bias: languages at the top", _SHARES, NOTES["shares"]),
-        ("bias-split", "What comes first", _SPLIT, NOTES["split"]),
-    )
-    collections = [*study.collections(parallel=True), *study.collections(parallel=False)]
+    study = results.study
     made = []
-    for name, title, measures, note in kinds:
+    for name, title, measures, note in _BIAS:
         columns = [_bias_column(key) for key in measures]
         rows: list[Row] = []
         notes = [note, _MEANS_NOTE]
-        for collection in collections:
+        for collection in study.collections():
             if Setting.MULTILINGUAL not in study.settings(collection):
                 continue
             fields = [_Field(column, Setting.MULTILINGUAL, column.key) for column in columns]
-            found = _rows(study, collection, collection, fields, {"mean"}, random=True)
+            found = _rows(results, collection, collection, fields, random=True)
             if name == "bias-split":
                 found = [replace(row, cells=(*row.cells, _gap(study, collection, row))) for row in found]
             rows += found
             notes += [*_caveats(study, collection), *_absent(study, collection, measures)]
         if name == "bias-split":
             columns.append(Column("diagonal_gap", "Gap", "", 3, None))
-        table = _table(study, Table(name, title, _BY_MODEL, tuple(columns), tuple(rows), tuple(notes)))
-        if table is not None:
-            made.append(table)
+        made += _tables(study, Table(name, title, _BY_MODEL, tuple(columns), tuple(rows), tuple(notes)))
     return made
 
 
@@ -355,29 +452,39 @@ def _bias_column(key: str) -> Column:
     return Column(key, title, group, decimals, _direction(key))
 
 
-def task_table(study: Study) -> Table | None:
-    """All other tasks: MIRACL, and those of mteb; None if there is none."""
+def _task_needs(study: Study) -> list[Request]:
+    return [
+        Request(collection, setting, [column.key for column in TASKS], ["mean"])
+        for collection in study.collections(parallel=False)
+        for setting in study.settings(collection)
+    ]
+
+
+def _task_table(results: Results) -> list[Table]:
+    """All tasks that are not parallel: MIRACL, and those of mteb."""
+    study = results.study
     rows: list[Row] = []
     notes = [_MEANS_NOTE]
-    told: list[str] = []
+    of_tasks: list[str] = []
     caveats: list[str] = []
     for collection in study.collections(parallel=False):
         for setting in study.settings(collection):
             fields = [_Field(column, setting, column.key) for column in TASKS]
-            rows += _rows(study, collection, f"{collection}, {setting.value}", fields, {"mean"})
+            rows += _rows(results, collection, f"{collection}, {setting.value}", fields)
         notes.append(_covered(study, collection))
         caveats += _caveats(study, collection)
-        told += [
+        of_tasks += [
             note for table in study.tables if table.collection == collection for note in table.metadata.get("notes", ())
         ]
-    if any(cell.value is not None for row in rows for cell in row.cells[3:]):
+    of_pools = [place for place, column in enumerate(TASKS) if column.group == _SHARES_GROUP]
+    if any(row.cells[place].value is not None for row in rows for place in of_pools):
         notes.insert(1, NOTES["tasks"])
-    told = list(dict.fromkeys(told))
-    left = len(told) - _NOTES_SHOWN
-    notes += [*caveats, *told[:_NOTES_SHOWN]]
+    of_tasks = list(dict.fromkeys(of_tasks))
+    left = len(of_tasks) - _NOTES_SHOWN
+    notes += [*caveats, *of_tasks[:_NOTES_SHOWN]]
     if left > 0:
         notes.append(f"and {left} more note{'s' if left > 1 else ''} in signatures.jsonl")
-    return _table(study, Table("tasks", "Other tasks", ("Task", "Model"), TASKS, tuple(rows), tuple(notes)))
+    return _tables(study, Table("tasks", "Other tasks", ("Task", "Model"), TASKS, tuple(rows), tuple(notes)))
 
 
 _NOTES_SHOWN = 5
@@ -389,74 +496,101 @@ def _caveats(study: Study, collection: str) -> list[str]:
     return [caveat for caveat in dict.fromkeys(found) if caveat]
 
 
-def leaderboard_table(study: Study) -> Table | None:
-    """Runs in order of their Borda count, with the mean of each setting, and bias beside them."""
-    rows: list[Row] = []
+def _leaderboard_needs(study: Study) -> list[Request]:
+    needs: list[Request] = []
+    for collection in study.collections():
+        measures = [main_measure(study, collection)]
+        needs += [Request(collection, setting, measures, ["mean"]) for setting in Setting]
+        needs.append(Request(collection, Setting.MULTILINGUAL, _BESIDE, ["mean"]))
+    return needs
+
+
+def _leaderboard_columns() -> list[Column]:
     columns: list[Column] = [Column("borda", "Borda", "", 1)]
     for setting in Setting:
         columns += [
             Column(f"{setting.value} mean", "mean", setting.value.capitalize()),
             Column(f"{setting.value} borda", "Borda", setting.value.capitalize(), 1),
         ]
-    columns += [Column(key, BIAS_TITLES[key][0], "Bias", BIAS_TITLES[key][1], _direction(key)) for key in _BESIDE]
-    by_section: dict[str, tuple[list[list[Cell]], list[bool]]] = {}
-    for collection in [*study.collections(parallel=True), *study.collections(parallel=False)]:
-        by_section[collection] = _standing(study, collection)
-    if len(by_section) > 1:
-        cells_of, alike_of = zip(*by_section.values(), strict=True)
-        by_section = {"All": (_over_all(cells_of), [all(flags) for flags in zip(*alike_of, strict=True)]), **by_section}
-    for section, (cells, alike) in by_section.items():
-        ordered = sorted(zip(study.names, cells, strict=True), key=_standing_place)
-        marked = _marked([Row(section, name, tuple(each)) for name, each in ordered], columns, alike)
+    return columns + [Column(key, BIAS_TITLES[key][0], "Bias", BIAS_TITLES[key][1], _direction(key)) for key in _BESIDE]
+
+
+class _Standing(NamedTuple):
+    """The leaderboard of one collection, or of all: cells and comparability by the keys of columns.
+
+    Attributes:
+        cells: By run, then by column.
+        alike: Whether the numbers of a column can be compared.
+    """
+
+    cells: Mapping[str, Mapping[str, Cell]]
+    alike: Mapping[str, bool]
+
+
+def _leaderboard_table(results: Results) -> list[Table]:
+    """Runs in order of their Borda count, with the mean of each setting, and bias beside them."""
+    study = results.study
+    columns = _leaderboard_columns()
+    standings = {collection: _standing(results, collection) for collection in study.collections()}
+    if len(standings) > 1:
+        standings = {"All": _over_all(list(standings.values()), columns), **standings}
+    rows: list[Row] = []
+    for section, (cells, alike) in standings.items():
+        found = [Row(section, name, tuple(cells[name][column.key] for column in columns)) for name in study.names]
+        found.sort(key=_standing_place)
+        marked = _marked(found, columns, [alike[column.key] for column in columns])
         rows += [row for row in marked if any(cell.value is not None for cell in row.cells)]
-    notes = (NOTES["leaderboard"], *(_covered(study, collection) for collection in by_section if collection != "All"))
-    return _table(study, Table("leaderboard", "Leaderboard", _BY_MODEL, tuple(columns), tuple(rows), notes))
+    notes = (NOTES["leaderboard"], *(_covered(study, collection) for collection in study.collections()))
+    return _tables(study, Table("leaderboard", "Leaderboard", _BY_MODEL, tuple(columns), tuple(rows), notes))
 
 
-def _standing_place(named: tuple[str, Sequence[Cell]]) -> float:
-    """Sorts by falling Borda count; who has none comes last."""
-    count = named[1][0].value
+def _standing_place(row: Row) -> float:
+    """Sorts by falling Borda count, the first column; who has none comes last."""
+    count = row.cells[0].value
     return 1.0 if count is None else -count
 
 
-def _standing(study: Study, collection: str) -> tuple[list[list[Cell]], list[bool]]:
-    """The cells of each run in the leaderboard of one collection, and of which columns the numbers can be compared."""
+def _standing(results: Results, collection: str) -> _Standing:
+    """The leaderboard of one collection."""
+    study = results.study
     measure = main_measure(study, collection)
-    alike: dict[Setting, bool] = {}
-    means: dict[Setting, dict[int, Cell]] = {}
-    counts: dict[Setting, dict[int, float]] = {}
+    cells: dict[str, dict[str, Cell]] = {name: {} for name in study.names}
+    alike = {"borda": True}
+    counts: dict[Setting, dict[str, float]] = {}
     for setting in Setting:
-        values = study.values(collection, setting, [measure], {"mean"})
         coverage = [study.coverage(run, collection, setting) for run in range(len(study.runs))]
         most = max(coverage, key=len, default=frozenset())
         same = study.alike(collection, setting)
-        whole = [run for run, covered in enumerate(coverage) if same and covered == most and (run, measure) in values]
-        means[setting] = {
-            run: replace(_cell(study, each[_MAIN_LEVEL], 3), note=_partial(len(coverage[run]), len(most)))
-            for (run, _), each in values.items()
-        }
-        counts[setting] = _borda(study, collection, setting, measure, whole)
-        alike[setting] = same and len({coverage[run] for run in means[setting]}) <= 1
-    bias = study.values(collection, Setting.MULTILINGUAL, _BESIDE, {"mean"})
-    found = []
-    for run in range(len(study.runs)):
-        each = [counts[setting].get(run) for setting in Setting if means[setting]]
-        whole_count = (
-            None if not each or None in each else float(np.mean([count for count in each if count is not None]))
-        )
-        cells = [_number(whole_count, 1)]
-        for setting in Setting:
-            cells += [means[setting].get(run, Cell()), _number(counts[setting].get(run), 1)]
+        means = {name: results.at(name, collection, setting, measure) for name in study.names}
+        having = [run for run, name in enumerate(study.names) if means[name] is not None]
+        whole = [run for run in having if same and coverage[run] == most]
+        of_setting = _borda(study, collection, setting, measure, whole)
+        if having:
+            counts[setting] = of_setting
+        alike |= {f"{setting.value} borda": True}
+        alike |= {f"{setting.value} mean": same and len({coverage[run] for run in having}) <= 1}
+        for run, name in enumerate(study.names):
+            mean = _cell(means[name], 3)
+            if run in having:
+                mean = replace(mean, note=_partial(len(coverage[run]), len(most)))
+            cells[name] |= {
+                f"{setting.value} mean": mean,
+                f"{setting.value} borda": _number(of_setting.get(name), 1),
+            }
+    for name in study.names:
+        each = [of_setting.get(name) for of_setting in counts.values()]
+        incomplete = not each or None in each
+        total = None if incomplete else float(np.mean([count for count in each if count is not None]))
+        cells[name]["borda"] = _number(total, 1)
         for key in _BESIDE:
-            value = bias.get((run, key), {}).get(_MAIN_LEVEL)
-            cells.append(_number(None if value is None else value.value, BIAS_TITLES[key][1]))
-        found.append(cells)
-    of_settings = [flag for setting in Setting for flag in (alike[setting], True)]
-    return found, [True, *of_settings, *[alike[Setting.MULTILINGUAL]] * len(_BESIDE)]
+            value = results.at(name, collection, Setting.MULTILINGUAL, key)
+            cells[name][key] = _number(None if value is None else value.value, BIAS_TITLES[key][1])
+    alike |= dict.fromkeys(_BESIDE, alike[f"{Setting.MULTILINGUAL.value} mean"])
+    return _Standing(cells, alike)
 
 
-def _borda(study: Study, collection: str, setting: Setting, measure: str, runs: Sequence[int]) -> dict[int, float]:
-    """Borda count of runs that have the same subsets, as a percentage; empty for fewer than two."""
+def _borda(study: Study, collection: str, setting: Setting, measure: str, runs: Sequence[int]) -> dict[str, float]:
+    """Borda count of runs that have the same subsets, as a percentage, by name; empty for fewer than two."""
     if len(runs) < 2:
         return {}
     found = []
@@ -470,20 +604,20 @@ def _borda(study: Study, collection: str, setting: Setting, measure: str, runs: 
     beaten = (values[:, None] > values).sum(axis=1)
     tied = (values[:, None] == values).sum(axis=1) - 1  # without itself
     points = (beaten + tied / 2).mean(axis=1) / (len(runs) - 1) * 100
-    return dict(zip(runs, points.tolist(), strict=True))
+    return dict(zip([study.names[run] for run in runs], points.tolist(), strict=True))
 
 
-def _over_all(each: Sequence[Sequence[Sequence[Cell]]]) -> list[list[Cell]]:
+def _over_all(standings: Sequence[_Standing], columns: Sequence[Column]) -> _Standing:
     """Means over collections, of those columns that every collection has for the run."""
-    found = []
-    for cells in zip(*each, strict=True):
-        merged = []
-        for place, column in enumerate(zip(*cells, strict=True)):
-            values = [cell.value for cell in column if cell.value is not None]
-            decimals = 1 if place in {0, 2, 4, 6} else 3
-            merged.append(_number(float(np.mean(values)) if len(values) == len(column) else None, decimals))
-        found.append(merged)
-    return found
+    cells: dict[str, dict[str, Cell]] = {}
+    for name in standings[0].cells:
+        cells[name] = {}
+        for column in columns:
+            values = [each.cells[name][column.key].value for each in standings]
+            known = [value for value in values if value is not None]
+            mean = float(np.mean(known)) if len(known) == len(values) else None
+            cells[name][column.key] = _number(mean, column.decimals or 0)
+    return _Standing(cells, {column.key: all(each.alike[column.key] for each in standings) for column in columns})
 
 
 def compare_table(study: Study, measure: str) -> Table:
@@ -561,10 +695,9 @@ def differences(study: Study, measure: str) -> Iterator[tuple[Aligned, list[Diff
 
 def _in_common(study: Study) -> list[tuple[str, Setting]]:
     """The settings that all runs have, by collection."""
-    collections = [*study.collections(parallel=True), *study.collections(parallel=False)]
     return [
         (collection, setting)
-        for collection in collections
+        for collection in study.collections()
         for setting in Setting
         if all(study.coverage(run, collection, setting) for run in range(len(study.runs)))
     ]
@@ -583,8 +716,8 @@ def _compared(
 ) -> list[Row]:
     dash = Cell()
     first = found[0]
-    told = [Cell(text=letters[0])] if letters else []
-    rows = [Row(section, first.baseline, (_number(first.result.mean_b, 4), *[dash] * 9, *told))]
+    of_first = [Cell(text=letters[0])] if letters else []
+    rows = [Row(section, first.baseline, (_number(first.result.mean_b, 4), *[dash] * 9, *of_first))]
     for number, each in enumerate(found, start=1):
         result = each.result
         wins, losses = (result.losses, result.wins) if lower_wins else (result.wins, result.losses)
@@ -639,16 +772,23 @@ def reproduce_tables(study: Study) -> list[Table]:
         Column("within", "print within the interval", "", None, None),
     )
     measures = [(setting, column) for setting, column in MAIN if column.key != DISTANCE_MEDIAN]
-    for place, (run, system) in enumerate(systems.items()):
+    results = results_of(
+        reproducing,
+        [
+            Request(collection, setting, [column.key], ["mean", "language"])
+            for collection in reproducing.collections(parallel=True)
+            for setting, column in measures
+        ],
+    )
+    for (run, system), name in zip(systems.items(), reproducing.names, strict=True):
         for collection in reproducing.collections(parallel=True):
             for setting, column in measures:
-                values = reproducing.values(collection, setting, [column.key], {"mean", "language"})
-                for level, value in values.get((place, column.key), {}).items():
-                    printed = system.get(collection, setting, level.query_language, column.key)
-                    if printed is None:
+                for place, value in results.of(collection, setting, column.key, "mean", "language"):
+                    printed = system.get(collection, setting, column.key, place.level, place.query_language)
+                    if printed is None or place.run != name:
                         continue
-                    title = BIAS_TITLES[column.key][0] if column.key in BIAS_TITLES else _TITLES[column.key]
-                    label = f"{collection}, {setting.value}, {title}, {level.query_language}"
+                    over = place.query_language or place.level
+                    label = f"{collection}, {setting.value}, {_title(column.key)}, {over}"
                     inside = "-" if value.low is None or value.high is None else "no"
                     # What was rounded to print may be anything that rounds to it.
                     half = 0.5 * 10.0**-printed.decimals
@@ -669,12 +809,12 @@ def reproduce_tables(study: Study) -> list[Table]:
             "no run has a published counterpart: its model's folder must say that it was trained from XLM-R or LaBSE "
             "with the sampling hybrid (alpha 0.5), x-x-mono or x-y, as `hybrid-bench train` writes it"
         )
-    told = [
+    parts = [
         f"{len(found)} of {unit}, mean absolute difference {np.mean(found):.4f}, largest {max(found):.4f}"
         for unit, found in distances.items()
     ]
     summary = (
-        f"Printed numbers: {'; '.join(told)}. Intervals are over questions, not over trainings: another seed gives "
+        f"Printed numbers: {'; '.join(parts)}. Intervals are over questions, not over trainings: another seed gives "
         "other numbers."
     )
     notes = (summary, *_how(reproducing, rows, letters=False))
@@ -694,7 +834,7 @@ def _counterpart(training: Mapping[str, Any] | None) -> PublishedSystem | None:
         mode = {0.0: "x-y", 0.5: "hybrid", 1.0: "x-x-mono"}.get(float(alpha), "")
     for held, backbone in _BACKBONES.items():
         if held in base:
-            for system in published("published:elmahdy2024"):
+            for system in published_systems("published:elmahdy2024"):
                 if system.slug == f"{backbone}-{mode}":
                     return system
     return None
@@ -704,72 +844,51 @@ def _counterpart(training: Mapping[str, Any] | None) -> PublishedSystem | None:
 
 
 def _rows(
-    study: Study,
+    results: Results,
     collection: str,
     section: str,
     fields: Sequence[_Field],
-    levels: Iterable[str],
     *,
     letters: bool = False,
     random: bool = False,
 ) -> list[Row]:
     """Rows of runs, published systems and, where asked for, a random ranking; with marks."""
-    measures: dict[Setting, list[str]] = {}
-    for field in fields:
-        measures.setdefault(field.setting, [])
-        if field.measure not in measures[field.setting]:
-            measures[field.setting].append(field.measure)
-    values = {setting: study.values(collection, setting, names, levels) for setting, names in measures.items()}
+    study = results.study
     coverage = {
-        setting: [study.coverage(run, collection, setting) for run in range(len(study.runs))] for setting in measures
+        setting: [study.coverage(run, collection, setting) for run in range(len(study.runs))]
+        for setting in dict.fromkeys(field.setting for field in fields)
     }
-    shared = {(field.setting, field.measure): _letters(study, collection, field) for field in fields if letters}
+    shared = {field: _letters(study, collection, field) for field in fields if letters}
     rows: list[Row] = []
     for run, name in enumerate(study.names):
-        if not any(coverage[setting][run] for setting in measures):
+        if not any(covered[run] for covered in coverage.values()):
             continue
         cells = []
         for field in fields:
-            found = values[field.setting].get((run, field.measure), {})
-            cell = _cell(study, _value_of(found, field.level), field.column.decimals or 0)
-            most = max(coverage[field.setting], key=len)
-            partial = _partial(len(coverage[field.setting][run]), len(most))
-            if field.level == _MAIN_LEVEL and (mean := found.get(_MAIN_LEVEL)) is not None:
-                partial = _partial(mean.subsets, len(most))  # a measure may apply to some of them only
-            if field.level in {_MAIN_LEVEL, _MEDIAN} and partial:
-                cell = replace(cell, note=partial)
-            if (marks := shared.get((field.setting, field.measure), {})) and run in marks and cell.text:
+            value = results.at(name, collection, *field[1:])
+            cell = _cell(value, field.column.decimals or 0)
+            if field.level in {"mean", "median"}:
+                covered = len(coverage[field.setting][run])
+                if field.level == "mean" and value is not None:
+                    covered = value.subsets  # a measure may apply to some of them only
+                cell = replace(cell, note=_partial(covered, max(map(len, coverage[field.setting]))))
+            if (marks := shared.get(field, {})) and run in marks and cell.text:
                 cell = replace(cell, mark=f"{cell.mark}{marks[run]}")
             cells.append(cell)
         rows.append(Row(section, name, tuple(cells)))
-    alike = [
-        study.alike(collection, field.setting) and _alike(study, coverage[field.setting], values[field.setting], field)
-        for field in fields
-    ]
+    alike = [study.alike(collection, field.setting) and _alike(results, collection, field) for field in fields]
     rows = _marked(rows, [field.column for field in fields], alike)
     if random and rows:
         rows.append(_random_row(study, collection, section, fields))
     for system in study.reported:
-        cells = [
-            _reported(system.get(collection, f.setting, f.level.query_language, f.measure), f.column.decimals or 0)
-            for f in fields
-        ]
+        printed = [system.get(collection, *field[1:]) for field in fields]
+        cells = [_reported(value, field.column.decimals or 0) for value, field in zip(printed, fields, strict=True)]
         if any(cell.text for cell in cells):
             rows.append(Row(section, system.label, tuple(cells), "reported"))
     return rows
 
 
-def _value_of(found: Mapping[Level, Value], level: Level) -> Value | None:
-    if level != _MEDIAN:
-        return found.get(level)
-    of_languages = [v for k, v in found.items() if k.query_language not in {MEAN, *SEEN} and not k.pool]
-    if not of_languages:
-        return None
-    middle = float(np.median([value.value for value in of_languages]))
-    return Value(middle, sum(value.n for value in of_languages), len(of_languages))
-
-
-def _cell(study: Study, value: Value | None, decimals: int) -> Cell:
+def _cell(value: Value | None, decimals: int) -> Cell:
     if value is None:
         return Cell()
     differs = value.p_adjusted is not None and value.p_adjusted < LEVEL
@@ -844,19 +963,15 @@ def _marked(rows: Sequence[Row], columns: Sequence[Column], alike: Sequence[bool
     return [replace(row, cells=tuple(each)) for row, each in zip(rows, cells, strict=True)]
 
 
-def _alike(
-    study: Study,
-    coverage: Sequence[frozenset[tuple[str, int]]],
-    values: Mapping[tuple[int, str], Mapping[Level, Value]],
-    field: _Field,
-) -> bool:
+def _alike(results: Results, collection: str, field: _Field) -> bool:
     """Whether all values of a column are means over the same subsets of the same pools."""
-    found = {}
-    for run in range(len(study.runs)):
-        value = _value_of(values.get((run, field.measure), {}), field.level)
+    study = results.study
+    found = set()
+    for run, name in enumerate(study.names):
+        value = results.at(name, collection, *field[1:])
         if value is not None:  # a measure may apply to some of a run's subsets only
-            found[run] = (coverage[run], value.subsets)
-    return len(set(found.values())) <= 1
+            found.add((study.coverage(run, collection, field.setting), value.subsets))
+    return len(found) <= 1
 
 
 def _partial(covered: int, most: int) -> str:
@@ -903,26 +1018,28 @@ def _absent(study: Study, collection: str, measures: Sequence[str]) -> list[str]
                 lacking.setdefault((reason, BIAS_TITLES[key][0]), []).append(name)
     by_reason: dict[str, list[str]] = {}
     for (reason, title), names in lacking.items():
-        told = [title] if len(names) == having else [f"{title} of {name}" for name in names]
-        by_reason.setdefault(reason, []).extend(told)
-    return [f"{collection}: not there: {', '.join(told)}: {reason}." for reason, told in by_reason.items()]
+        whose = [title] if len(names) == having else [f"{title} of {name}" for name in names]
+        by_reason.setdefault(reason, []).extend(whose)
+    return [f"{collection}: not there: {', '.join(whose)}: {reason}." for reason, whose in by_reason.items()]
 
 
-def _table(study: Study, table: Table, *, letters: bool = False) -> Table | None:
-    """The table without columns in which nobody has anything, with how it was computed; None if it has no rows."""
+def _tables(study: Study, table: Table, *, letters: bool = False) -> list[Table]:
+    """The table without columns in which nobody has anything, with how it was computed; none if it has no rows."""
     columns, rows = table.columns, table.rows
     if not rows:
-        return None
+        return []
     kept = [place for place in range(len(columns)) if any(row.cells[place].text for row in rows)]
     how = _how(study, rows, letters)
     if any(row.kind == "reported" for row in rows):
         how += dict.fromkeys(system.publication.citation for system in study.reported)
-    return replace(
-        table,
-        columns=tuple(columns[place] for place in kept),
-        rows=tuple(replace(row, cells=tuple(row.cells[place] for place in kept)) for row in rows),
-        notes=tuple(note for note in (*table.notes, *how) if note),
-    )
+    return [
+        replace(
+            table,
+            columns=tuple(columns[place] for place in kept),
+            rows=tuple(replace(row, cells=tuple(row.cells[place] for place in kept)) for row in rows),
+            notes=tuple(note for note in (*table.notes, *how) if note),
+        )
+    ]
 
 
 def _how(study: Study, rows: Sequence[Row], letters: bool) -> list[str]:
@@ -942,3 +1059,15 @@ def _how(study: Study, rows: Sequence[Row], letters: bool) -> list[str]:
     if letters and any(cell.mark.removeprefix(DAGGER) for cell in cells):
         found.append(f"{_LETTERS}, {drawn}.")
     return found
+
+
+#: The tables that can be asked for by name, in the order of a page.
+TABLE_KINDS: Mapping[str, TableKind] = {
+    "main": TableKind(_main_needs, _main_table),
+    "tasks": TableKind(_task_needs, _task_table),
+    "leaderboard": TableKind(_leaderboard_needs, _leaderboard_table),
+    "per-language": TableKind(_by_language_needs, _by_language_tables),
+    "miracl": TableKind(_miracl_needs, _miracl_tables),
+    "bias": TableKind(_bias_needs, _bias_tables),
+    "pairs": TableKind(_pair_needs, _pair_tables),
+}

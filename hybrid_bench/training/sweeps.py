@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from hybrid_bench.analysis.comparisons import LEVEL, Aligned, align
-from hybrid_bench.analysis.scores import scores
+from hybrid_bench.analysis.scores import setting_scores
 from hybrid_bench.analysis.study import Study, seen_subsets
 from hybrid_bench.errors import RequestError
 from hybrid_bench.evaluation.runner import RunRequest, run, select_tasks
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.significance import DRAWS, compare, holm, macro_mean
-from hybrid_bench.reporting.tables import main_table
+from hybrid_bench.reporting.tables import tables_of
 from hybrid_bench.reporting.text import as_markdown
 from hybrid_bench.runs.saved import Run, TaskTable, find_runs, joined
 from hybrid_bench.training.config import TrainingConfig
@@ -186,8 +186,8 @@ def sweep_report(
     """
     runs = [joined(find_runs(point.folders)) for point in points]
     collections = dict.fromkeys(table.collection for table in runs[0].tasks.values())
-    table = main_table(Study([*(joined(find_runs(folders)) for folders in beside), *runs]))
-    sections = [] if table is None else [as_markdown(table).strip()]
+    study = Study([*(joined(find_runs(folders)) for folders in beside), *runs])
+    sections = [as_markdown(table).strip() for table in tables_of(study, ["main"])]
     sections += [_section(points, runs, name, seen, draws) for name in collections]
     return "\n\n".join(sections) + "\n"
 
@@ -278,7 +278,7 @@ def _apart(
     found: list[_Measured] = []
     kinds: set[str] = set()
     for each in whole:
-        of_setting = scores(runs[0], collection, each.setting)
+        of_setting = setting_scores(runs[0], collection, each.setting)
         for kind, members in seen_subsets(of_setting, each.setting, languages).items():
             kinds.add(kind)
             aligned = each.aligned.of({of_setting.subsets[place] for place in members.tolist()})
