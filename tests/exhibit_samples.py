@@ -10,7 +10,7 @@ from hybrid_bench.reporting.elements import (
     Cell,
     Column,
     Distribution,
-    Exhibit,
+    Element,
     HeatMap,
     Point,
     Row,
@@ -155,4 +155,4 @@ BARS = Bars(
     | {"c": [None, Bar(-0.1), *[Bar(0.5)] * 9]},
 )
 FIGURES = (HEAT_MAP, DIFFERENCES, RANKS, SWEEP, SCATTER, BARS)
-EXHIBITS: tuple[Exhibit, ...] = (TABLE, *FIGURES)
+EXHIBITS: tuple[Element, ...] = (TABLE, *FIGURES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bias_cases import Asked, Case, by_definition
+from hybrid_bench.analysis.frame import COMPUTED, LEVELS, Request, Value, results_of
+from hybrid_bench.analysis.study import Study
+from hybrid_bench.data.published import PublishedSystem, PublishedValue
+from hybrid_bench.languages import Setting
 from hybrid_bench.runs.layout import metadata_of, table_path
 from hybrid_bench.runs.saved import Run, TaskTable
 
 __all__ = [
+    "MEAN",
     "QUALITY",
+    "Level",
     "bias_by_definition",
     "change_metadata",
+    "level_of",
     "made_up",
+    "printed_of",
     "quality_by_definition",
     "subsets_of",
     "under_name",
+    "values_of",
 ]
+
+#: A level, with the languages of query and pool that it is of.
+Level = tuple[str, str, str]
+MEAN: Level = ("mean", "", "")
 
 #: Measures of quality, each with the column that it is saved in.
 QUALITY = {
@@ -122,6 +135,31 @@ def made_up(
     }
     task = TaskTable(Path("made-up"), metadata, {"data_sha256": {}}, _read=columns)
     return Run(Path("made-up") / name / "1", name, {}, {f"{collection}-Task": task})
+
+
+def values_of(
+    study: Study, collection: str, setting: Setting, measures: Sequence[str], levels: Iterable[str] = COMPUTED
+) -> dict[tuple[int, str], dict[Level, Value]]:
+    """The values of one setting by level, by run and measure, from the frame."""
+    results = results_of(study, [Request(collection, setting, measures, set(levels))])
+    found: dict[tuple[int, str], dict[Level, Value]] = {}
+    for measure in measures:
+        for place, value in results.of(collection, setting, measure, *LEVELS):
+            found.setdefault((study.names.index(place.run), measure), {})[place[4:]] = value
+    return found
+
+
+def level_of(over: str) -> Level:
+    """The level that is named in a file of published results or a long form: a language, or over all of them."""
+    return (over, "", "") if over in LEVELS else ("language", over, "")
+
+
+def printed_of(
+    system: PublishedSystem, collection: str, setting: Setting, over: str, metric: str
+) -> PublishedValue | None:
+    """A printed number by what a file has in the place of its language."""
+    level, language, _ = level_of(over)
+    return system.get(collection, setting, metric, level, language)
 
 
 # -- by definition ------------------------------------------------------------------------------------------------

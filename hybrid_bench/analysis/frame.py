@@ -629,6 +629,8 @@ def _chosen(
 
 
 def _position(study: Study, baseline: str | int | None) -> int | None:
+    if isinstance(baseline, int) and not 0 <= baseline < len(study.runs):
+        raise RequestError(f"baseline {baseline}: the runs are 0 to {len(study.runs) - 1}")
     if not isinstance(baseline, str):
         return baseline
     _known("baseline", [baseline], study.names)
@@ -637,7 +639,8 @@ def _position(study: Study, baseline: str | int | None) -> int | None:
 
 def _there(frame: pd.DataFrame, study: Study, measures: Sequence[str]) -> pd.DataFrame:
     if len(frame) == 0:
-        raise RequestError(f"{', '.join(study.names) or 'no run'}: has nothing of {', '.join(measures)} there")
+        runs = ", ".join(study.names) or "no run"
+        raise RequestError(f"nothing of {', '.join(measures)} in {runs}: it does not apply to what they ran")
     return frame
 
 

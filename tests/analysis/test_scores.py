@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hybrid_bench.analysis.scores import KEY, OF_QUERIES, OF_SUBSETS, SettingScores, check_measure, scores
+from hybrid_bench.analysis.scores import KEY, OF_QUERIES, OF_SUBSETS, SettingScores, check_measure, setting_scores
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.bias import MEASURES, inputs_of, kendall_w, language_places, random_ranking
@@ -65,7 +65,7 @@ def losing(output: Path, folder: Path, subsets: Sequence[str]) -> Run:
 @pytest.mark.parametrize("setting", Setting)
 def test_quality_is_that_of_the_saved_ranks(setting: Setting, output: Path, run: Run) -> None:
     rows = subsets_of(rows_of(folder_of(output, CHAR_NGRAM), PAIRS, MULTILINGUAL), setting.value)
-    found = scores(run, "HybridDemo", setting)
+    found = setting_scores(run, "HybridDemo", setting)
     assert len(found.subsets) == len(rows) == {"monolingual": 3, "cross-lingual": 6, "multilingual": 3}[setting.value]
     queries = list(zip(found.queries["subset"], found.queries["question_id"], strict=True))
     for measure in QUALITY:
@@ -85,7 +85,7 @@ def test_bias_is_that_of_the_saved_ranks(output: Path, run: Run) -> None:
     rows = subsets_of(rows_of(folder_of(output, CHAR_NGRAM), MULTILINGUAL), "multilingual")
     metadata = run.tasks[MULTILINGUAL].metadata
     expected = {name: bias_by_definition(each, metadata) for name, each in rows.items()}
-    found = scores(run, "HybridDemo", Setting.MULTILINGUAL)
+    found = setting_scores(run, "HybridDemo", Setting.MULTILINGUAL)
     for measure in [measure.key for measure in MEASURES]:
         values = {name: each[measure] for name, each in expected.items()}
         assert len(values) == 3
@@ -93,7 +93,7 @@ def test_bias_is_that_of_the_saved_ranks(output: Path, run: Run) -> None:
 
 
 def test_what_a_random_ranking_gives_and_the_excess_over_it(run: Run) -> None:
-    found = scores(run, "HybridDemo", Setting.MULTILINGUAL)
+    found = setting_scores(run, "HybridDemo", Setting.MULTILINGUAL)
     table = run.tasks[MULTILINGUAL]
     frame = table.frame("query_language", "pool_languages", "ranks", "rank_languages", "gains", "top_languages")
     expected = [
@@ -121,7 +121,7 @@ def test_means_count_only_queries_that_a_measure_applies_to() -> None:
     """A query without a relevant passage in its own language has no preference for it."""
     made = made_up("m", {"de": [0.1, 0.2, 0.3]}, ranks={"de": [(1, 2), (4, 3), (5, 6)]})
     table = made.tasks["C-Task"]
-    whole = scores(made, "C", Setting.MULTILINGUAL)
+    whole = setting_scores(made, "C", Setting.MULTILINGUAL)
     assert by_subset(whole, "bias_language_preference") == {"de": 2 / 3}
     table._read["rank_languages"].iloc[0] = ["en", "th"]
     table._read["rank_languages"].iloc[1] = ["en", "de"]
@@ -139,7 +139,7 @@ def test_means_count_only_queries_that_a_measure_applies_to() -> None:
 
 def test_bias_is_about_pools_of_several_languages_only(run: Run) -> None:
     for setting in (Setting.MONOLINGUAL, Setting.CROSS_LINGUAL):
-        found = scores(run, "HybridDemo", setting)
+        found = setting_scores(run, "HybridDemo", setting)
         assert found.ranked == []
         for measure in MEASURES:
             assert found.at_random(measure.key) is None
@@ -150,12 +150,12 @@ def test_bias_is_about_pools_of_several_languages_only(run: Run) -> None:
 def test_a_pair_is_of_the_languages_of_its_queries_and_passages_whatever_it_is_called() -> None:
     """mteb's MLQARetrieval has questions in German against Arabic passages as ``ara-deu``."""
     run = made_up("a", {"de-en": [0.1, 0.2], "en-de": [0.3, 0.4]})
-    own = scores(run, "C", Setting.CROSS_LINGUAL)
+    own = setting_scores(run, "C", Setting.CROSS_LINGUAL)
     assert list(zip(own.query_languages, own.pools, strict=True)) == [("de", "en"), ("en", "de")]
     columns = run.tasks["C-Task"]._read
     columns["subset"] = columns["subset"].map({"de-en": "eng-deu", "en-de": "deu-eng"})
     run.cache.clear()
-    found = scores(run, "C", Setting.CROSS_LINGUAL)
+    found = setting_scores(run, "C", Setting.CROSS_LINGUAL)
     pairs = dict(
         zip(
             (subset for _, _, subset in found.subsets),
@@ -166,13 +166,13 @@ def test_a_pair_is_of_the_languages_of_its_queries_and_passages_whatever_it_is_c
     assert pairs == {"eng-deu": ("de", "en"), "deu-eng": ("en", "de")}
     columns["subset"] = columns["subset"].map({"eng-deu": "en-de", "deu-eng": "de-en"})
     run.cache.clear()
-    found = scores(run, "C", Setting.CROSS_LINGUAL)
+    found = setting_scores(run, "C", Setting.CROSS_LINGUAL)
     assert set(zip(found.query_languages, found.pools, strict=True)) == {("de", "en"), ("en", "de")}
 
 
 def test_a_passage_that_was_not_retrieved_has_no_rank(output: Path, tmp_path: Path) -> None:
-    found = scores(losing(output, tmp_path, ["th"]), "HybridDemo", Setting.MULTILINGUAL)
-    whole = scores(find_runs([folder_of(output, CHAR_NGRAM)])[0], "HybridDemo", Setting.MULTILINGUAL)
+    found = setting_scores(losing(output, tmp_path, ["th"]), "HybridDemo", Setting.MULTILINGUAL)
+    whole = setting_scores(find_runs([folder_of(output, CHAR_NGRAM)])[0], "HybridDemo", Setting.MULTILINGUAL)
     for measure in ("bias_rank_distance", "bias_rank_distance_median", "bias_rank_variance", "bias_kendall_w"):
         before = by_subset(whole, measure)
         assert by_subset(found, measure) == {"de": before["de"], "en": before["en"]}
@@ -185,7 +185,7 @@ def test_a_passage_that_was_not_retrieved_has_no_rank(output: Path, tmp_path: Pa
 
 
 def test_where_nothing_applies_there_is_no_number_but_a_reason(output: Path, tmp_path: Path) -> None:
-    found = scores(losing(output, tmp_path, ["de", "en", "th"]), "HybridDemo", Setting.MULTILINGUAL)
+    found = setting_scores(losing(output, tmp_path, ["de", "en", "th"]), "HybridDemo", Setting.MULTILINGUAL)
     for measure in ("bias_rank_distance", "bias_rank_distance_norm"):
         assert found.of(measure) is None
         assert found.at_random(measure) is None
@@ -196,7 +196,7 @@ def test_where_nothing_applies_there_is_no_number_but_a_reason(output: Path, tmp
 
 def test_a_pool_of_one_language_says_why_it_has_no_bias(tmp_path: Path) -> None:
     save_runs(tmp_path, [BM25], [MULTILINGUAL], ["de"], pool_languages=["de"])
-    found = scores(find_runs([tmp_path])[0], "HybridDemo", Setting.MULTILINGUAL)
+    found = setting_scores(find_runs([tmp_path])[0], "HybridDemo", Setting.MULTILINGUAL)
     assert len(found) == 84
     assert found.of_subsets("bias_rank_distance") is None
     assert set(found.absent) == {measure.key for measure in MEASURES}
@@ -204,7 +204,7 @@ def test_a_pool_of_one_language_says_why_it_has_no_bias(tmp_path: Path) -> None:
 
 
 def test_what_a_run_does_not_have_is_empty(run: Run) -> None:
-    found = scores(run, "XQuAD-R", Setting.MULTILINGUAL)
+    found = setting_scores(run, "XQuAD-R", Setting.MULTILINGUAL)
     assert (len(found), found.subsets, len(found.queries), found.absent) == (0, [], 0, {})
     assert found.of("map") is None
     assert found.of_subsets("map") is None
@@ -230,7 +230,7 @@ def test_queries_stand_as_they_were_saved(setting: Setting, output: Path, run: R
     rows = [
         row for row in rows_of(folder_of(output, CHAR_NGRAM), PAIRS, MULTILINGUAL) if row["setting"] == setting.value
     ]
-    found = scores(run, "HybridDemo", setting)
+    found = setting_scores(run, "HybridDemo", setting)
     kept = [*KEY, "query_language", "cluster_article", "cluster_paragraph"]
     assert found.queries.to_dict("records") == [{name: row[name] for name in kept} for row in rows]
     assert [found.subsets[code][2] for code in found.subset] == [row["subset"] for row in rows]
@@ -246,7 +246,7 @@ def test_queries_stand_as_they_were_saved(setting: Setting, output: Path, run: R
 
 
 def test_clusters_are_those_of_the_table(run: Run) -> None:
-    found = scores(run, "HybridDemo", Setting.CROSS_LINGUAL)
+    found = setting_scores(run, "HybridDemo", Setting.CROSS_LINGUAL)
     assert found.cluster("article").tolist() == found.queries["cluster_article"].tolist()
     assert found.cluster("paragraph").tolist() == found.queries["cluster_paragraph"].tolist()
     pairs = set(zip(found.cluster("question").tolist(), found.queries["question_id"], strict=True))
@@ -254,8 +254,8 @@ def test_clusters_are_those_of_the_table(run: Run) -> None:
 
 
 def test_scores_are_made_once(run: Run) -> None:
-    found = scores(run, "HybridDemo", Setting.MULTILINGUAL)
-    assert scores(run, "HybridDemo", Setting.MULTILINGUAL) is found
+    found = setting_scores(run, "HybridDemo", Setting.MULTILINGUAL)
+    assert setting_scores(run, "HybridDemo", Setting.MULTILINGUAL) is found
     assert found.of("map") is found.of("map")
     assert set(OF_QUERIES).isdisjoint(OF_SUBSETS)
     assert set(OF_QUERIES) | set(OF_SUBSETS) == set(QUALITY) | {measure.key for measure in MEASURES}
@@ -263,7 +263,7 @@ def test_scores_are_made_once(run: Run) -> None:
 
 @pytest.mark.parametrize("harmed", [[], ["en"]], ids=["whole", "where it applies"])
 def test_concordance_is_made_of_sums_over_clusters(harmed: list[str], output: Path, tmp_path: Path) -> None:
-    found = scores(losing(output, tmp_path, harmed), "HybridDemo", Setting.MULTILINGUAL)
+    found = setting_scores(losing(output, tmp_path, harmed), "HybridDemo", Setting.MULTILINGUAL)
     _, cluster = np.unique(found.cluster("article"), return_inverse=True)
     n_clusters = int(cluster.max()) + 1
     sums, figure = found.concordance(cluster, n_clusters)

@@ -17,18 +17,18 @@ import pyarrow.compute as pc
 import pytest
 
 from hybrid_bench.analysis.comparisons import CLUSTERS, against_baseline, align
-from hybrid_bench.analysis.study import MEAN, Level, Value
+from hybrid_bench.analysis.frame import Value
 from hybrid_bench.cli.commands import main
-from hybrid_bench.data.published import published
+from hybrid_bench.data.published import published_systems
 from hybrid_bench.errors import DataError, HybridBenchError, RequestError
 from hybrid_bench.languages import Setting
 from hybrid_bench.reporting.document import FORMATS, TABLES, ReportRequest, compare, report, save_figures, study_of
 from hybrid_bench.reporting.elements import Kind
-from hybrid_bench.reporting.tables import compare_table, leaderboard_table, main_table, pair_tables, per_language_tables
+from hybrid_bench.reporting.tables import compare_table, tables_of
 from hybrid_bench.reporting.text import as_latex, as_markdown
 from hybrid_bench.runs.layout import table_path
 from hybrid_bench.runs.saved import find_runs
-from report_cases import change_metadata, under_name
+from report_cases import Level, change_metadata, level_of, printed_of, under_name, values_of
 from saved_runs import BM25, CHAR_NGRAM, WORD_COUNTS, change_signature, change_table, copy_of, folder_of, save_runs
 
 PAIRS, MULTILINGUAL = "HybridDemo-Pairs", "HybridDemo-Multilingual"
@@ -91,16 +91,15 @@ def records(text: str) -> list[dict[str, Any]]:
 
 def test_markdown_is_the_tables_as_markdown(asked: ReportRequest) -> None:
     study = study_of(asked)
-    (table,) = (table for table in (main_table(study),) if table is not None)
+    (table,) = tables_of(study, ["main"])
     assert report(asked) == as_markdown(table, intervals=False)
-    two = per_language_tables(study_of(ReportRequest([REPORTED])))
+    two = tables_of(study_of(ReportRequest([REPORTED])), ["per-language"])
     text = report(ReportRequest([REPORTED], table="per-language"))
     assert text == "\n".join(f"**{table.title}**\n\n{as_markdown(table)}" for table in two)
 
 
 def test_latex_is_the_tables_as_latex(asked: ReportRequest) -> None:
-    table = main_table(study_of(asked))
-    assert table is not None
+    (table,) = tables_of(study_of(asked), ["main"])
     assert report(replace(asked, format="latex")) == as_latex(table, intervals=False)
     whole = report(replace(asked, format="latex", standalone=True))
     assert whole.startswith(r"\documentclass")
@@ -160,10 +159,9 @@ def test_without_a_table_a_page_has_everything(output: Path) -> None:
 
 def test_the_leaderboard_and_pairs_are_their_tables(output: Path) -> None:
     study = study_of(ReportRequest([output]))
-    board = leaderboard_table(study)
-    assert board is not None
+    (board,) = tables_of(study, ["leaderboard"])
     assert report(ReportRequest([output], table="leaderboard")) == as_markdown(board)
-    assert report(ReportRequest([output], table="pairs")) == as_markdown(pair_tables(study)[0])
+    assert report(ReportRequest([output], table="pairs")) == as_markdown(*tables_of(study, ["pairs"]))
 
 
 def test_the_same_request_gives_the_same_text_and_another_seed_another(output: Path) -> None:
@@ -174,19 +172,25 @@ def test_the_same_request_gives_the_same_text_and_another_seed_another(output: P
 # -- the long form ------------------------------------------------------------------------------------------------
 
 
+def place_of(record: dict[str, Any]) -> Level:
+    """The level of a record, whose column of languages has its name where it is none of a language."""
+    over, pool = record["query_language"], record["pool"]
+    return ("pair", over, pool) if pool else level_of(over)
+
+
 def test_the_long_form_holds_every_value(output: Path) -> None:
     baseline = folder_of(output, CHAR_NGRAM)
     request = ReportRequest([output], format="csv", baseline=baseline, cluster="paragraph", **FEW)
     found = records(report(request))
     study = study_of(request)
     assert study.names == [CHAR_NGRAM, BM25, WORD_COUNTS]  # the baseline comes first
-    by_place = {(r["system"], r["setting"], r["metric"], Level(r["query_language"], r["pool"])): r for r in found}
+    by_place = {(r["system"], r["setting"], r["metric"], place_of(r)): r for r in found}
     assert len(by_place) == len(found)
     expected: dict[tuple[str, str, str, Level], Value] = {}
     for setting in Setting:
         metrics = sorted({r["metric"] for r in found if r["setting"] == setting.value})
         assert ("bias_kendall_w" in metrics) == (setting is Setting.MULTILINGUAL)
-        for (run, metric), values in study.values("HybridDemo", setting, metrics).items():
+        for (run, metric), values in values_of(study, "HybridDemo", setting, metrics).items():
             for level, value in values.items():
                 expected[study.names[run], setting.value, metric, level] = value
     assert by_place.keys() == expected.keys()
@@ -222,20 +226,19 @@ def test_json_is_the_same_with_what_repeats_it(output: Path, asked: ReportReques
     assert (made["cluster"], made["draws"], made["seed"], made["confidence"]) == ("article", 200, 3, 0.95)
     assert list(made["runs"]) == MODELS
     for run in find_runs([output]):
-        told = made["runs"][run.model]
-        assert (told["model"], told["revision"]) == (run.model, run.revision)
-        assert told["tasks"] == {task: dict(table.signature) for task, table in run.tasks.items()}
-    assert made["published"] == [published(REPORTED)[0].publication.citation]
+        details = made["runs"][run.model]
+        assert (details["model"], details["revision"]) == (run.model, run.revision)
+        assert details["tasks"] == {task: dict(table.signature) for task, table in run.tasks.items()}
+    assert made["published"] == [published_systems(REPORTED)[0].publication.citation]
 
 
 def test_published_values_are_in_the_long_form_as_printed(asked: ReportRequest) -> None:
     found = [r for r in records(report(replace(asked, format="csv"))) if r["kind"] == "reported"]
-    systems = {system.name: system for system in published(REPORTED)}
+    systems = {system.name: system for system in published_systems(REPORTED)}
     assert len(found) == sum(len(system.values) for system in systems.values())
     for record in found:
-        printed = systems[record["system"]].get(
-            record["collection"], Setting(record["setting"]), record["query_language"], record["metric"]
-        )
+        place = record["collection"], Setting(record["setting"]), record["query_language"], record["metric"]
+        printed = printed_of(systems[record["system"]], *place)
         assert printed is not None
         assert (record["value"], record["source"]) == (printed.value, f"arXiv 2408.10536, {printed.source}")
         assert record["p"] is record["lo"] is record["n"] is None
@@ -465,8 +468,7 @@ def test_a_run_without_scores_by_query(output: Path, tmp_path: Path) -> None:
 
 def test_the_long_form_of_the_leaderboard_is_its_numbers(output: Path) -> None:
     study = study_of(ReportRequest([output], table="leaderboard"))
-    table = leaderboard_table(study)
-    assert table is not None
+    (table,) = tables_of(study, ["leaderboard"])
     expected = [
         (row.label, row.section, column.key, cell.value)
         for row in table.rows
@@ -544,4 +546,4 @@ def test_reports_tell_languages_in_training_apart(output: Path, tmp_path: Path) 
 def test_only_some_subsets_of_the_runs(output: Path) -> None:
     request = ReportRequest([output], subsets={PAIRS: ["de-de", "en-en"]}, format="csv", table="main", **FEW)
     found = records(report(request))
-    assert {(r["setting"], r["query_language"], r["subsets"]) for r in found} == {("monolingual", MEAN, 2)}
+    assert {(r["setting"], r["query_language"], r["subsets"]) for r in found} == {("monolingual", "mean", 2)}

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from hybrid_bench.analysis.comparisons import LEVEL
-from hybrid_bench.analysis.study import MEAN, Choices, Level, Study
-from hybrid_bench.data.published import published
+from hybrid_bench.analysis.study import Choices, Study
+from hybrid_bench.data.published import published_systems
 from hybrid_bench.languages import Setting
 from hybrid_bench.reporting.elements import Bar, Bars, Distribution, HeatMap, Scatter
-from hybrid_bench.reporting.figures import figures
+from hybrid_bench.reporting.figures import figures_of
 from hybrid_bench.reporting.tables import p_text
 from hybrid_bench.runs.saved import Run, find_runs
-from report_cases import made_up, subsets_of
+from report_cases import MEAN, made_up, subsets_of, values_of
 from saved_runs import BM25, CHAR_NGRAM, WORD_COUNTS, folder_of, rows_of, save_runs
 
 MULTILINGUAL = "HybridDemo-Multilingual"
@@ -37,11 +37,11 @@ def runs(output: Path) -> list[Run]:
 
 
 def named(study: Study, beginning: str) -> list[Any]:
-    return [figure for figure in figures(study) if figure.name.startswith(beginning)]
+    return [figure for figure in figures_of(study) if figure.name.startswith(beginning)]
 
 
 def test_all_figures_of_a_collection(runs: list[Run]) -> None:
-    made = figures(Study(runs))
+    made = figures_of(Study(runs))
     names = [figure.name for figure in made]
     assert len(names) == len(set(names))
     assert [re.match(r"[a-z]+", name)[0] for name in names] == [  # type: ignore[index] # every name begins with a word
@@ -53,7 +53,7 @@ def test_all_figures_of_a_collection(runs: list[Run]) -> None:
     ]
     assert [type(figure) for figure in made] == [HeatMap] * 6 + [Distribution, Scatter, Bars, Bars, Bars]
     assert all(re.fullmatch(r"[\w.-]+", name) for name in names)  # they are the names of files
-    assert figures(Study([])) == []
+    assert figures_of(Study([])) == []
 
 
 def test_a_heat_map_of_pairs_for_each_run(runs: list[Run]) -> None:
@@ -63,11 +63,11 @@ def test_a_heat_map_of_pairs_for_each_run(runs: list[Run]) -> None:
         assert each.rows == each.columns == CODES
         assert not each.diverging
         assert not each.marks
-        own = study.values("HybridDemo", Setting.MONOLINGUAL, ["map"])[number, "map"]
-        crossed = study.values("HybridDemo", Setting.CROSS_LINGUAL, ["map"])[number, "map"]
+        own = values_of(study, "HybridDemo", Setting.MONOLINGUAL, ["map"])[number, "map"]
+        crossed = values_of(study, "HybridDemo", Setting.CROSS_LINGUAL, ["map"])[number, "map"]
         for row, asked in enumerate(CODES):
             for place, pool in enumerate(CODES):
-                value = own[Level(asked)] if asked == pool else crossed[Level(asked, pool)]
+                value = own[("language", asked, "")] if asked == pool else crossed[("pair", asked, pool)]
                 assert each.values[row, place] == value.value
                 assert each.hints[row, place] == (
                     f"{value.value:.4f}; 84 queries; 95% interval {value.low:.4f} to {value.high:.4f}"
@@ -80,14 +80,14 @@ def test_with_a_baseline_pairs_are_differences(runs: list[Run]) -> None:
     assert (first.diverging, baseline.diverging, last.diverging) == (True, False, True)
     assert first.measure == f"mAP, difference from {CHAR_NGRAM}"
     assert baseline.measure == "mAP ↑"
-    crossed = study.values("HybridDemo", Setting.CROSS_LINGUAL, ["map"])
-    own = study.values("HybridDemo", Setting.MONOLINGUAL, ["map"])
+    crossed = values_of(study, "HybridDemo", Setting.CROSS_LINGUAL, ["map"])
+    own = values_of(study, "HybridDemo", Setting.MONOLINGUAL, ["map"])
     marked = 0
     for number, each in ((0, first), (2, last)):
         for row, asked in enumerate(CODES):
             for place, pool in enumerate(CODES):
                 of_run = own[number, "map"] if asked == pool else crossed[number, "map"]
-                value = of_run[Level(asked) if asked == pool else Level(asked, pool)]
+                value = of_run[("language", asked, "") if asked == pool else ("pair", asked, pool)]
                 assert value.p is not None
                 assert value.p_adjusted is not None
                 assert each.values[row, place] == value.delta
@@ -135,11 +135,11 @@ def test_rank_distances_of_all_queries(output: Path, runs: list[Run]) -> None:
 def test_bias_against_quality(runs: list[Run]) -> None:
     study = Study(runs)
     (each,) = named(study, "bias")
-    values = study.values("HybridDemo", Setting.MULTILINGUAL, ["map", "bias_rank_distance"], {"mean"})
+    values = values_of(study, "HybridDemo", Setting.MULTILINGUAL, ["map", "bias_rank_distance"], {"mean"})
     assert [point.label for point in each.points] == MODELS
     for number, point in enumerate(each.points):
-        assert point.x == values[number, "map"][Level(MEAN)].value
-        assert point.y == values[number, "bias_rank_distance"][Level(MEAN)].value
+        assert point.x == values[number, "map"][MEAN].value
+        assert point.y == values[number, "bias_rank_distance"][MEAN].value
     assert each.x_title.endswith("↑")
     assert each.y_title.endswith("↓")
     assert named(Study(runs[:1]), "bias") == []  # one point says nothing
@@ -147,7 +147,7 @@ def test_bias_against_quality(runs: list[Run]) -> None:
 
 def test_published_systems_are_points_of_their_own() -> None:
     run = made_up("a", {"de": [0.5, 0.6], "en": [0.4, 0.3]}, collection="XQuAD-R")
-    (each,) = named(Study([run], published("published:elmahdy2024")), "bias")
+    (each,) = named(Study([run], published_systems("published:elmahdy2024")), "bias")
     assert [point.kind for point in each.points] == ["run"] + ["reported"] * 6
     last = each.points[-1]
     assert (last.label, last.x, last.y) == ("LaBSE hybrid (reported)", 0.6817, 221.1)
@@ -156,10 +156,10 @@ def test_published_systems_are_points_of_their_own() -> None:
 def test_bars_by_language(runs: list[Run]) -> None:
     study = Study(runs, (), Choices(intervals=True, **FEW))
     for setting, each in zip(Setting, named(study, "languages"), strict=True):
-        values = study.values("HybridDemo", setting, ["map"], {"language"})
+        values = values_of(study, "HybridDemo", setting, ["map"], {"language"})
         assert each.categories == CODES
         for number, model in enumerate(MODELS):
-            expected = [values[number, "map"][Level(code)] for code in CODES]
+            expected = [values[number, "map"][("language", code, "")] for code in CODES]
             assert list(each.series[model]) == [Bar(value.value, value.low, value.high) for value in expected]
     part = runs[1].only({"HybridDemo-Pairs": ["de-de", "en-en"]})
     (first, *_) = named(Study([runs[0], part]), "languages")
@@ -210,7 +210,7 @@ def test_figures_of_a_task_that_is_not_parallel() -> None:
         )
         for name in "ab"
     ]
-    found = figures(Study(made))
+    found = figures_of(Study(made))
     assert [figure.name for figure in found] == [
         "pairs-MIRACL-a",
         "pairs-MIRACL-b",

@@ -23,7 +23,7 @@ from hybrid_bench.reporting.elements import (
     Cell,
     Column,
     Distribution,
-    Exhibit,
+    Element,
     HeatMap,
     Point,
     Row,
@@ -161,7 +161,7 @@ def test_every_place_that_takes_a_name_escapes_it() -> None:
     def evil() -> str:
         return f"</script></style></svg></title>\"'><b x{next(count)}>&amp;"
 
-    exhibits: list[Exhibit] = [
+    exhibits: list[Element] = [
         Table(
             evil(),
             evil(),

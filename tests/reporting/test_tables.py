@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from hybrid_bench.analysis.comparisons import CLUSTERS, LEVEL, against_baseline, align, all_pairs
-from hybrid_bench.analysis.study import MEAN, Choices, Level, Study
-from hybrid_bench.data.published import PublishedSystem, published
+from hybrid_bench.analysis.study import Choices, Study
+from hybrid_bench.data.published import PublishedSystem, published_systems
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.bias import MEASURES, inputs_of, random_ranking
@@ -22,19 +22,13 @@ from hybrid_bench.reporting.tables import (
     BIAS_TITLES,
     BY_LANGUAGE,
     MAIN,
-    bias_tables,
     compare_table,
-    leaderboard_table,
-    main_table,
-    miracl_tables,
     p_text,
-    pair_tables,
-    per_language_tables,
     reproduce_tables,
-    task_table,
+    tables_of,
 )
 from hybrid_bench.runs.saved import Run, find_runs
-from report_cases import made_up
+from report_cases import MEAN, level_of, made_up, printed_of, values_of
 from saved_runs import BM25, CHAR_NGRAM, WORD_COUNTS, rows_of, save_runs
 
 PAIRS, MULTILINGUAL = "HybridDemo-Pairs", "HybridDemo-Multilingual"
@@ -49,7 +43,42 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
 
 @pytest.fixture(scope="module")
 def reported() -> list[PublishedSystem]:
-    return published("published:elmahdy2024")
+    return published_systems("published:elmahdy2024")
+
+
+def one(study: Study, name: str) -> Table | None:
+    """The one table of this name, if the runs have something for it."""
+    found = tables_of(study, [name])
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def main_table(study: Study) -> Table | None:
+    return one(study, "main")
+
+
+def leaderboard_table(study: Study) -> Table | None:
+    return one(study, "leaderboard")
+
+
+def task_table(study: Study) -> Table | None:
+    return one(study, "tasks")
+
+
+def bias_tables(study: Study) -> list[Table]:
+    return tables_of(study, ["bias"])
+
+
+def per_language_tables(study: Study) -> list[Table]:
+    return tables_of(study, ["per-language"])
+
+
+def miracl_tables(study: Study) -> list[Table]:
+    return tables_of(study, ["miracl"])
+
+
+def pair_tables(study: Study) -> list[Table]:
+    return tables_of(study, ["pairs"])
 
 
 def there(table: Table | None) -> Table:
@@ -211,8 +240,8 @@ def test_columns_that_nobody_has_are_left_out() -> None:
 def test_published_rows_are_shown_beside_runs_and_never_marked(reported: list[PublishedSystem]) -> None:
     scores = {"de-de": [0.1, 0.2], "de-en": [0.1, 0.2], "de": [0.1, 0.2]}
     made = [made_up(name, scores, collection="XQuAD-R") for name in "ab"]
-    study = Study(made, reported, Choices(baseline=0, **FEW))
-    table = there(main_table(study, letters=True))
+    study = Study(made, reported, Choices(baseline=0, letters=True, **FEW))
+    table = there(main_table(study))
     of_reported = [row for row in table.rows if row.kind == "reported"]
     assert [row.label for row in table.rows] == ["a", "b", *(system.label for system in reported)]
     for row, system in zip(of_reported, reported, strict=True):
@@ -223,7 +252,7 @@ def test_published_rows_are_shown_beside_runs_and_never_marked(reported: list[Pu
             assert not (cell.p)
             assert not (cell.low)
             (setting,) = (s for s, c in MAIN if (c.group, c.key) == (each.group, each.key))
-            printed = system.get("XQuAD-R", setting, MEAN, each.key)
+            printed = printed_of(system, "XQuAD-R", setting, "mean", each.key)
             if printed is None:
                 assert cell == Cell()
                 continue
@@ -283,9 +312,9 @@ def test_cells_are_the_values_of_the_study(runs: list[Run]) -> None:
     assert [c.key for c in table.columns] == [c.key for _, c in MAIN]
     daggers = 0
     for place, (setting, each) in enumerate(MAIN):
-        values = study.values("HybridDemo", setting, [each.key], {"mean"})
+        values = values_of(study, "HybridDemo", setting, [each.key], {"mean"})
         for number, row in enumerate(table.rows):
-            cell, value = row.cells[place], values[number, each.key][Level(MEAN)]
+            cell, value = row.cells[place], values[number, each.key][MEAN]
             found, expected = ((each.value, each.low, each.high) for each in (cell, value))
             assert found == pytest.approx(expected, abs=1e-12)
             assert (cell.p, cell.p_adjusted) == (value.p, value.p_adjusted)
@@ -310,7 +339,7 @@ def test_nothing_is_said_of_what_was_not_computed(runs: list[Run]) -> None:
 
 @pytest.mark.parametrize("cluster", CLUSTERS)
 def test_letters_are_those_of_all_pairs(cluster: str, runs: list[Run]) -> None:
-    table = there(main_table(Study(runs, (), Choices(cluster=cluster, **FEW)), letters=True))
+    table = there(main_table(Study(runs, (), Choices(cluster=cluster, letters=True, **FEW))))
     for place, (setting, each) in enumerate(MAIN):
         shown = [row.cells[place].mark for row in table.rows]
         if each.key == "bias_rank_distance_median":
@@ -327,7 +356,7 @@ def test_letters_are_those_of_all_pairs(cluster: str, runs: list[Run]) -> None:
 def test_one_run_has_no_letters() -> None:
     elsewhere = made_up("b", {"de-de": [0.1, 0.2]}, collection="D")
     for made in (mono({"a": [0.1, 0.2]}), [*mono({"a": [0.1, 0.2]}), elsewhere]):
-        table = there(main_table(Study(made, (), Choices(**FEW)), letters=True))
+        table = there(main_table(Study(made, (), Choices(letters=True, **FEW))))
         assert "letter" not in "\n".join(table.notes)
 
 
@@ -348,7 +377,7 @@ def test_letters_follow_a_dagger() -> None:
     base = rng.uniform(0.3, 0.5, 30).tolist()
     better = [score + 0.2 for score in base]
     made = mono({"a": base, "b": better, "c": better})
-    cells = column(there(main_table(Study(made, (), Choices(baseline=0, **FEW)), letters=True)), "map")
+    cells = column(there(main_table(Study(made, (), Choices(baseline=0, letters=True, **FEW)))), "map")
     assert [cell.mark for cell in cells] == ["b", "†a", "†a"]
 
 
@@ -359,18 +388,20 @@ def test_each_measure_by_language_of_the_question(runs: list[Run]) -> None:
     study = Study(runs)
     (table,) = per_language_tables(study)
     assert (table.name, table.heads) == ("per-language-HybridDemo", ("Setting", "Model"))
-    assert [c.key for c in table.columns] == ["de", "en", "th", MEAN]
+    assert [c.key for c in table.columns] == ["de", "en", "th", "mean"]
     rows = iter(table.rows)
     for setting, measure in BY_LANGUAGE:
-        values = study.values("HybridDemo", setting, [measure])
+        values = values_of(study, "HybridDemo", setting, [measure])
         of_measure = [next(rows) for _ in MODELS]
         assert [row.label for row in of_measure] == MODELS
         assert {row.section.partition(",")[0] for row in of_measure} == {setting.value}
         arrow = "↓" if measure == "bias_rank_distance" else "↑"
         assert all(row.section.endswith(f" {arrow}") for row in of_measure)
-        for place, key in enumerate(("de", "en", "th", MEAN)):
+        for place, key in enumerate(("de", "en", "th", "mean")):
             cells = [row.cells[place] for row in of_measure]
-            assert [cell.value for cell in cells] == [values[number, measure][Level(key)].value for number in range(3)]
+            assert [cell.value for cell in cells] == [
+                values[number, measure][level_of(key)].value for number in range(3)
+            ]
             numbers = [float(cell.text) for cell in cells]
             best = min(numbers) if measure == "bias_rank_distance" else max(numbers)
             assert [cell.best for cell in cells] == [number == best for number in numbers]
@@ -390,7 +421,7 @@ def test_published_numbers_by_language(reported: list[PublishedSystem]) -> None:
             of_section = [row for row in table.rows if row.section == section]
             for row, system in zip(of_section, reported, strict=True):
                 for cell, each in zip(row.cells, table.columns, strict=True):
-                    printed = system.get(collection, setting, each.key, measure)
+                    printed = printed_of(system, collection, setting, each.key, measure)
                     assert printed is not None
                     assert cell.value == printed.value
                     found += 1
@@ -401,14 +432,14 @@ def test_miracl_from_publications_alone(reported: list[PublishedSystem]) -> None
     """The paper's Tables 12 and 13: mean and median over languages, too."""
     (table,) = miracl_tables(Study([], reported))
     keys = [c.key for c in table.columns]
-    assert keys[-2:] == [MEAN, "median"]
+    assert keys[-2:] == ["mean", "median"]
     assert len(keys) == 15 + 2
     assert [row.section for row in table.rows] == ["monolingual, nDCG@10 ↑"] * 6 + ["monolingual, R@100 ↑"] * 6
     for row, (system, measure) in zip(
         table.rows, [(s, m) for m in ("ndcg_at_10", "recall_at_100") for s in reported], strict=True
     ):
         for cell, key in zip(row.cells, keys, strict=True):
-            printed = system.get("MIRACL", Setting.MONOLINGUAL, key, measure)
+            printed = printed_of(system, "MIRACL", Setting.MONOLINGUAL, key, measure)
             assert printed is not None
             assert cell.value == printed.value
     assert miracl_tables(Study(mono({"a": [0.1]}), [])) == []
@@ -424,7 +455,7 @@ def test_the_median_of_miracl_is_over_languages(reported: list[PublishedSystem])
     ]
     (table,) = miracl_tables(Study(made, reported[:1]))
     assert [cell.value for cell in column(table, "median")][:2] == pytest.approx([0.5, 0.51])
-    assert [cell.value for cell in column(table, MEAN)][:2] == pytest.approx([1.6 / 3, 1.63 / 3])
+    assert [cell.value for cell in column(table, "mean")][:2] == pytest.approx([1.6 / 3, 1.63 / 3])
     assert marks(column(table, "median"))[:3] == ["second", "best", "plain"]
     assert [row.kind for row in table.rows] == ["run", "run", "reported"] * 2
     by_language = next(t for t in per_language_tables(Study(made)) if t.name == "per-language-MIRACL")
@@ -455,13 +486,17 @@ def test_pairs_of_languages(runs: list[Run]) -> None:
     (table,) = pair_tables(study)
     assert [c.key for c in table.columns] == ["de", "en", "th"]
     assert [(row.section, row.label) for row in table.rows] == [(m, c) for m in MODELS for c in ("de", "en", "th")]
-    own = study.values("HybridDemo", Setting.MONOLINGUAL, ["map"])
-    crossed = study.values("HybridDemo", Setting.CROSS_LINGUAL, ["map"])
+    own = values_of(study, "HybridDemo", Setting.MONOLINGUAL, ["map"])
+    crossed = values_of(study, "HybridDemo", Setting.CROSS_LINGUAL, ["map"])
     for number, model in enumerate(MODELS):
         for row in [row for row in table.rows if row.section == model]:
             for cell, pool in zip(row.cells, ("de", "en", "th"), strict=True):
                 same = row.label == pool
-                value = own[number, "map"][Level(pool)] if same else crossed[number, "map"][Level(row.label, pool)]
+                value = (
+                    own[number, "map"][("language", pool, "")]
+                    if same
+                    else crossed[number, "map"][("pair", row.label, pool)]
+                )
                 assert (cell.value, cell.p, cell.p_adjusted) == (value.value, value.p, value.p_adjusted)
                 assert (cell.mark == "†") == (value.p_adjusted is not None and value.p_adjusted < LEVEL)
                 assert not (cell.best)
@@ -628,10 +663,10 @@ def test_bias_stands_beside_quality_in_the_leaderboard(runs: list[Run]) -> None:
     assert [row.section for row in table.rows] == ["HybridDemo"] * 3  # one collection needs no mean
     keys = ["bias_rank_distance_norm", "bias_log_rank_std", "bias_js_at_10_prior_excess"]
     assert [c.key for c in table.columns][-3:] == keys
-    values = study.values("HybridDemo", Setting.MULTILINGUAL, keys, {"mean"})
+    values = values_of(study, "HybridDemo", Setting.MULTILINGUAL, keys, {"mean"})
     for row in table.rows:
         for cell, key in zip(row.cells[-3:], keys, strict=True):
-            assert cell.value == values[study.names.index(row.label), key][Level(MEAN)].value
+            assert cell.value == values[study.names.index(row.label), key][MEAN].value
     for key in keys:
         cells = column(table, key)
         numbers = [float(cell.text) for cell in cells]
@@ -739,7 +774,7 @@ def reproduced(training: Mapping[str, Any]) -> Table:
 
 def test_distance_from_print() -> None:
     table = reproduced(XLM_R)
-    (system,) = published("published:elmahdy2024/xlm-r-hybrid")
+    (system,) = published_systems("published:elmahdy2024/xlm-r-hybrid")
     study_values = {
         "monolingual, mAP, de": (0.8, (Setting.MONOLINGUAL, "de", "map")),
         "monolingual, mAP, mean": ((0.8 + 2.3 / 3) / 2, (Setting.MONOLINGUAL, "mean", "map")),
@@ -751,7 +786,7 @@ def test_distance_from_print() -> None:
     assert {row.section for row in table.rows} == {"mine against XLM-R hybrid"}
     for label, (value, (setting, language, measure)) in study_values.items():
         ours, printed, difference, inside = rows[label].cells
-        expected = system.get("XQuAD-R", setting, language, measure)
+        expected = printed_of(system, "XQuAD-R", setting, language, measure)
         assert expected is not None
         assert ours.value == pytest.approx(value)
         assert (printed.value, printed.text, printed.note) == (expected.value, expected.printed, expected.source)
@@ -763,11 +798,11 @@ def test_distance_from_print() -> None:
     units: dict[bool, list[float]] = {False: [], True: []}  # a mean of ranks and recalls would mean nothing
     for row in table.rows:
         units["Rank dist." in row.label].append(abs(row.cells[2].value or 0.0))
-    told = [
+    parts = [
         f"{len(found)} of {unit}, mean absolute difference {np.mean(found):.4f}, largest {max(found):.4f}"
         for unit, found in zip(("mAP and recall", "rank distance"), units.values(), strict=True)
     ]
-    assert table.notes[0].startswith(f"Printed numbers: {told[0]}; {told[1]}. ")
+    assert table.notes[0].startswith(f"Printed numbers: {parts[0]}; {parts[1]}. ")
     assert "questions clustered by article, 200 draws, seed 3" in table.notes[1]
 
 
@@ -776,7 +811,7 @@ def test_whether_print_is_within_the_interval() -> None:
     scores = {"de-de": [0.7, 0.9, 0.8], "en-en": [0.8, 0.8, 0.7], "de": [0.5, 0.6, 0.7], "de-en": [0.1, 0.2, 0.3]}
     run = made_up("mine", scores, collection="XQuAD-R", ranks={"de": [(1, 300), (2, 200), (5, 100)]})
     study = Study([run], (), Choices(intervals=True, **FEW))
-    value = study.values("XQuAD-R", Setting.MONOLINGUAL, ["map"])[0, "map"][Level("de")]
+    value = values_of(study, "XQuAD-R", Setting.MONOLINGUAL, ["map"])[0, "map"][("language", "de", "")]
     printed = study_rows["XQuAD-R, monolingual, mAP, de"].cells[1]
     assert value.low is not None
     assert value.high is not None

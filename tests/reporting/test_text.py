@@ -22,11 +22,11 @@ from markdown_it import MarkdownIt
 
 from exhibit_samples import EVIL, LONG, TABLE
 from hybrid_bench.analysis.study import Choices, Study
-from hybrid_bench.data.published import published
+from hybrid_bench.data.published import published_systems
 from hybrid_bench.errors import one_line
 from hybrid_bench.reporting.elements import Cell, Column, Row, Table
 from hybrid_bench.reporting.html import page
-from hybrid_bench.reporting.tables import main_table
+from hybrid_bench.reporting.tables import tables_of
 from hybrid_bench.reporting.text import as_csv, as_json, as_latex, as_markdown, as_terminal, escape_latex, standalone
 from report_cases import made_up
 
@@ -373,8 +373,8 @@ def study_of(names: Sequence[str], *, intervals: bool) -> Study:
         )
         for number, name in enumerate(names)
     ]
-    choices = Choices(baseline=0, intervals=intervals, draws=200)
-    return Study(made, published("published:elmahdy2024"), choices)
+    choices = Choices(baseline=0, letters=True, intervals=intervals, draws=200)
+    return Study(made, published_systems("published:elmahdy2024"), choices)
 
 
 #: The session `latex` wants them to fail where there is no TeX; else they are skipped.
@@ -398,8 +398,7 @@ needs_latex = pytest.mark.skipif(
 )
 def test_documents_compile_without_overfull_boxes(names: list[str], intervals: bool, tmp_path: Path) -> None:
     study = study_of(names, intervals=intervals)
-    table = main_table(study, letters=True)
-    assert table is not None
+    (table,) = tables_of(study, ["main"])
     log, words = compiled(standalone([table], intervals=intervals), tmp_path)
     assert r"Overfull \hbox" not in log
     assert "Warning: Reference" not in log

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -10,12 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from hybrid_bench.analysis.study import KINDS, MEAN, Choices, Level, Study, Value
-from hybrid_bench.data.published import published
+from hybrid_bench.analysis.frame import (
+    COLUMNS,
+    COMPUTED,
+    Place,
+    Request,
+    Value,
+    long_frame,
+    query_frame,
+    results_of,
+)
+from hybrid_bench.analysis.study import SEEN, Choices, Study
+from hybrid_bench.data.published import published_systems
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.bias import MEASURES, inputs_of, kendall_w, language_places
@@ -23,13 +36,16 @@ from hybrid_bench.measures.metrics import NOT_RETRIEVED
 from hybrid_bench.measures.significance import Cells, bootstrap, bootstrap_statistic, sign_flip
 from hybrid_bench.runs.saved import Run, find_runs
 from report_cases import (
+    MEAN,
     QUALITY,
+    Level,
     bias_by_definition,
     change_metadata,
     made_up,
     quality_by_definition,
     subsets_of,
     under_name,
+    values_of,
 )
 from saved_runs import BM25, CHAR_NGRAM, WORD_COUNTS, change_table, folder_of, rows_of, save_runs
 
@@ -76,12 +92,12 @@ def levels_by_hand(subsets: Iterable[str], setting: Setting, trained: Sequence[s
     found: dict[Level, list[str]] = {}
     for name in subsets:
         asked, _, pool = name.partition("-")
-        levels = [Level(MEAN), Level(asked)]
+        levels = [MEAN, ("language", asked, "")]
         if setting is Setting.CROSS_LINGUAL:
-            levels.append(Level(asked, pool))
+            levels.append(("pair", asked, pool))
         if trained is not None:
             known = {(code in trained) for code in (asked, pool or asked)}
-            levels.append(Level("mixed" if len(known) == 2 else "seen" if known == {True} else "unseen"))
+            levels.append(("mixed" if len(known) == 2 else "seen" if known == {True} else "unseen", "", ""))
         for level in levels:
             found.setdefault(level, []).append(name)
     return found
@@ -123,7 +139,7 @@ def test_values_are_means_over_subsets_of_means_over_queries(
     if setting is Setting.MULTILINGUAL:
         measures += [measure.key for measure in MEASURES]
     study = Study(runs)
-    found = study.values("HybridDemo", setting, measures)
+    found = values_of(study, "HybridDemo", setting, measures)
     assert set(found) == {(run, measure) for run in range(3) for measure in measures}
     for number, model in enumerate(MODELS):
         subsets = subsets_of(rows[model], setting.value)
@@ -146,44 +162,127 @@ def test_values_are_means_over_subsets_of_means_over_queries(
 
 def test_languages_in_training_are_told_apart_where_a_run_says_so(runs: list[Run]) -> None:
     study = Study(runs)
-    named = set(study.values("HybridDemo", Setting.CROSS_LINGUAL, ["map"], {"seen"})[2, "map"])
-    assert named == {Level("seen"), Level("mixed")}  # only one language is unseen
-    named = set(study.values("HybridDemo", Setting.MULTILINGUAL, ["map"], {"seen"})[2, "map"])
-    assert named == {Level("seen"), Level("unseen")}  # by the language of the question
-    assert study.values("HybridDemo", Setting.MONOLINGUAL, ["map"], {"seen"})[0, "map"] == {}
+    named = set(values_of(study, "HybridDemo", Setting.CROSS_LINGUAL, ["map"], SEEN)[2, "map"])
+    assert named == {("seen", "", ""), ("mixed", "", "")}  # only one language is unseen
+    named = set(values_of(study, "HybridDemo", Setting.MULTILINGUAL, ["map"], SEEN)[2, "map"])
+    assert named == {("seen", "", ""), ("unseen", "", "")}  # by the language of the question
+    assert set(values_of(study, "HybridDemo", Setting.MONOLINGUAL, ["map"], SEEN)) == {(2, "map")}
 
 
 def test_fewer_levels_have_the_same_values(runs: list[Run]) -> None:
     everything = Study(runs, (), Choices(baseline=0, intervals=True, **FEW))
-    whole = everything.values("HybridDemo", Setting.CROSS_LINGUAL, ["map", "mrr"])
-    kinds: dict[str, Callable[[Level], bool]] = {
-        "mean": lambda level: level == Level(MEAN),
-        "language": lambda level: not level.pool and level.query_language in {"de", "en", "th"},
-        "pair": lambda level: bool(level.pool),
-        "seen": lambda level: level.query_language in {"seen", "mixed", "unseen"},
-    }
-    assert set(kinds) == set(KINDS)
-    piecemeal = Study(runs, (), Choices(baseline=0, intervals=True, **FEW))
-    for kind, belongs in kinds.items():
-        expected = {key: {lv: v for lv, v in each.items() if belongs(lv)} for key, each in whole.items()}
-        for study in (everything, piecemeal, Study(runs, (), Choices(baseline=0, intervals=True, **FEW))):
-            assert study.values("HybridDemo", Setting.CROSS_LINGUAL, ["map", "mrr"], {kind}) == expected
+    whole = values_of(everything, "HybridDemo", Setting.CROSS_LINGUAL, ["map", "mrr"])
+    assert {level for values in whole.values() for level, *_ in values} == {*COMPUTED} - {"unseen"}
+    one_by_one = Study(runs, (), Choices(baseline=0, intervals=True, **FEW))
+    for kind in COMPUTED:
+        expected = {key: {lv: v for lv, v in each.items() if lv[0] == kind} for key, each in whole.items()}
+        found = values_of(one_by_one, "HybridDemo", Setting.CROSS_LINGUAL, ["map", "mrr"], {kind})
+        assert found == {key: each for key, each in expected.items() if each}
+
+
+def test_what_is_requested_in_parts_is_computed_once_for_each_measure_and_level(runs: list[Run]) -> None:
+    """Measures with other levels share a frame, each with its own; what is asked twice stands there once."""
+    study = Study(runs, (), Choices(baseline=0, intervals=True, **FEW))
+    place = "HybridDemo", Setting.CROSS_LINGUAL
+    parts = [
+        Request(*place, ["map"], ["mean", "pair"]),
+        Request(*place, ["mrr", "map"], ["mean", "seen"]),
+        Request("HybridDemo", Setting.MONOLINGUAL, ["map"], ["language"]),
+    ]
+    together = results_of(study, parts)
+    keys = list(Place._fields)
+    assert not together.frame.duplicated(keys).any()
+    apart = [
+        results_of(study, [Request(*place, ["map"], ["mean", "pair", "seen"])]),
+        results_of(study, [Request(*place, ["mrr"], ["mean", "seen"])]),
+        results_of(study, parts[2:]),
+    ]
+    expected = pd.concat([each.frame for each in apart]).sort_values(keys).reset_index(drop=True)
+    found = together.frame.sort_values(keys).reset_index(drop=True)
+    numbers = ["value", "low", "high", "delta", "p", "p_adjusted"]
+    np.testing.assert_allclose(found[numbers], expected[numbers], rtol=1e-12, atol=1e-12)
+    pd.testing.assert_frame_equal(found.drop(columns=numbers), expected.drop(columns=numbers))
+    assert set(found["level"]) == {"mean", "pair", "seen", "language"}
+
+
+def test_the_frame_has_one_row_for_each_value_with_its_place_and_what_is_known(runs: list[Run]) -> None:
+    reported = published_systems("published:elmahdy2024/labse-hybrid")
+    study = Study(runs, reported, Choices(baseline=1, intervals=True, cluster="paragraph", **FEW))
+    results = results_of(study, [Request("HybridDemo", Setting.CROSS_LINGUAL, ["map"], COMPUTED)])
+    frame = results.frame
+    assert list(frame.columns) == list(COLUMNS)
+    assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == COLUMNS
+    of_runs = frame[frame["kind"] == "run"]
+    assert list(dict.fromkeys(of_runs["run"])) == list(MODELS)
+    for row in of_runs.to_dict("records"):
+        value = results.at(*(row[name] if name != "setting" else Setting(row[name]) for name in Place._fields))
+        assert value is not None
+        for name, number in vars(value).items():
+            assert row[name] == number if number is not None else pd.isna(row[name])
+        assert (row["query_language"] == "") == (row["level"] not in {"language", "pair"})
+        assert (row["pool"] == "") == (row["level"] != "pair")
+        assert row["cluster"] == "paragraph"
+        assert row["baseline"] == (CHAR_NGRAM if value.p is not None else None)
+        assert row["revision"] == runs[MODELS.index(row["run"])].revision
+    assert (of_runs["run"] != CHAR_NGRAM).sum() > of_runs["p"].notna().sum() > 0  # seen languages are not tested
+    printed = frame[frame["kind"] == "reported"]
+    (system,) = reported
+    assert printed["value"].tolist() == [each.value for each in system.values.values()]
+    assert printed["level"].tolist() == [each.level for each in system.values.values()]
+    assert set(printed["level"]) == {"mean", "median", "language"}
+    assert results.at(BM25, "HybridDemo", Setting.CROSS_LINGUAL, "map", "language", "xx") is None
+
+
+def test_the_median_is_that_of_the_languages(runs: list[Run]) -> None:
+    study = Study(runs)
+    for setting in Setting:
+        found = values_of(study, "HybridDemo", setting, ["map"], ["language", "median"])
+        for values in found.values():
+            languages = [value for (level, *_), value in values.items() if level == "language"]
+            middle = statistics.median(value.value for value in languages)
+            assert values["median", "", ""] == Value(middle, sum(value.n for value in languages), len(languages))
+        alone = values_of(study, "HybridDemo", setting, ["map"], ["median"])
+        assert alone == {key: {("median", "", ""): values["median", "", ""]} for key, values in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"measures": ["mapp"]}, "no measure is called 'mapp': did you mean 'map'?"),
+        ({"measures": ["bias_kendal_w"]}, "no measure is called 'bias_kendal_w': did you mean 'bias_kendall_w'?"),
+        ({"collection": "HybridDem"}, "unknown collection 'HybridDem': did you mean 'HybridDemo'?"),
+        ({"collection": "XQuAD-R"}, "unknown collection 'XQuAD-R': known: HybridDemo"),
+        ({"setting": "monolingal"}, "unknown setting 'monolingal': did you mean 'monolingual'?"),
+        ({"levels": ["mean", "languages"]}, "unknown level 'languages': did you mean 'language'?"),
+    ],
+    ids=str,
+)
+def test_what_there_is_not_is_refused(changes: dict[str, Any], message: str, runs: list[Run]) -> None:
+    request = Request("HybridDemo", Setting.MONOLINGUAL, ["map"], ["mean"])
+    with pytest.raises(RequestError) as caught:
+        results_of(Study(runs), [request._replace(**changes)])
+    assert str(caught.value) == message
+
+
+def test_a_setting_may_be_given_by_its_short_name(runs: list[Run]) -> None:
+    request = Request("HybridDemo", Setting.MULTILINGUAL, ["map"], ["mean"])
+    short = request._replace(setting="multi")  # type: ignore[arg-type] # as a person would write it
+    assert results_of(Study(runs), [short]).frame.equals(results_of(Study(runs), [request]).frame)
 
 
 def test_what_a_run_does_not_have_is_not_there(runs: list[Run]) -> None:
     study = Study([runs[0], runs[1].only({PAIRS: ["de-de"]})], (), Choices(intervals=True, **FEW))
-    assert set(study.values("HybridDemo", Setting.MULTILINGUAL, ["map", "bias_kendall_w"])) == {
+    assert set(values_of(study, "HybridDemo", Setting.MULTILINGUAL, ["map", "bias_kendall_w"])) == {
         (0, "map"),
         (0, "bias_kendall_w"),
     }
-    assert study.values("HybridDemo", Setting.MONOLINGUAL, ["bias_rank_distance"]) == {}  # no such pools
-    assert set(study.values("HybridDemo", Setting.MONOLINGUAL, ["map"])[1, "map"]) == {Level(MEAN), Level("de")}
-    assert study.values("XQuAD-R", Setting.MONOLINGUAL, ["map"]) == {}
+    assert values_of(study, "HybridDemo", Setting.MONOLINGUAL, ["bias_rank_distance"]) == {}  # no such pools
+    assert set(values_of(study, "HybridDemo", Setting.MONOLINGUAL, ["map"])[1, "map"]) == {MEAN, ("language", "de", "")}
 
 
 def test_what_runs_cover(runs: list[Run]) -> None:
     narrowed = runs[1].only({PAIRS: ["de-de", "de-en"]})
-    reported = published("published:elmahdy2024/labse-hybrid")
+    reported = published_systems("published:elmahdy2024/labse-hybrid")
     study = Study([runs[0], narrowed], reported)
     assert study.collections(parallel=True) == ["HybridDemo"] * 1
     assert study.collections(parallel=False) == []
@@ -206,15 +305,15 @@ def test_each_run_has_the_intervals_of_its_own_training() -> None:
     scores = {f"{code}-{code}": rng.random(20).tolist() for code in ("de", "en", "th")}
     training = [{"languages": ["de"]}, {"languages": ["en", "th"]}, None, {"languages": ["de"]}]
     made = [made_up(f"m{number}", scores, training=each) for number, each in enumerate(training)]
-    found = Study(made, (), Choices(intervals=True, **FEW)).values("C", Setting.MONOLINGUAL, ["map"], {"seen"})
+    found = values_of(Study(made, (), Choices(intervals=True, **FEW)), "C", Setting.MONOLINGUAL, ["map"], SEEN)
     for number, each in enumerate(training):
-        of_run = found[number, "map"]
-        assert set(of_run) == (set() if each is None else {Level("seen"), Level("unseen")})
+        of_run = found.get((number, "map"), {})
+        assert set(of_run) == (set() if each is None else {("seen", "", ""), ("unseen", "", "")})
         for level, value in of_run.items():
             assert each is not None
-            names = [name for name in scores if (name[:2] in each["languages"]) == (level.query_language == "seen")]
+            names = [name for name in scores if (name[:2] in each["languages"]) == (level[0] == "seen")]
             alone = Study([made_up("m", {name: scores[name] for name in names})], (), Choices(intervals=True, **FEW))
-            expected = alone.values("C", Setting.MONOLINGUAL, ["map"], {"mean"})[0, "map"][Level(MEAN)]
+            expected = values_of(alone, "C", Setting.MONOLINGUAL, ["map"], {"mean"})[0, "map"][MEAN]
             assert (value.low, value.high) == pytest.approx((expected.low, expected.high), rel=1e-12)
 
 
@@ -225,12 +324,12 @@ def test_intervals_are_bootstrapped_from_the_cells_of_a_level(
     measures = ["map", "recall_at_10"]
     if setting is Setting.MULTILINGUAL:
         measures += ["bias_rank_distance"]
-    found = Study(runs, (), Choices(intervals=True, cluster=cluster, **FEW)).values("HybridDemo", setting, measures)
+    found = values_of(Study(runs, (), Choices(intervals=True, cluster=cluster, **FEW)), "HybridDemo", setting, measures)
     for (number, model), measure in product(enumerate(MODELS), measures):
         subsets = subsets_of(rows[model], setting.value)
         levels = levels_by_hand(subsets, setting, ["de", "en"] if model == WORD_COUNTS else None)
         for level, names in levels.items():
-            if level.pool:
+            if level[0] == "pair":
                 continue
             chosen = {name: subsets[name] for name in names}
             cells = cells_by_hand(chosen, cluster, subsets)
@@ -246,7 +345,7 @@ def test_intervals_are_bootstrapped_from_the_cells_of_a_level(
             expected = bootstrap(cells, scores_by_hand(measure, subsets), by_setting=True, **FEW)
             for place, name in enumerate(sorted(subsets)):
                 asked, _, pool = name.partition("-")
-                value = found[number, measure][Level(asked, pool)]
+                value = found[number, measure][("pair", asked, pool)]
                 ends = float(expected.low[place]), float(expected.high[place])
                 assert (value.low, value.high) == pytest.approx(ends, rel=1e-9, abs=1e-12)
                 assert value.clusters == (cells.counts[:, place] > 0).sum()
@@ -264,7 +363,7 @@ def statistic_of(figure: Callable[[Any], float]) -> Callable[[NDArray[Any], NDAr
 def test_intervals_of_medians_and_of_concordance(runs: list[Run], rows: dict[str, list[dict[str, Any]]]) -> None:
     measures = ["bias_rank_distance_median", "bias_kendall_w"]
     choices = Choices(intervals=True, cluster="paragraph", **FEW)
-    found = Study(runs, (), choices).values("HybridDemo", Setting.MULTILINGUAL, measures)
+    found = values_of(Study(runs, (), choices), "HybridDemo", Setting.MULTILINGUAL, measures)
     for number, model in enumerate(MODELS):
         subsets = subsets_of(rows[model], "multilingual")
         cells = cells_by_hand(subsets, "paragraph", subsets)
@@ -273,11 +372,11 @@ def test_intervals_of_medians_and_of_concordance(runs: list[Run], rows: dict[str
         places = [places_by_hand(row) for each in subsets.values() for row in each]
         concordance = bootstrap_statistic(cells, np.array(places), statistic_of(kendall_w), **FEW)
         for measure, expected in zip(measures, (medians, concordance), strict=True):
-            value = found[number, measure][Level(MEAN)]
+            value = found[number, measure][MEAN]
             figures = float(expected.estimate), float(expected.low), float(expected.high)
             assert (value.value, value.low, value.high) == pytest.approx(figures, rel=1e-9)
             assert value.clusters == cells.n_clusters
-            assert found[number, measure][Level("de")].low is None
+            assert found[number, measure][("language", "de", "")].low is None
 
 
 def places_by_hand(row: Mapping[str, Any]) -> list[int]:
@@ -305,12 +404,12 @@ def test_an_interval_is_about_the_subsets_that_a_measure_applies_to(output: Path
     for clusters in ("article", "question"):
         choices = Choices(intervals=True, cluster=clusters, **FEW)
         values, expected = (
-            Study([each], (), choices).values("HybridDemo", Setting.MULTILINGUAL, measures)
+            values_of(Study([each], (), choices), "HybridDemo", Setting.MULTILINGUAL, measures)
             for each in (harmed, run.only({MULTILINGUAL: ["de", "th"]}))
         )
         assert values == expected
-        assert all(value[Level(MEAN)].low is not None for value in values.values())
-        assert all(value[Level(MEAN)].subsets == 2 for value in values.values())
+        assert all(value[MEAN].low is not None for value in values.values())
+        assert all(value[MEAN].subsets == 2 for value in values.values())
 
 
 def test_runs_of_different_layouts_do_not_share_intervals(runs: list[Run]) -> None:
@@ -323,9 +422,9 @@ def test_runs_of_different_layouts_do_not_share_intervals(runs: list[Run]) -> No
     ]
     choices = Choices(intervals=True, **FEW)
     for setting in (Setting.MONOLINGUAL, Setting.CROSS_LINGUAL):
-        together = Study(chosen, (), choices).values("HybridDemo", setting, ["map", "mrr"])
+        together = values_of(Study(chosen, (), choices), "HybridDemo", setting, ["map", "mrr"])
         for number, run in enumerate(chosen):
-            alone = Study([run], (), choices).values("HybridDemo", setting, ["map", "mrr"])
+            alone = values_of(Study([run], (), choices), "HybridDemo", setting, ["map", "mrr"])
             for measure in ("map", "mrr"):
                 assert together.get((number, measure)) == alone.get((0, measure))
                 assert all(value.low is not None for value in together.get((number, measure), {}).values())
@@ -339,15 +438,15 @@ def test_of_one_cluster_nothing_is_learned() -> None:
     ]
     study = Study(made, (), Choices(baseline=0, intervals=True, **FEW))
     for setting in (Setting.MONOLINGUAL, Setting.CROSS_LINGUAL):
-        for values in study.values("C", setting, ["map"]).values():
+        for values in values_of(study, "C", setting, ["map"]).values():
             assert all((v.low, v.high, v.p, v.delta, v.clusters) == (None,) * 5 for v in values.values())
 
 
 def test_a_pair_of_one_cluster_takes_no_interval_from_the_others() -> None:
     made = made_up("a", {"de-en": [0.1, 0.5, 0.4, 0.2], "en-de": [0.3, 0.9]}, per_cluster=2)
-    values = Study([made], (), Choices(intervals=True, **FEW)).values("C", Setting.CROSS_LINGUAL, ["map"])[0, "map"]
-    assert values[Level("en", "de")].low is None
-    pair = values[Level("de", "en")]
+    values = values_of(Study([made], (), Choices(intervals=True, **FEW)), "C", Setting.CROSS_LINGUAL, ["map"])[0, "map"]
+    assert values[("pair", "en", "de")].low is None
+    pair = values[("pair", "de", "en")]
     assert pair.low is not None
     assert pair.low == pytest.approx(0.3)  # both clusters have that mean
     assert pair.clusters == 2
@@ -360,8 +459,8 @@ def test_a_pair_in_two_splits_is_the_mean_of_both() -> None:
         column = run.tasks["C-Task"]._read["split"]
         run.tasks["C-Task"]._read["split"] = column.where(np.arange(12) % 6 < 4, "dev")
     study = Study(made, (), Choices(baseline=0, intervals=True, **FEW))
-    found = study.values("C", Setting.CROSS_LINGUAL, ["map"])[1, "map"]
-    value, one = found[Level("de", "en")], found[Level("de")]
+    found = values_of(study, "C", Setting.CROSS_LINGUAL, ["map"])[1, "map"]
+    value, one = found[("pair", "de", "en")], found[("language", "de", "")]
     assert (value.n, value.subsets) == (6, 2)
     assert value.value == pytest.approx((0.3 + 0.7) / 2 / 2)
     assert replace(value, p_adjusted=None) == replace(one, p_adjusted=None)  # there is no other pool
@@ -396,7 +495,7 @@ def test_differences_are_tested_by_flipping_signs(
 ) -> None:
     measures = ["map", "bias_rank_distance"] if setting is Setting.MULTILINGUAL else ["map"]
     study = Study(runs, (), Choices(baseline=baseline, cluster=cluster, **FEW))
-    found = study.values("HybridDemo", setting, measures)
+    found = values_of(study, "HybridDemo", setting, measures)
     others = [number for number in range(3) if number != baseline]
     for measure in measures:
         assert all(value.p is value.delta is None for value in found[baseline, measure].values())
@@ -405,7 +504,7 @@ def test_differences_are_tested_by_flipping_signs(
             subsets = [in_order(subsets_of(rows[MODELS[run]], setting.value)) for run in (other, baseline)]
             levels = levels_by_hand(subsets[0], setting, None)
             for level, names in levels.items():
-                if level.pool:
+                if level[0] == "pair":
                     continue
                 mine, base = ({name: each[name] for name in names} for each in subsets)
                 change = np.subtract(scores_by_hand(measure, mine), scores_by_hand(measure, base))
@@ -418,22 +517,18 @@ def test_differences_are_tested_by_flipping_signs(
                 test = sign_flip(cells, change, by_setting=True, **FEW)
                 for place, name in enumerate(sorted(subsets[0])):
                     asked, _, pool = name.partition("-")
-                    of_level[Level(asked, pool), other] = float(test.delta[place]), float(test.p[place])
+                    of_level[("pair", asked, pool), other] = float(test.delta[place]), float(test.p[place])
         for (level, other), (delta, p) in of_level.items():
             value = found[other, measure][level]
             assert value.delta == pytest.approx(delta, abs=1e-9)
             assert value.p == pytest.approx(p, abs=1e-12)
             difference = value.value - found[baseline, measure][level].value
             assert value.delta == pytest.approx(difference, abs=1e-9)
-            if level == Level(MEAN):
+            if level == MEAN:
                 family = [(level, run) for run in others]
                 adjusted = holm_by_hand([of_level[each][1] for each in family])
             else:
-                family = [
-                    (lv, run)
-                    for lv, run in of_level
-                    if run == other and lv != Level(MEAN) and bool(lv.pool) == bool(level.pool)
-                ]
+                family = [(lv, run) for lv, run in of_level if run == other and lv != MEAN and lv[0] == level[0]]
                 adjusted = benjamini_hochberg_by_hand([of_level[each][1] for each in family])
             assert value.p_adjusted == pytest.approx(adjusted[family.index((level, other))], abs=1e-12)
         assert any(p < 0.05 for _, p in of_level.values())
@@ -442,26 +537,26 @@ def test_differences_are_tested_by_flipping_signs(
 def test_seen_languages_and_figures_of_subsets_are_not_tested(runs: list[Run]) -> None:
     study = Study(runs, (), Choices(baseline=0, **FEW))
     names = ["bias_kendall_w", "bias_rank_distance_median", "bias_js_at_10_prior_excess"]
-    found = study.values("HybridDemo", Setting.MULTILINGUAL, [*names, "map"])
+    found = values_of(study, "HybridDemo", Setting.MULTILINGUAL, [*names, "map"])
     assert all(value.p is None for name in names for value in found[1, name].values())
-    assert found[2, "map"][Level("seen")].p is None
-    assert found[2, "map"][Level(MEAN)].p is not None
+    assert found[2, "map"][("seen", "", "")].p is None
+    assert found[2, "map"][MEAN].p is not None
 
 
 def test_a_run_that_cannot_be_compared_is_refused_only_where_it_is_to_be(runs: list[Run]) -> None:
     narrowed = runs[1].only({PAIRS: ["de-de"]})
     study = Study([runs[0], narrowed], (), Choices(baseline=0, **FEW))
     with pytest.raises(RequestError, match=r"^hybrid_bench/bm25 and hybrid_bench/char-ngram do not have the same"):
-        study.values("HybridDemo", Setting.MONOLINGUAL, ["map"])
-    assert len(study.values("HybridDemo", Setting.CROSS_LINGUAL, ["map"])) == 1
+        values_of(study, "HybridDemo", Setting.MONOLINGUAL, ["map"])
+    assert len(values_of(study, "HybridDemo", Setting.CROSS_LINGUAL, ["map"])) == 1
     without = Study([runs[0], narrowed])
-    assert len(without.values("HybridDemo", Setting.MONOLINGUAL, ["map"])) == 2
+    assert len(values_of(without, "HybridDemo", Setting.MONOLINGUAL, ["map"])) == 2
 
 
 def test_another_seed_gives_other_intervals_and_the_same_values(runs: list[Run]) -> None:
     choices = Choices(intervals=True, baseline=0, draws=200)
     first, again, other = (
-        Study(runs, (), each).values("HybridDemo", Setting.CROSS_LINGUAL, ["map"], {"mean"})[1, "map"][Level(MEAN)]
+        values_of(Study(runs, (), each), "HybridDemo", Setting.CROSS_LINGUAL, ["map"], {"mean"})[1, "map"][MEAN]
         for each in (choices, choices, replace(choices, seed=1))
     )
     assert first == again
@@ -484,3 +579,91 @@ def test_places_are_those_of_the_package(runs: list[Run], rows: dict[str, list[d
     ranks, _ = inputs_of(frame[frame["subset"] == "th"], table.metadata)
     by_hand = [places_by_hand(row) for row in subsets_of(rows[BM25], "multilingual")["th"]]
     assert language_places(ranks).tolist() == by_hand
+
+
+# -- for notebooks ------------------------------------------------------------------------------------------------
+
+
+def test_a_long_frame_of_some_measures(runs: list[Run]) -> None:
+    frame = long_frame(
+        runs, ["map", "mrr"], by=["mean", "language"], settings=["mono", "multi"], baseline=CHAR_NGRAM, **FEW
+    )
+    study = Study(runs, (), Choices(baseline=1, intervals=True, **FEW))
+    requests = [Request("HybridDemo", setting, ["map", "mrr"], ["mean", "language"]) for setting in Setting]
+    expected = results_of(study, [requests[0], requests[2]]).frame
+    pd.testing.assert_frame_equal(frame, expected)
+    plain = long_frame(runs[:1], "map", intervals=False)
+    assert len(plain) == 3  # settings
+    assert plain["low"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"measures": "mapp"}, "no measure is called 'mapp': did you mean 'map'?"),
+        ({"by": "langage"}, "unknown level 'langage': did you mean 'language'?"),
+        ({"collections": ["HybridDem"]}, "unknown collection 'HybridDem': did you mean 'HybridDemo'?"),
+        ({"settings": ["bilingual"]}, "unknown setting 'bilingual': did you mean 'multilingual'?"),
+        ({"cluster": "artikle"}, "unknown cluster 'artikle': did you mean 'article'?"),
+        ({"baseline": "hybrid_bench/bm52"}, "unknown baseline 'hybrid_bench/bm52': did you mean 'hybrid_bench/bm25'?"),
+        ({"baseline": 3}, "baseline 3: the runs are 0 to 2"),
+        (
+            {"measures": "bias_kendall_w", "settings": ["mono"]},
+            f"nothing of bias_kendall_w in {', '.join(MODELS)}: it does not apply to what they ran",
+        ),
+    ],
+    ids=str,
+)
+def test_a_long_frame_of_what_there_is_not(options: dict[str, Any], message: str, runs: list[Run]) -> None:
+    with pytest.raises(RequestError) as caught:
+        long_frame(runs, **{"measures": "map", **options})
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("setting", Setting)
+def test_a_frame_of_queries(setting: Setting, runs: list[Run], rows: dict[str, list[dict[str, Any]]]) -> None:
+    measures = ["map", "recall_at_1", *(["bias_rank_distance"] if setting is Setting.MULTILINGUAL else [])]
+    frame = query_frame(runs, measures, settings=[setting])
+    keys = ["run", "task", "split", "subset", "question_id", "measure"]
+    assert not frame.duplicated(keys).any()
+    found = {tuple(row[key] for key in keys): row for row in frame.to_dict("records")}
+    expected = 0
+    for model in MODELS:
+        for row in rows[model]:
+            if row["setting"] != setting.value:
+                continue
+            values = quality_by_definition(row)
+            values["bias_rank_distance"] = float(max(row["ranks"]) - min(row["ranks"]))
+            for measure in measures:
+                expected += 1
+                each = found[model, row["task"], row["split"], row["subset"], row["question_id"], measure]
+                assert each["value"] == pytest.approx(values[measure], abs=1e-12)
+                assert (each["collection"], each["setting"]) == ("HybridDemo", setting.value)
+                assert each["query_language"] == row["query_language"]
+                assert each["pool"] == (row["pool_languages"][0] if len(row["pool_languages"]) == 1 else "all")
+                assert each["cluster_article"] == row["cluster_article"]
+                assert each["cluster_paragraph"] == row["cluster_paragraph"]
+    assert len(frame) == expected
+
+
+def test_a_frame_of_queries_that_there_are_not(runs: list[Run]) -> None:
+    for options, message in (
+        ({"measures": "bias_kendall_w"}, "no measure of queries is called 'bias_kendall_w': "),
+        ({"measures": "bias_rank_distance", "settings": ["mono"]}, "nothing of bias_rank_distance in "),
+        ({"measures": "map", "collections": ["X"]}, "unknown collection 'X': known: HybridDemo"),
+    ):
+        with pytest.raises(RequestError) as caught:
+            query_frame(runs, **options)
+        assert str(caught.value).startswith(message)
+
+
+def test_frames_are_made_without_mteb_and_torch(output: Path) -> None:
+    lines = (
+        "import sys; from pathlib import Path; sys.argv = ['hybrid-bench']",
+        "from hybrid_bench.analysis.frame import long_frame, query_frame",
+        "from hybrid_bench.runs.saved import find_runs",
+        f"runs = find_runs([Path({str(output)!r})]); long_frame(runs, 'map', draws=200); query_frame(runs, 'map')",
+        "print(sorted(sys.modules.keys() & {'mteb', 'torch', 'transformers', 'datasets', 'sentence_transformers'}))",
+    )
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
