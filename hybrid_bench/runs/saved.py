@@ -143,11 +143,17 @@ def joined(runs: Sequence[Run]) -> Run:
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:
-    """A name for each run; those that would have the same are told apart by their revisions, then by their folders."""
+    """A name for each run, no two the same.
+
+    Those that would have the same are told apart by their revisions, then by their folders; and one that is there
+    twice, narrowed to different subsets perhaps, by number.
+    """
     alike = Counter(run.label for run in runs)
     names = [run.label if alike[run.label] == 1 else f"{run.label} @{run.revision[:7]}" for run in runs]
     still = Counter(names)
-    return [name if still[name] == 1 else f"{name} in {run.folder}" for name, run in zip(names, runs, strict=True)]
+    names = [name if still[name] == 1 else f"{name} in {run.folder}" for name, run in zip(names, runs, strict=True)]
+    before = [names[:place].count(name) for place, name in enumerate(names)]
+    return [name if number == 0 else f"{name} ({number + 1})" for name, number in zip(names, before, strict=True)]
 
 
 def find_runs(paths: Sequence[Path]) -> list[Run]:

@@ -570,6 +570,8 @@ def test_runs_of_one_name_are_told_apart(output: Path, tmp_path: Path) -> None:
     names = Study(find_runs([folder_of(output, BM25), folder_of(output, CHAR_NGRAM), copy])).names
     assert len(set(names)) == 4
     assert all(name.startswith((BM25, CHAR_NGRAM)) for name in names)
+    twice = Study([*find_runs([folder_of(output, BM25)]), *find_runs([folder_of(output, BM25)])]).names
+    assert twice[1] == f"{twice[0]} (2)"
 
 
 def test_places_are_those_of_the_package(runs: list[Run], rows: dict[str, list[dict[str, Any]]]) -> None:

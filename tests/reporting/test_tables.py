@@ -834,8 +834,8 @@ def test_what_rounds_to_print_is_within_an_interval_of_no_width(
     setting: Setting, measure: str, label: str, off: float, inside: str
 ) -> None:
     """Half a last printed digit either way, whatever digit that is: all queries have one score, so all resamples do."""
-    (system,) = published("published:elmahdy2024/xlm-r-hybrid")
-    printed = system.get("XQuAD-R", setting, "de", measure)
+    (system,) = published_systems("published:elmahdy2024/xlm-r-hybrid")
+    printed = printed_of(system, "XQuAD-R", setting, "de", measure)
     assert printed is not None
     value = printed.value + off * 10.0**-printed.decimals
     if setting is Setting.MONOLINGUAL:
