@@ -179,7 +179,7 @@ def test_a_wheel_carries_them_inside_the_package(tmp_path: Path) -> None:
         (module.parent / "__init__.py").write_text("")
     program = (
         "from hybrid_bench.data import published as p; print(p._FOLDER); "
-        "print([s.slug for s in p.published('published:elmahdy2024')], sep='')"
+        "print([s.slug for s in p.published_systems('published:elmahdy2024')], sep='')"
     )
 
     def ask() -> subprocess.CompletedProcess[str]:
