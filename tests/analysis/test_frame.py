@@ -661,7 +661,7 @@ def test_a_frame_of_queries_that_there_are_not(runs: list[Run]) -> None:
 
 def test_frames_are_made_without_mteb_and_torch(output: Path) -> None:
     lines = (
-        "import sys; from pathlib import Path; sys.argv = ['hybrid-bench']",
+        "import sys; from pathlib import Path",
         "from hybrid_bench.analysis.frame import long_frame, query_frame",
         "from hybrid_bench.runs.saved import find_runs",
         f"runs = find_runs([Path({str(output)!r})]); long_frame(runs, 'map', draws=200); query_frame(runs, 'map')",
