@@ -14,17 +14,19 @@ import shutil
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sentence_transformers
 import torch
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback
 
 from hybrid_bench.data.trained import read_record, write_record
-from hybrid_bench.errors import ModelError
+from hybrid_bench.errors import DataError, ModelError, first_line
 from hybrid_bench.training.arguments import Tell, divided, is_main, load_whole
 from hybrid_bench.training.build import build_model, merged, texts_of
 from hybrid_bench.training.card import describe, measures_side_by_side, model_card
@@ -33,7 +35,17 @@ from hybrid_bench.training.data import ParallelDataset
 from hybrid_bench.training.loss import LossByKind
 from hybrid_bench.training.objective import make_loss
 from hybrid_bench.training.prepared import Prepared, prepare
-from hybrid_bench.training.state import BEFORE, ended_at, first_difference, model_of, noted_before, settings_that_count
+from hybrid_bench.training.state import (
+    BEFORE,
+    alone,
+    ended_at,
+    first_difference,
+    model_of,
+    noted_before,
+    put_in_place,
+    settings_that_count,
+    write_manifest,
+)
 from hybrid_bench.training.trainer import HybridTrainer
 from hybrid_bench.version import VERSION
 
@@ -79,22 +91,32 @@ def train(config: TrainingConfig, tell: Tell = lambda line: None, *, overwrite: 
         DataError: A source or collection cannot be read; nor then.
         ModelError: The model cannot be loaded, the loss is not finite, or memory is not enough.
     """
-    tell = tell if int(os.environ.get("RANK", "0")) == 0 else _nothing
-    ready = prepare(config, tell, overwrite=overwrite, write=True)
-    if ready.done:
-        tell(f"{config.output}: already trained with these settings")
-        record = read_record(config.output) or {}
-        if first_difference(record.get("evaluation", plain(config.evaluation)), plain(config.evaluation)):
-            tell("its measures are of another [evaluation]: `hybrid-bench run` measures it again")
-        measured = (record.get("before", {}), record.get("after", {}))
-        return Trained(config.output, *measured, record.get("steps", 0), 0.0, is_main(ready.arguments))
+    main = int(os.environ.get("RANK", "0")) == 0
+    tell = tell if main else _nothing
     try:
-        return _trained(ready, tell)
+        with alone(config, tell) if main else nullcontext():
+            ready = prepare(config, tell, overwrite=overwrite, write=True)
+            return _kept(ready, tell) if ready.done else _trained(ready, tell)
     except torch.OutOfMemoryError as error:
         raise ModelError(
             "not enough memory on the device: `train --estimate` says where it goes; lower per_device_train_batch_size,"
             ' take kind = "cached-mnrl" in [loss], or gradient_checkpointing = true'
         ) from error
+    except (OSError, SafetensorError) as error:
+        raise DataError(
+            f"{first_line(error)}: what was saved is kept, and the same command goes on from there"
+        ) from error
+
+
+def _kept(ready: Prepared, tell: Tell) -> Trained:
+    """The model that is there already."""
+    config = ready.config
+    tell(f"{config.output}: already trained with these settings")
+    record = read_record(config.output) or {}
+    if first_difference(record.get("evaluation", plain(config.evaluation)), plain(config.evaluation)):
+        tell("its measures are of another [evaluation]: `hybrid-bench run` measures it again")
+    measured = (record.get("before", {}), record.get("after", {}))
+    return Trained(config.output, *measured, record.get("steps", 0), 0.0, is_main(ready.arguments))
 
 
 def _nothing(_: str) -> None:
@@ -152,6 +174,7 @@ def _trained(ready: Prepared, tell: Tell) -> Trained:
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)  # they write to stdout, which is for tables
     trainer.add_callback(_Telling(tell))
+    trainer.add_callback(_Manifests())
     start = time.perf_counter()
     with warnings.catch_warnings():
         # What the Trainer and accelerate still call by old names is no concern of who trains.
@@ -209,9 +232,7 @@ def _finished(
     }
     write_record(part, record)
     (part / "README.md").write_text(model_card(card, ready, record), encoding="utf-8")
-    if config.output.exists():
-        shutil.rmtree(config.output)
-    part.replace(config.output)
+    put_in_place(part, config.output)
     tell(f"saved {config.output}")
     return after
 
@@ -243,6 +264,16 @@ def _early_stopping(config: TrainingConfig) -> list[TrainerCallback]:
     if config.validation is None:
         return []
     return [EarlyStoppingCallback(config.validation.patience, config.validation.min_delta)]
+
+
+class _Manifests(TrainerCallback):
+    """Writes a checkpoint's manifest when every process has written its part."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Wait for the others."""
+        args.distributed_state.wait_for_everyone()
+        if state.is_world_process_zero:
+            write_manifest(Path(args.output_dir, f"checkpoint-{state.global_step}"))
 
 
 class _Telling(TrainerCallback):

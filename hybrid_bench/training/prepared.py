@@ -123,7 +123,8 @@ def prepare(
         _plan([validation], arguments.eval_batch_size * processes, config.validation.sampling, config.seed)
     texts = {source.name: sample_hash(source) for source in sources}
     now = identity(config, sources, texts, arguments)
-    resume, done = found_state(config, now, overwrite=overwrite, write=write and is_main(arguments))
+    with arguments.distributed_state.main_process_first():  # it puts aside what the others shall not see
+        resume, done = found_state(config, now, tell, overwrite=overwrite, write=write and is_main(arguments))
     if resume is not None:
         tell(f"going on from {resume}")
     tell(
@@ -146,7 +147,8 @@ def check_kept(config: TrainingConfig, ready: Prepared, *, overwrite: bool = Fal
         DataError: It cannot be read or written.
     """
     check_output(config, write=False)
-    found_state(config, identity(config, ready.sources, ready.texts, ready.arguments), overwrite=overwrite, write=False)
+    now = identity(config, ready.sources, ready.texts, ready.arguments)
+    found_state(config, now, lambda line: None, overwrite=overwrite, write=False)
 
 
 def _plan(sources: Sequence[ParallelTexts], size: int, sampling: Sampling, seed: int) -> BatchPlan:

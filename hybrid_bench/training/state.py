@@ -1,4 +1,8 @@
-"""What lies in the folders of a training: whether it is done, and from where it goes on."""
+"""What lies in the folders of a training: whether it is done, and from where it goes on.
+
+A checkpoint counts when it is whole: when its last file is written, the first process writes a manifest with the size
+and hash of each. Of two trainings into one folder, the second waits for the first.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,19 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from filelock import FileLock, Timeout
 
-from hybrid_bench.data.files import atomic
+from hybrid_bench.data.files import atomic, settle
+from hybrid_bench.data.hashing import sha256_of
 from hybrid_bench.data.trained import RECORD, read_record
 from hybrid_bench.errors import DataError, RequestError, first_line, shown
-from hybrid_bench.training.arguments import Arguments
+from hybrid_bench.training.arguments import Arguments, Tell
 from hybrid_bench.training.config import TrainingConfig, plain
 
 if TYPE_CHECKING:
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BEFORE",
     "Ended",
+    "alone",
     "check_output",
     "ended_at",
     "first_difference",
@@ -31,11 +39,19 @@ __all__ = [
     "identity",
     "model_of",
     "noted_before",
+    "put_in_place",
     "sample_hash",
     "settings_that_count",
+    "write_manifest",
 ]
 
 _STATE = "training.json"
+_MANIFEST = "manifest.json"
+_LOCK = ".lock"
+#: A model on its way into a folder that cannot be replaced as a whole.
+_ARRIVING = ".arriving"
+#: What may stand in an output folder besides: the root of a mounted file system has it.
+_NOT_OURS = frozenset({"lost+found"})
 BEFORE = "before.json"
 _FORMAT = 1
 #: Arguments that change what is logged, saved, or how fast it goes, not what is learned.
@@ -72,14 +88,19 @@ def ended_at(checkpoint: Path) -> Ended | None:
     control = state.get("stateful_callbacks", {}).get("TrainerControl", {}).get("args", {})
     if not control.get("should_training_stop") and state["global_step"] < state["max_steps"]:
         return None
-    best = checkpoint.with_name(Path(state["best_model_checkpoint"]).name) if state["best_model_checkpoint"] else None
-    return Ended(best if best is not None and best.is_dir() else checkpoint, state["global_step"])
+    return Ended(_best_of(checkpoint, state) or checkpoint, state["global_step"])
+
+
+def _best_of(checkpoint: Path, state: Mapping[str, Any]) -> Path | None:
+    """The checkpoint that is the best so far, as one of them says, which may have been moved with its folder."""
+    best = state.get("best_model_checkpoint")
+    return checkpoint.with_name(Path(best).name) if best else None
 
 
 #: What the Trainer, accelerate and DeepSpeed put beside the model into a checkpoint.
 _OF_TRAINER = (
     "optimizer*", "scheduler*", "scaler*", "rng_state*", "trainer_state.json", "training_args.bin", "global_step*",
-    "latest", "zero_to_*", "pytorch_model_fsdp*",
+    "latest", "zero_to_*", "pytorch_model_fsdp*", _MANIFEST,
 )  # fmt: skip # one a line would be a page
 
 
@@ -90,21 +111,100 @@ def model_of(checkpoint: Path, folder: Path) -> None:
 
 
 def check_output(config: TrainingConfig, *, write: bool) -> None:
-    """The output folder can be written, and holds nothing but a model of `train`; only a training leaves a folder."""
+    """The output folder can be written, and holds nothing but a model of `train`; only a training leaves a folder.
+
+    Raises:
+        RequestError: It is, or holds, something else.
+        DataError: It cannot be read or written.
+    """
     output = config.output
-    if output.is_file():
-        raise RequestError(f"output: {output} is a file; name a folder")
-    if output.is_dir() and any(output.iterdir()) and not (output / RECORD).is_file():
-        raise RequestError(f"output: {output} holds something else than a model of `train`: choose another folder")
     try:
+        target = output.resolve()
+        if target.exists() and not target.is_dir():
+            raise RequestError(f"output: {output} is a file; name a folder")
+        held = {path.name for path in target.iterdir()} - _NOT_OURS if target.is_dir() else set()
+        if held and not held & {RECORD, _ARRIVING}:
+            raise RequestError(f"output: {output} holds something else than a model of `train`: choose another folder")
         config.work.mkdir(parents=True, exist_ok=True)
-        probe = config.work / f".{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        _probe(config.work)
         if not write and not any(config.work.iterdir()):
             config.work.rmdir()
+        if output.is_symlink() or target.is_dir():
+            _probe(next(folder for folder in (target, *target.parents) if folder.exists()))
     except OSError as error:
-        raise DataError(f"cannot write in {config.work} ({error.strerror}): choose another output") from error
+        where = error.filename or config.work
+        raise DataError(f"cannot write in {where} ({error.strerror}): choose another output") from error
+    except RequestError:
+        raise
+    except (RuntimeError, ValueError) as error:  # links in a circle; a null character
+        raise RequestError(f"output: {shown(str(output))} is no folder: {first_line(error)}") from error
+
+
+def _probe(folder: Path) -> None:
+    probe = folder / f".{os.getpid()}"
+    probe.touch()
+    probe.unlink()
+
+
+@contextmanager
+def alone(config: TrainingConfig, tell: Tell) -> Iterator[None]:
+    """While this is open, no other process trains into the output folder; wait for one that does.
+
+    What it leaves is a finished model, or, if it was stopped, checkpoints to go on from.
+    """
+    check_output(config, write=True)
+    lock = FileLock(config.work / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tell(f"another process trains into {config.output}: waiting until it is through")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def put_in_place(part: Path, output: Path) -> None:
+    """Make a finished model the output, whatever stands there.
+
+    A link, or a folder that is mounted, stays and is given new files. `RECORD` is the first to go and the last to
+    come, so that half a model is not taken for one.
+
+    Args:
+        part: The model's folder, beside `output`.
+        output: The output.
+    """
+    if not output.is_symlink():
+        old = output.with_name(f"{output.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        try:
+            if output.exists():
+                output.rename(old)
+            settle(part, output)
+        except OSError:
+            if old.exists():  # nothing is in the way, and yet the model cannot come: some other fault
+                old.rename(output)
+                raise
+        else:
+            shutil.rmtree(old, ignore_errors=True)
+            return
+    target = output.resolve()
+    arriving = target / _ARRIVING
+    shutil.rmtree(arriving, ignore_errors=True)
+    shutil.copytree(part, arriving)
+    (target / RECORD).unlink(missing_ok=True)
+    for path in target.iterdir():
+        if path.name in {_ARRIVING, *_NOT_OURS}:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    for path in sorted(arriving.iterdir(), key=lambda path: path.name == RECORD):
+        path.rename(target / path.name)
+    arriving.rmdir()
+    shutil.rmtree(part)
 
 
 def settings_that_count(config: TrainingConfig) -> dict[str, Any]:
@@ -134,7 +234,7 @@ def identity(
 
 
 def found_state(
-    config: TrainingConfig, now: Mapping[str, Any], *, overwrite: bool, write: bool
+    config: TrainingConfig, now: Mapping[str, Any], tell: Tell, *, overwrite: bool, write: bool
 ) -> tuple[Path | None, bool]:
     """The checkpoint to go on from, and whether the model is there; what is of another training is refused."""
     record = None if overwrite else read_record(config.output)
@@ -149,18 +249,25 @@ def found_state(
             )
         return None, True
     path = config.work / _STATE
-    checkpoints = _checkpoints(config.work)
-    if path.is_file() and checkpoints and not overwrite:
+    checkpoints = [] if overwrite else _checkpoints(config.work)
+    if checkpoints and path.is_file():
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"cannot read {path}: {first_line(error)}; --overwrite starts anew") from error
         difference = first_difference(saved, now)
         if difference:
             raise RequestError(
                 f"{checkpoints[-1]} is of another training ({difference}): choose another output, or --overwrite it"
             )
-        return checkpoints[-1], False
+        for checkpoint in reversed(checkpoints):
+            damage = _damage(checkpoint)
+            if not damage:
+                return checkpoint, False
+            tell(f"{checkpoint} is not whole: {damage}")
+            if write:
+                _put_aside(checkpoint)
+        tell("no checkpoint is whole: the training starts at its beginning")
     if write:
         for checkpoint in config.work.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
@@ -187,9 +294,51 @@ def sample_hash(source: ParallelTexts) -> str:
 
 
 def _checkpoints(work: Path) -> list[Path]:
-    """Complete checkpoints by step: the Trainer writes its state last."""
-    found = [path for path in work.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    """All checkpoints by step."""
+    found = [path for path in work.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
     return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def write_manifest(checkpoint: Path) -> None:
+    """Note size and hash of every file of a checkpoint, now that all are written."""
+    files = {
+        path.relative_to(checkpoint).as_posix(): [path.stat().st_size, sha256_of(path)]
+        for path in sorted(checkpoint.rglob("*"))
+        if path.is_file() and path.name != _MANIFEST
+    }
+    with atomic(checkpoint / _MANIFEST) as part:
+        part.write_text(json.dumps(files, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def _damage(checkpoint: Path) -> str:
+    """Why a checkpoint is not whole; empty if it is, and the one is that it calls the best."""
+    try:
+        files = json.loads((checkpoint / _MANIFEST).read_text(encoding="utf-8"))
+        for name, (size, digest) in files.items():
+            path = checkpoint / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != size or sha256_of(path) != digest:
+                return f"{name} is damaged"
+        best = _best_of(checkpoint, json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        name = Path(error.filename).name
+        return "it was not saved to the end" if name == _MANIFEST else f"{name} is missing"
+    except (AttributeError, DataError, OSError, RecursionError, TypeError, ValueError) as error:
+        return f"{_MANIFEST} is damaged: {first_line(error)}"
+    if best is not None and best != checkpoint and (damage := _damage(best)):
+        return f"{best.name}, the best so far, is not whole: {damage}"
+    return ""
+
+
+def _put_aside(checkpoint: Path) -> None:
+    """What was never whole goes; what was is kept under another name, which nothing takes for a checkpoint."""
+    aside = checkpoint.with_name(f"damaged-{checkpoint.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    if (checkpoint / _MANIFEST).is_file():
+        checkpoint.rename(aside)
+    else:
+        shutil.rmtree(checkpoint)
 
 
 def first_difference(old: Any, new: Any, where: str = "") -> str:

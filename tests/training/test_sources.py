@@ -531,7 +531,8 @@ def test_mmarco_groups_of_many_random_triples(tmp_path: Path, monkeypatch: pytes
         ({"data/triples.train.ids.small.tsv": "9\t1\t2\n9\t1\n"}, ["Row #2", "query, passage, negative"]),
         ({"data/triples.train.ids.small.tsv": "9\t1\tx\n"}, ["Row #1", "'x'"]),
         ({"data/triples.train.ids.small.tsv": ""}, ["triples.train.ids.small.tsv is empty"]),
-        ({"data/triples.train.ids.small.tsv": "9\t-1\t2\n"}, ["passage id -1 is below 0"]),
+        ({"data/triples.train.ids.small.tsv": "9\t-1\t2\n"}, ["passage id -1 is no id of MS MARCO"]),
+        ({"data/triples.train.ids.small.tsv": "9\t1\t999999999\n"}, ["negative id 999999999 is no id of MS MARCO"]),
         ({"data/triples.train.ids.small.tsv": "9\t1\t2\n8\t1\t2\n"}, ["1 query ids", "in no language, e.g. 8"]),
         ({"data/triples.train.ids.small.tsv": "9\t77\t2\n9\t1\t2\n"}, ["1 passage ids", "e.g. 77"]),
         ({"data/triples.train.ids.small.tsv": "9\t2\t1\n"}, ["no passage id", "german_collection.tsv"]),
@@ -539,6 +540,7 @@ def test_mmarco_groups_of_many_random_triples(tmp_path: Path, monkeypatch: pytes
         ({"data/google/collections/german_collection.tsv": "0\ta\n1\tb\tc\n"}, ["Row #2", "id, text"]),
         ({"data/google/collections/german_collection.tsv": "0\ta\nx\tb\n"}, ["Row #2", "'x'"]),
         ({"data/google/collections/german_collection.tsv": "-4\ta\n"}, ["id -4 is no id of MS MARCO"]),
+        ({"data/google/collections/german_collection.tsv": "0\ta\n999999999\tb\n"}, ["id 999999999 is no id of MS"]),
         ({"data/google/collections/german_collection.tsv": ""}, ["german_collection.tsv is empty"]),
     ],
 )

@@ -10,7 +10,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,7 +30,7 @@ from hybrid_bench.analysis.comparisons import align
 from hybrid_bench.cli.commands import main
 from hybrid_bench.data.trained import read_record, training_languages
 from hybrid_bench.engine import models
-from hybrid_bench.errors import DataError, ModelError, RequestError
+from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError
 from hybrid_bench.evaluation.runner import RunRequest, run
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.significance import compare
@@ -36,6 +40,7 @@ from hybrid_bench.training.build import build_model, texts_of, train_tokenizer
 from hybrid_bench.training.config import LOSSES, ModelConfig, TrainingConfig, load_config
 from hybrid_bench.training.loop import Trained, _prompt, train
 from hybrid_bench.training.prepared import prepare
+from hybrid_bench.training.state import alone, write_manifest
 from hybrid_bench.training.sweeps import pareto, sweep, sweep_report
 
 #: Two of the demo's languages, half of its paragraphs; the other half is asked, within each language.
@@ -207,6 +212,161 @@ def test_an_interrupted_training_goes_on_exactly(finished: tuple[Path, Trained, 
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     record = read_record(config.output) or {}
     assert record["before"] == dict(trained.before)  # measured when the training began
+
+
+def copied(trained: Trained, folder: Path) -> TrainingConfig:
+    """The same training in another folder, of which the model is not there yet."""
+    config = configured(folder)
+    shutil.copytree(trained.folder.with_name("model.training"), config.work)
+    return config
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda folder: (folder / "optimizer.pt").unlink(), "optimizer.pt is missing"),
+        (lambda folder: (folder / "scheduler.pt").unlink(), "scheduler.pt is missing"),
+        (lambda folder: (folder / "rng_state.pth").unlink(), "rng_state.pth is missing"),
+        (lambda folder: cut(folder / "optimizer.pt"), "optimizer.pt is damaged"),
+        (lambda folder: flipped(folder / "model.safetensors"), "model.safetensors is damaged"),
+        (lambda folder: (folder / "trainer_state.json").write_text("{"), "trainer_state.json is damaged"),
+        (lambda folder: (folder / "manifest.json").unlink(), "it was not saved to the end"),
+        (lambda folder: (folder / "manifest.json").write_text('{"a": 1}'), "manifest.json is damaged"),
+    ],
+)
+def test_a_training_goes_on_from_the_last_whole_checkpoint(
+    damage: Callable[[Path], object], told: str, finished: tuple[Path, Trained, Told], tmp_path: Path
+) -> None:
+    config, lines = copied(finished[1], tmp_path), Told()
+    last = config.work / "checkpoint-8"
+    had_ended = (last / "manifest.json").is_file()
+    damage(last)
+    train(config, lines.append)
+    assert had_ended
+    assert lines.about(f"{last} is not whole: {told}")
+    assert lines.about(f"going on from {config.work / 'checkpoint-4'}")
+    whole, again = weights(finished[1].folder), weights(config.output)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    kept = config.work / "damaged-checkpoint-8"
+    assert kept.is_dir() == (told != "it was not saved to the end")  # nothing that was there is lost
+
+
+def test_without_a_whole_checkpoint_a_training_begins_anew(
+    finished: tuple[Path, Trained, Told], tmp_path: Path
+) -> None:
+    config, lines = copied(finished[1], tmp_path), Told()
+    for step in (4, 8):
+        (config.work / f"checkpoint-{step}" / "optimizer.pt").unlink()
+    assert prepare(config, lines.append).resume is None
+    assert (config.work / "checkpoint-8").is_dir()  # a check changes nothing
+    assert lines.about("no checkpoint is whole: the training starts at its beginning")
+
+
+def test_a_checkpoint_whose_best_is_damaged_is_not_whole(finished: tuple[Path, Trained, Told], tmp_path: Path) -> None:
+    """At the end of the training, the best would be what is saved."""
+    config, lines = copied(finished[1], tmp_path), Told()
+    last = config.work / "checkpoint-8"
+    state = json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))
+    state["best_model_checkpoint"] = "/moved/since/checkpoint-4"
+    (last / "trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
+    write_manifest(last)
+    assert prepare(config).resume == last
+    flipped(config.work / "checkpoint-4" / "model.safetensors")
+    assert prepare(config, lines.append).resume is None
+    assert lines.about(f"{last} is not whole: checkpoint-4, the best so far, is not whole: model.safetensors is")
+
+
+def test_of_two_trainings_into_one_folder_the_second_waits(
+    finished: tuple[Path, Trained, Told], tmp_path: Path
+) -> None:
+    """And then finds what the first one made."""
+    config, lines = configured(tmp_path), Told()
+    with ThreadPoolExecutor() as threads:
+        with alone(config, lines.append):
+            second = threads.submit(train, config, lines.append)
+            while not lines.about("waiting until it is through"):
+                assert not second.done()
+                time.sleep(0.01)
+            assert {path.name for path in config.work.iterdir()} == {".lock"}
+            shutil.copytree(finished[1].folder, config.output)
+            assert not second.done()
+        assert second.result().steps == 8
+    assert lines.about("already trained")
+
+
+@pytest.mark.parametrize("kind", ["link to an empty folder", "link to nothing", "link to another file system", "model"])
+def test_the_output_may_be_a_link(kind: str, finished: tuple[Path, Trained, Told], tmp_path: Path) -> None:
+    config, target = copied(finished[1], tmp_path), tmp_path / "elsewhere" / "here"
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as other:
+        if kind == "link to another file system":
+            target = Path(other)
+        elif kind != "link to nothing":
+            target.mkdir(parents=True)
+        if kind == "model":  # of another training, which may go
+            shutil.copytree(finished[1].folder, target, dirs_exist_ok=True)
+            (target / "more").mkdir()
+            (target / "hybrid_training.json").write_text("{}", encoding="utf-8")
+        config.output.symlink_to(target)
+        train(config, overwrite=kind == "model")
+        assert config.output.is_symlink()
+        names = {path.name for path in finished[1].folder.iterdir()}
+        assert {path.name for path in config.output.iterdir()} == names
+        whole, again = weights(finished[1].folder), weights(target)
+        assert all(torch.equal(whole[name], again[name]) for name in whole)
+        assert prepare(config).done
+    assert {path.name for path in tmp_path.iterdir()} <= {"model", "model.training", "elsewhere", "small.toml"}
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="who is not root mounts nothing")
+def test_the_output_may_be_a_mounted_folder(finished: tuple[Path, Trained, Told], tmp_path: Path) -> None:
+    config = copied(finished[1], tmp_path)
+    config.output.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "none", config.output], capture_output=True, check=False).returncode:
+        pytest.skip("this container mounts nothing")
+    try:
+        (config.output / "lost+found").mkdir()
+        train(config)
+        names = {path.name for path in finished[1].folder.iterdir()}
+        assert {path.name for path in config.output.iterdir()} == names | {"lost+found"}
+        assert prepare(config).done
+        # A kill while the files of a new model come: it is put there again, and not taken for something else.
+        (config.output / "hybrid_training.json").unlink()
+        (config.output / ".arriving").mkdir()
+        train(config)
+        assert {path.name for path in config.output.iterdir()} == names | {"lost+found"}
+    finally:
+        subprocess.run(["umount", config.output], check=True)
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        ("circle", "is no folder"),
+        ("a\0b", "is no folder"),
+        ("n" * 256, "choose another output"),
+        ("full", "holds something else"),
+        ("link-to-file", "is a file"),
+    ],
+)
+def test_an_output_that_cannot_be_is_said_in_one_line(output: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    (tmp_path / "link-to-file").symlink_to(tmp_path / "full" / "thesis.tex")
+    config = replace(configured(tmp_path), output=tmp_path / output)
+    with pytest.raises(HybridBenchError, match=told) as caught:
+        train(config)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_what_takes_memory_alone_may_change(tmp_path: Path) -> None:

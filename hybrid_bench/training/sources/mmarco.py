@@ -30,7 +30,7 @@ VERSIONS = {"v2": ("google", "v2"), "v1.1": ("helsinki", "v1.1", "v1")}
 _ID_BATCH = 1 << 16  # texts of mMARCO in one piece
 _TRIPLES = 4_000_000  # that are looked at together
 _READ_BYTES = 1 << 24  # of a TSV file at once
-_HIGHEST_ID = 50_000_000  # texts of mMARCO stand at their ids; MS MARCO's are below 9 million
+_HIGHEST_ID = 10_000_000  # texts of mMARCO stand at their ids; MS MARCO's are below 9 million
 
 
 def read_mmarco(spec: SourceSpec, data_dir: Path | None) -> SourceTexts:
@@ -121,9 +121,8 @@ def _write_triples(path: Path, folder: Path) -> None:
     if not (folder / names[0]).stat().st_size:
         raise DataError(f"{path} is empty: it should have query id, passage id and passage id on each line")
     read = [np.memmap(folder / name, np.int32, "r") for name in names]
-    for name, low in zip(names, (int(numbers.min()) for numbers in read), strict=True):
-        if low < 0:
-            raise DataError(f"{path}: {name} id {low} is below 0")
+    for name, numbers in zip(names, read, strict=True):
+        _check_range(path, f"{name} id", int(numbers.min()), int(numbers.max()))
     _write_groups(folder, *read)
 
 
@@ -170,10 +169,7 @@ def _texts_by_id(path: Path) -> Column:
         ids = ids[order]
         if len(twice := np.flatnonzero(ids[1:] == ids[:-1])):
             raise DataError(f"{path}: id {ids[twice[0]]} occurs twice")
-        if ids[0] < 0 or ids[-1] > _HIGHEST_ID:
-            raise DataError(
-                f"{path}: id {ids[0] if ids[0] < 0 else ids[-1]} is no id of MS MARCO: 0 to {_HIGHEST_ID:,}"
-            )
+        _check_range(path, "id", int(ids[0]), int(ids[-1]))
         return pa.schema([("text", pa.string())]), pieces(Column(table["text"]), ids, order)
 
     def pieces(column: Column, ids: NDArray[np.int32], order: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
@@ -188,6 +184,14 @@ def _texts_by_id(path: Path) -> Column:
     with suppress(OSError):  # Windows keeps what is mapped
         cache_path(raw, ".arrow").unlink(missing_ok=True)
     return Column(texts)
+
+
+def _check_range(path: Path, what: str, low: int, high: int) -> None:
+    """Refuse ids that are none: a table as long as the highest is made of them."""
+    if low < 0 or high > _HIGHEST_ID:
+        raise DataError(
+            f"{path}: {what} {low if low < 0 else high} is no id of MS MARCO: they are from 0 to {_HIGHEST_ID:,}"
+        )
 
 
 def _tsv(path: Path, columns: Sequence[str], *, texts: bool) -> Iterator[pa.RecordBatch]:
