@@ -7,19 +7,43 @@ or on other queries, are not compared.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hybrid_bench.analysis.scores import CLUSTERS, KEY, check_measure, clusters_of, setting_scores
+from hybrid_bench.analysis.scores import (
+    CLUSTERS,
+    COMPARED,
+    KEY,
+    check_measure,
+    clusters_of,
+    concordance,
+    setting_scores,
+)
 from hybrid_bench.errors import RequestError, listed
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.metrics import Scores
-from hybrid_bench.measures.significance import Cells, Comparison, TukeyHSD, compare, holm, macro_mean, tukey_hsd
+from hybrid_bench.measures.significance import (
+    Cells,
+    Comparison,
+    Contrast,
+    Interval,
+    SumsFigure,
+    TukeyHSD,
+    bootstrap_median,
+    bootstrap_sums,
+    compare,
+    compare_by,
+    difference,
+    holm,
+    macro_mean,
+    macro_median,
+    tukey_hsd,
+)
 from hybrid_bench.runs.saved import Run, TaskTable, names_of
 
 __all__ = [
@@ -55,14 +79,40 @@ def scores_of(run: Run, collection: str, setting: Setting, measure: str) -> pd.D
         RequestError: If there is no such measure of queries.
     """
     check_measure(measure)
+    frame, values = _of_queries(run, collection, setting, measure)
+    return frame.assign(score=values)
+
+
+#: What a run's figure is in a setting: the mean over subsets of means of its queries' scores, or of medians, or of
+#: Kendall's W of its queries' places of the languages.
+Figure = Literal["mean", "median", "concordance"]
+
+
+def _figure_of(measure: str) -> Figure:
+    if measure == "bias_kendall_w":
+        return "concordance"
+    return "median" if measure == "bias_rank_distance_median" else "mean"
+
+
+def _of_queries(run: Run, collection: str, setting: Setting, measure: str) -> tuple[pd.DataFrame, Scores]:
+    """The queries that a measure applies to, sorted by `scores.KEY`, and what its figure is made of.
+
+    Returns:
+        A row per query, and (n_queries,) scores, or (n_queries, L) places of the languages; empty where it applies to
+        none.
+    """
     found = setting_scores(run, collection, setting)
-    values = found.of(measure)
-    if values is None:
-        return found.queries.iloc[:0].assign(score=0.0)
-    sorted_values = values[found.order]
-    frame = found.queries.iloc[found.order].assign(score=sorted_values)
-    known = ~np.isnan(sorted_values)
-    return (frame if known.all() else frame[known]).reset_index(drop=True)
+    if _figure_of(measure) == "concordance":
+        places = found.places
+        known = None if places is None else places[:, 0] > 0
+        values = None if places is None else places.astype(np.float64)
+    else:
+        values = found.of("bias_rank_distance" if _figure_of(measure) == "median" else measure)
+        known = None if values is None else ~np.isnan(values)
+    if values is None or known is None:
+        return found.queries.iloc[:0], np.zeros(0)
+    order = found.order if known.all() else found.order[known[found.order]]
+    return found.queries.iloc[order].reset_index(drop=True), values[order]
 
 
 @dataclass(frozen=True)
@@ -72,12 +122,14 @@ class Aligned:
     Attributes:
         runs: Names of the runs.
         queries: One row per query, as `scores_of` gives it, without the score.
-        scores: (runs, queries).
+        scores: (runs, queries); for Kendall's W (runs, queries, L), places of the languages.
+        figure: What is made of them.
     """
 
     runs: tuple[str, ...]
     queries: pd.DataFrame
     scores: Scores
+    figure: Figure = "mean"
 
     def cells(self, cluster: str) -> Cells:
         """The queries as cells: each subset a setting, questions clustered as asked for (see `CLUSTERS`).
@@ -92,7 +144,78 @@ class Aligned:
     def of(self, subsets: Collection[tuple[str, str, str]]) -> Aligned:
         """Of some of the subsets only."""
         chosen = np.array([subset in subsets for subset in self.subsets], dtype=np.bool_)[self.codes]
-        return Aligned(self.runs, self.queries[chosen].reset_index(drop=True), self.scores[:, chosen])
+        return replace(self, queries=self.queries[chosen].reset_index(drop=True), scores=self.scores[:, chosen])
+
+    def contrast(self, cluster: str, baseline: int = 0) -> Contrast:
+        """What tests need of every other run's difference from one of them, in the order of the runs.
+
+        The clusters have numbers that are the same in all settings and measures of a collection, so that
+        `significance.step_down` can test several of these together.
+
+        Args:
+            cluster: The clustering, see `CLUSTERS`.
+            baseline: Position of the baseline.
+
+        Raises:
+            RequestError: If there is only one such cluster.
+        """
+        cells = self.cells(cluster)
+        others = [run for run in range(len(self.runs)) if run != baseline]
+        if self.figure == "mean":
+            return Contrast.of_means(cells, difference(cells, self.scores[others], self.scores[baseline]))
+        if self.figure == "median":
+            base = np.broadcast_to(self.scores[baseline], (len(others), len(self.queries)))
+            return Contrast.of_medians(cells, self.scores[others], base)
+        of_runs = [self._concordance(cells, run)[0] for run in others]
+        base, figure = self._concordance(cells, baseline)
+
+        def of_all(rows: Scores) -> Scores:
+            return np.stack([figure(part) for part in np.split(rows, len(others), axis=1)], axis=1)
+
+        sums = np.concatenate(of_runs, axis=1)
+        return Contrast.of_sums(sums, np.tile(base, len(others)), of_all, clusters=cells.clusters)
+
+    def comparison(self, cluster: str, run: int, baseline: int, **options: Any) -> Comparison:
+        """One run against another in every way that there is for the figure.
+
+        Args:
+            cluster: The clustering, see `CLUSTERS`.
+            run: Position of the run.
+            baseline: Position of the other.
+            **options: ``draws``, ``seed`` and ``confidence`` of `significance.compare`.
+
+        Raises:
+            RequestError: If there is only one such cluster, or an option is wrong.
+        """
+        cells, a, b = self.cells(cluster), self.scores[run], self.scores[baseline]
+        if self.figure == "mean":
+            return compare(cells, a, b, **options)
+        pair = replace(self, runs=(self.runs[baseline], self.runs[run]), scores=np.stack([b, a]))
+        figures = pair._figures(cells)[::-1]
+        counted = (a, b) if self.figure == "median" else None
+        return compare_by(cells, pair.contrast(cluster), pair._interval(cells, **options), figures, counted)
+
+    def _figures(self, cells: Cells) -> Scores:
+        """(runs,), the median or Kendall's W of each run."""
+        if self.figure == "median":
+            return macro_median(cells, self.scores)
+        of_runs = (self._concordance(cells, run) for run in range(len(self.runs)))
+        return np.concatenate([figure(sums.sum(axis=0, keepdims=True)) for sums, figure in of_runs])
+
+    def _interval(self, cells: Cells, **options: Any) -> Interval:
+        """Of the second run's figure less the first's."""
+        if self.figure == "median":
+            return bootstrap_median(cells, self.scores[1], minus=self.scores[0], **options)
+        (base, figure), (sums, _) = (self._concordance(cells, run) for run in (0, 1))
+        width = base.shape[1]
+        return bootstrap_sums(
+            np.concatenate([sums, base], axis=1),
+            lambda rows: figure(rows[:, :width]) - figure(rows[:, width:]),
+            **options,
+        )
+
+    def _concordance(self, cells: Cells, run: int) -> tuple[Scores, SumsFigure]:
+        return concordance(cells, self.scores[run].astype(np.int64))
 
     @property
     def codes(self) -> NDArray[np.int64]:
@@ -140,24 +263,24 @@ def align(runs: Sequence[Run], collection: str, setting: Setting, measure: str) 
         runs: The runs; each has something of this setting.
         collection: Name of the collection.
         setting: The setting.
-        measure: See `scores_of`.
+        measure: One of `scores.COMPARED`.
 
     Raises:
-        RequestError: If runs were made from different data, ranked different pools, or do not have the same queries; it
-            says which.
+        RequestError: If there is no such measure, or runs were made from different data, ranked different pools, or do
+            not have the same queries; it says which.
     """
+    check_measure(measure, COMPARED)
     names = names_of(runs)
-    frames = [scores_of(run, collection, setting, measure) for run in runs]
-    first = frames[0]
-    found = [first["score"].to_numpy(np.float64)]
-    for run, name, frame in zip(runs[1:], names[1:], frames[1:], strict=True):
+    (first, values), *others = (_of_queries(run, collection, setting, measure) for run in runs)
+    found = [values]
+    for run, name, (frame, values) in zip(runs[1:], names[1:], others, strict=True):
         why = unlike(runs[0], run, collection, setting)
         if why is not None:
             raise RequestError(f"{names[0]} and {name} {why}")
         if len(frame) != len(first) or not frame[KEY].equals(first[KEY]):
             raise RequestError(_differing(names[0], first, name, frame))
-        found.append(frame["score"].to_numpy(np.float64))
-    return Aligned(tuple(names), first.drop(columns="score"), np.stack(found))
+        found.append(values)
+    return Aligned(tuple(names), first, np.stack(found), _figure_of(measure))
 
 
 def unlike(run: Run, another: Run, collection: str, setting: Setting) -> str | None:
@@ -261,11 +384,7 @@ def against_baseline(
     aligned.cells(cluster)  # says what is wrong with it before anything is computed
     others = [run for run in range(len(aligned.runs)) if run != baseline]
     compared = [
-        {
-            name: compare(aligned.cells(name), aligned.scores[run], aligned.scores[baseline], **options)
-            for name in aligned.clusterings
-        }
-        for run in others
+        {name: aligned.comparison(name, run, baseline, **options) for name in aligned.clusterings} for run in others
     ]
     adjusted = holm([by[cluster].p for by in compared]).tolist() if compared else []
     return [

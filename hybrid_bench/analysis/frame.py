@@ -20,7 +20,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hybrid_bench.analysis.comparisons import Aligned, scores_of
-from hybrid_bench.analysis.scores import CLUSTERS, OF_QUERIES, OF_SUBSETS, SettingScores, check_measure, setting_scores
+from hybrid_bench.analysis.scores import (
+    CLUSTERS,
+    COMPARED,
+    OF_POOLS,
+    OF_QUERIES,
+    OF_SUBSETS,
+    SettingScores,
+    check_measure,
+    concordance,
+    setting_scores,
+)
 from hybrid_bench.analysis.study import SEEN, Choices, Study, seen_subsets
 from hybrid_bench.data.published import PublishedSystem, PublishedValue
 from hybrid_bench.errors import RequestError
@@ -224,7 +234,7 @@ def checked(study: Study, request: Request) -> Request:
     _known("collection", [request.collection], study.collections())
     (setting,) = settings_of([request.setting])
     for measure in request.measures:
-        check_measure(measure, of_queries=False)
+        check_measure(measure, (*COMPARED, *OF_POOLS))
     _known("level", request.levels, LEVELS)
     return request._replace(setting=setting)
 
@@ -406,10 +416,8 @@ def _add_interval_of_subsets(choices: Choices, values: dict[_Level, Value], each
         assert distances is not None
         found = bootstrap_median(cells, distances[known], **choices.drawn)
     else:
-        cluster = np.zeros(len(each), dtype=np.intp)
-        cluster[known] = cells.cluster
-        sums, figure = each.concordance(cluster, cells.n_clusters)
-        found = bootstrap_sums(sums, figure, **choices.drawn)
+        assert each.places is not None
+        found = bootstrap_sums(*concordance(cells, each.places[known]), **choices.drawn)
     values[_MEAN] = replace(values[_MEAN], low=float(found.low), high=float(found.high), clusters=cells.n_clusters)
 
 

@@ -6,7 +6,7 @@ Measures are called by the names they have in mteb's results: ``map``, ``ndcg_at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -19,11 +19,13 @@ from hybrid_bench.languages import Setting, did_you_mean
 from hybrid_bench.measures import bias
 from hybrid_bench.measures.bias import MEASURES, Pool, inputs_of
 from hybrid_bench.measures.metrics import RelevantRanks, Scores
+from hybrid_bench.measures.significance import Cells, SumsFigure, cluster_sums
 from hybrid_bench.runs.layout import QUERY_COLUMNS
 from hybrid_bench.runs.saved import Run, TaskTable
 
 __all__ = [
     "CLUSTERS",
+    "COMPARED",
     "KEY",
     "OF_POOLS",
     "OF_QUERIES",
@@ -32,6 +34,7 @@ __all__ = [
     "SettingScores",
     "check_measure",
     "clusters_of",
+    "concordance",
     "setting_scores",
 ]
 
@@ -51,6 +54,8 @@ OF_POOLS = tuple(
     if measure.key.startswith("bias_js_")
     for what in ("expected", "excess")
 )
+#: Measures by which runs can be compared: those, and what a measure is above a random ranking.
+COMPARED = (*OF_QUERIES, *OF_SUBSETS, *(key for key in OF_POOLS if key.endswith("_excess")))
 #: The columns that `bias.inputs_of` reads.
 _RANKS = ("pool_languages", "ranks", "rank_languages", "gains", "top_languages")
 _CLUSTERS = ("cluster_article", "cluster_paragraph")
@@ -220,40 +225,25 @@ class SettingScores:
             found |= bias.language_matrix([(each.ranks, each.pool)], languages, cell)
         return found
 
-    def concordance(self, cluster: NDArray[np.intp], n_clusters: int) -> tuple[Scores, Callable[[Scores], Scores]]:
-        """Kendall's W as a figure of sums over clusters, for intervals.
-
-        W depends on the number of queries and, for each language, the sum of its places; both are sums over clusters.
-        Only the query languages that it applies to count.
-
-        Args:
-            cluster: (n_queries,), cluster of each query, from 0.
-            n_clusters: G.
+    @cached_property
+    def places(self) -> NDArray[np.int64] | None:
+        """Places of the languages among each query's parallel answers, of which Kendall's W is made; see `concordance`.
 
         Returns:
-            (G, k) sums, and what makes of (n, k) sums W, averaged over the query languages: (n,).
+            (n_queries, L), from 1 to the n languages of the query's pool, in its first n columns; 0 in the others, and
+            for queries that W does not apply to. None if it applies to none.
         """
-        columns: list[Scores] = []
-        widths: list[int] = []
-        for each in self.ranked:
-            if bias.measure_of("bias_kendall_w", each.ranks, each.pool) is None:
-                continue
-            places = bias.language_places(each.ranks)
-            within = cluster[each.rows]
-            columns.append(np.bincount(within, minlength=n_clusters).astype(np.float64)[:, None])
-            columns.append(np.stack([np.bincount(within, place, n_clusters) for place in places.T], axis=1))
-            widths.append(places.shape[1])
-
-        def figure(sums: Scores) -> Scores:
-            start, total = 0, np.zeros(len(sums))
-            for n in widths:
-                m, of_languages = sums[:, start], sums[:, start + 1 : start + 1 + n]
-                squares = np.square(of_languages - m[:, None] * (n + 1) / 2).sum(axis=1)
-                total += 12 * squares / (np.maximum(m, 1) ** 2 * (n**3 - n))
-                start += 1 + n
-            return np.asarray(total / len(widths))
-
-        return np.concatenate(columns, axis=1), figure
+        found = {
+            each.subset: (each.rows, bias.language_places(each.ranks))
+            for each in self.ranked
+            if bias.measure_of("bias_kendall_w", each.ranks, each.pool) is not None
+        }
+        if not found:
+            return None
+        places = np.zeros((len(self), max(of_subset.shape[1] for _, of_subset in found.values())), dtype=np.int64)
+        for rows, of_subset in found.values():
+            places[rows, : of_subset.shape[1]] = of_subset
+        return places
 
     @cached_property
     def order(self) -> NDArray[np.intp]:
@@ -302,6 +292,33 @@ class SettingScores:
         return [bias.random_ranking(each.ranks, each.pool) for each in self.ranked]
 
 
+def concordance(cells: Cells, places: NDArray[np.int64]) -> tuple[Scores, SumsFigure]:
+    """Kendall's W as a figure of sums over clusters, for intervals and tests.
+
+    W depends on the number of queries and, for each language, the sum of its places; both are sums over clusters.
+
+    Args:
+        cells: The queries that W applies to; a setting for each subset.
+        places: (n_cells, L), see `SettingScores.places`.
+
+    Returns:
+        (G, k) sums, and what makes of (n, k) sums W, averaged over the subsets: (n,).
+    """
+    numbers = cells.counts[:, :, None].astype(np.float64)
+    sums = np.concatenate([numbers, cluster_sums(cells, places)], axis=2)
+    widths = [int(places[cells.setting == subset].max()) for subset in range(cells.n_settings)]
+
+    def figure(rows: Scores) -> Scores:
+        total = np.zeros(len(rows))
+        for n, of_subset in zip(widths, np.moveaxis(rows.reshape(len(rows), *sums.shape[1:]), 1, 0), strict=True):
+            m = of_subset[:, 0]
+            squares = np.square(of_subset[:, 1 : 1 + n] - m[:, None] * (n + 1) / 2).sum(axis=1)
+            total += 12 * squares / (np.maximum(m, 1) ** 2 * (n**3 - n))
+        return np.asarray(total / len(widths))
+
+    return sums.reshape(len(sums), -1), figure
+
+
 def setting_scores(run: Run, collection: str, setting: Setting) -> SettingScores:
     """The scores of a run in one setting of a collection; the same object each time. Empty if it has none.
 
@@ -316,11 +333,12 @@ def setting_scores(run: Run, collection: str, setting: Setting) -> SettingScores
 
 
 def clusters_of(queries: pd.DataFrame) -> Mapping[str, NDArray[np.int64]]:
-    """What queries are clustered by, by name of `CLUSTERS`: a number for each of them."""
+    """What queries are clustered by, by name of `CLUSTERS`: for each a number, the same in all settings."""
     return {
         "article": queries["cluster_article"].to_numpy(np.int64),
         "paragraph": queries["cluster_paragraph"].to_numpy(np.int64),
-        "question": _numbered(queries["question_id"]),
+        # 63 bits of a hash, which knows nothing of the other questions.
+        "question": (pd.util.hash_array(queries["question_id"].to_numpy(object)) >> 1).astype(np.int64),
     }
 
 
@@ -329,9 +347,8 @@ def _numbered(column: pd.Series[Any]) -> NDArray[np.int64]:
     return pd.factorize(column)[0].astype(np.int64)
 
 
-def check_measure(measure: str, *, of_queries: bool = True) -> None:
-    """`RequestError` unless this is a measure; of queries, or of anything."""
-    known = OF_QUERIES if of_queries else (*OF_QUERIES, *OF_SUBSETS, *OF_POOLS)
+def check_measure(measure: str, known: Sequence[str] = OF_QUERIES) -> None:
+    """`RequestError` unless this is one of the known measures."""
     if measure not in known:
-        what = "measure of queries" if of_queries else "measure"
+        what = "measure of queries" if known == OF_QUERIES else "measure"
         raise RequestError(f"no {what} is called '{measure}': {did_you_mean(measure, known)}")

@@ -736,7 +736,7 @@ def _compared(
             *(Cell(each.by[name].p, p_text(each.by[name].p)) if name in each.by else dash for name in CLUSTERS),
             Cell(each.p_adjusted, p_text(each.p_adjusted)),
             _number(result.d_z, 2),
-            Cell(text=f"{wins}/{result.ties}/{losses}"),
+            Cell(text="" if wins is None else f"{wins}/{result.ties}/{losses}"),
             _number(result.detectable, 4),
         ]
         rows.append(Row(section, each.run, (*cells, *([Cell(text=letters[number])] if letters else []))))

@@ -29,8 +29,16 @@ from hybrid_bench.analysis.comparisons import (
 )
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
-from hybrid_bench.measures.bias import MEASURES, inputs_of, per_query_bias
-from hybrid_bench.measures.significance import Cells, compare, tukey_hsd
+from hybrid_bench.measures import significance
+from hybrid_bench.measures.bias import MEASURES, inputs_of, kendall_w, per_query_bias
+from hybrid_bench.measures.significance import (
+    EXACT_CLUSTERS,
+    Cells,
+    bootstrap_statistic,
+    compare,
+    step_down,
+    tukey_hsd,
+)
 from hybrid_bench.runs.layout import QUERY_COLUMNS, metadata_of, table_path
 from hybrid_bench.runs.saved import Run, TaskTable, find_runs
 from saved_runs import (
@@ -412,6 +420,135 @@ def test_the_confidence_is_handed_on(runs: list[Run]) -> None:
         assert found.result.confidence == confidence
         widths.append(found.result.high - found.result.low)
     assert widths[0] < widths[1]
+
+
+# -- medians, Kendall's W, excesses ---------------------------------------------------------------------------------
+
+
+def ranks_by_hand(output: Path, model: str) -> dict[str, NDArray[np.float64]]:
+    """Ranks of the parallel answers in the multilingual pools, (questions, languages), by language of the question."""
+    found: dict[str, list[list[int]]] = {}
+    for row in of_setting(output, model, Setting.MULTILINGUAL).values():
+        ranks = dict(zip(row["rank_languages"], row["ranks"], strict=True))
+        found.setdefault(row["query_language"], []).append([ranks[code] for code in sorted(ranks)])
+    return {language: np.array(rows, dtype=np.float64) for language, rows in found.items()}
+
+
+def median_by_hand(ranks: Any) -> float:
+    return float(np.mean([np.median(np.ptp(each, axis=1)) for each in ranks.values()]))
+
+
+def concordance_by_hand(ranks: Any) -> float:
+    return float(np.mean([kendall_w(np.argsort(np.argsort(each, axis=1), axis=1) + 1) for each in ranks.values()]))
+
+
+@pytest.mark.parametrize(
+    ("measure", "figure"),
+    [("bias_rank_distance_median", median_by_hand), ("bias_kendall_w", concordance_by_hand)],
+    ids=["median", "concordance"],
+)
+def test_figures_that_are_no_means_are_tested_by_swapping_runs_in_clusters(
+    measure: str, figure: Callable[[Any], float], output: Path, runs: list[Run]
+) -> None:
+    of_runs = [ranks_by_hand(output, model) for model in MODELS]
+    aligned = align(runs, "HybridDemo", Setting.MULTILINGUAL, measure)
+    cells = aligned.cells("article")
+    assert cells.n_clusters > EXACT_CLUSTERS
+    of_language = {code: cells.cluster[aligned.queries["query_language"] == code] for code in of_runs[0]}
+
+    def delta(run: int, swapped: NDArray[np.bool_]) -> float:
+        """Of the run from the second, with both swapped in these articles."""
+        sides = []
+        for one, other in ((run, 1), (1, run)):
+            sides.append(
+                {
+                    code: np.where(swapped[of_language[code]][:, None], of_runs[other][code], of_runs[one][code])
+                    for code in of_language
+                }
+            )
+        return figure(sides[0]) - figure(sides[1])
+
+    told: dict[str, Any] = {"collection": "HybridDemo", "setting": Setting.MULTILINGUAL, "measure": measure}
+    found = against_baseline(aligned, 1, **told, **FEW)
+    contrast = aligned.contrast("article", baseline=1)
+    flips = np.concatenate(list(significance._flips(cells.n_clusters, FEW["draws"], FEW["seed"], 1)))
+    for place, (each, run) in enumerate(zip(found, (0, 2), strict=True)):
+        observed = delta(run, np.zeros(cells.n_clusters, np.bool_))
+        result = each.by["article"]
+        assert contrast.delta[place] == pytest.approx(observed, abs=1e-12)
+        assert result.delta == pytest.approx(observed, abs=1e-12)
+        assert result.mean_a == pytest.approx(figure(of_runs[run]), abs=1e-12)
+        assert result.mean_b == pytest.approx(figure(of_runs[1]), abs=1e-12)
+        exceeding = sum(abs(delta(run, flip)) >= abs(observed) - 1e-9 for flip in flips)
+        assert result.p == (1 + exceeding) / (1 + len(flips))
+        assert set(each.by) == set(CLUSTERS)
+        assert (result.se, result.d_z, result.detectable, result.p_paired_t) == (None, None, None, None)
+        if measure == "bias_kendall_w":
+            assert (result.wins, result.ties, result.losses) == (None, None, None)
+        else:
+            less = [np.ptp(of_runs[run][code], axis=1) - np.ptp(of_runs[1][code], axis=1) for code in of_language]
+            assert result.wins == (np.concatenate(less) > 0).sum()
+    p = [each.result.p for each in found]
+    assert min(p) < max(p) or p[0] < 1, "nothing differs, which shows little"
+
+
+def test_intervals_of_such_differences_resample_articles(output: Path, runs: list[Run]) -> None:
+    of_runs = [ranks_by_hand(output, model) for model in MODELS]
+    for measure, figure in (
+        ("bias_rank_distance_median", median_by_hand),
+        ("bias_kendall_w", concordance_by_hand),
+    ):
+        aligned = align(runs[:2], "HybridDemo", Setting.MULTILINGUAL, measure)
+        result = aligned.comparison("article", 0, 1, **FEW)
+        cells = aligned.cells("article")
+        both = np.concatenate(
+            [np.concatenate([of_runs[0][code], of_runs[1][code]], axis=1) for code in sorted(of_runs[0])]
+        )
+
+        def statistic(values: Any, setting: Any, figure: Any = figure) -> float:
+            parts = [values[setting == p] for p in np.unique(setting)]
+            one, other = (dict(enumerate(part[:, side] for part in parts)) for side in (slice(11), slice(11, 22)))
+            return float(figure(one) - figure(other))
+
+        expected = bootstrap_statistic(cells, both, statistic, **FEW)
+        np.testing.assert_allclose([result.low, result.high], [expected.low, expected.high], rtol=0, atol=1e-9)
+
+
+def test_an_excess_differs_as_its_measure_does(runs: list[Run]) -> None:
+    told: dict[str, Any] = {"collection": "HybridDemo", "setting": Setting.MULTILINGUAL}
+    found = [
+        against_baseline(align(runs, "HybridDemo", Setting.MULTILINGUAL, measure), 0, measure=measure, **told, **FEW)
+        for measure in ("bias_js_at_10_prior", "bias_js_at_10_prior_excess")
+    ]
+    for plain, excess in zip(*found, strict=True):
+        assert excess.result.delta == pytest.approx(plain.result.delta, abs=1e-12)
+        assert excess.result.p == plain.result.p
+        assert excess.result.mean_a < plain.result.mean_a
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_differences_of_a_collection_are_tested_together(cluster: str, runs: list[Run]) -> None:
+    """Settings, measures and figures join by the numbers of their clusters, which are the same for all of them."""
+    wanted = [
+        (Setting.MONOLINGUAL, "map"),
+        (Setting.CROSS_LINGUAL, "recall_at_1"),
+        (Setting.MULTILINGUAL, "bias_rank_distance_median"),
+        (Setting.MULTILINGUAL, "bias_kendall_w"),
+    ]
+    aligned = [align(runs, "HybridDemo", setting, measure) for setting, measure in wanted]
+    contrasts = [each.contrast(cluster) for each in aligned]
+    found = step_down(contrasts, **FEW)
+    assert found.n_clusters == aligned[0].cells(cluster).n_clusters
+    told: dict[str, Any] = {"collection": "HybridDemo", "cluster": cluster}
+    for (setting, measure), each, p, adjusted in zip(wanted, aligned, found.p, found.p_adjusted, strict=True):
+        alone = against_baseline(each, 0, setting=setting, measure=measure, **told, **FEW)
+        assert p.tolist() == [difference.result.p for difference in alone]
+        assert (adjusted >= p).all()
+
+
+def test_a_measure_that_there_is_not(runs: list[Run]) -> None:
+    with pytest.raises(RequestError, match="no measure of queries is called 'bias_kendal_w': did you mean 'bias_kenda"):
+        align(runs, "HybridDemo", Setting.MULTILINGUAL, "bias_kendal_w")
 
 
 # -- all pairs ----------------------------------------------------------------------------------------------------

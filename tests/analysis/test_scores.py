@@ -10,11 +10,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hybrid_bench.analysis.scores import KEY, OF_QUERIES, OF_SUBSETS, SettingScores, check_measure, setting_scores
+from hybrid_bench.analysis.scores import (
+    KEY,
+    OF_QUERIES,
+    OF_SUBSETS,
+    SettingScores,
+    check_measure,
+    concordance,
+    setting_scores,
+)
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.bias import MEASURES, inputs_of, kendall_w, language_places, random_ranking
 from hybrid_bench.measures.metrics import NOT_RETRIEVED
+from hybrid_bench.measures.significance import Cells
 from hybrid_bench.runs.saved import Run, find_runs
 from report_cases import QUALITY, bias_by_definition, made_up, quality_by_definition, subsets_of
 from saved_runs import BM25, CHAR_NGRAM, change_table, copy_of, folder_of, rows_of, save_runs
@@ -264,9 +273,12 @@ def test_scores_are_made_once(run: Run) -> None:
 @pytest.mark.parametrize("harmed", [[], ["en"]], ids=["whole", "where it applies"])
 def test_concordance_is_made_of_sums_over_clusters(harmed: list[str], output: Path, tmp_path: Path) -> None:
     found = setting_scores(losing(output, tmp_path, harmed), "HybridDemo", Setting.MULTILINGUAL)
-    _, cluster = np.unique(found.cluster("article"), return_inverse=True)
-    n_clusters = int(cluster.max()) + 1
-    sums, figure = found.concordance(cluster, n_clusters)
+    assert found.places is not None
+    known = found.places[:, 0] > 0
+    cells = Cells.of(found.subset[known], found.cluster("article")[known])
+    cluster, n_clusters = np.full(len(found), -1), cells.n_clusters
+    cluster[known] = cells.cluster
+    sums, figure = concordance(cells, found.places[known])
     applies = [each for each in found.ranked if found.subsets[each.subset][2] not in harmed]
     assert len(applies) == 3 - len(harmed)
     expected = np.mean([kendall_w(language_places(each.ranks)) for each in applies])

@@ -17,6 +17,7 @@ from hybrid_bench.measures import significance
 from hybrid_bench.measures.bias import kendall_w
 from hybrid_bench.measures.significance import (
     EXACT_CLUSTERS,
+    FEW_CLUSTERS,
     Cells,
     Contrast,
     SignFlip,
@@ -31,11 +32,14 @@ from hybrid_bench.measures.significance import (
     cluster_sums,
     clustered_t,
     compare,
+    detectable_effect,
     difference,
     flip_test,
     holm,
     macro_mean,
+    macro_median,
     sign_flip,
+    sign_flip_interval,
     step_down,
     tukey_hsd,
 )
@@ -99,6 +103,14 @@ def expanded_levels(n_clusters: int, confidence: float = 0.95) -> Floats:
     """Between which quantiles an expanded percentile interval reaches (Hesterberg 2015)."""
     reach = np.sqrt(n_clusters / (n_clusters - 1)) * stats.t.ppf((1 + confidence) / 2, n_clusters - 1)
     return np.asarray(stats.norm.cdf([-reach, reach]))
+
+
+def ends(figures: Any, estimate: float, n_clusters: int, confidence: float = 0.95) -> Floats:
+    """The interval from the figures of resamples: expanded percentiles, or t where there are fewer than 10 clusters."""
+    if n_clusters >= FEW_CLUSTERS:
+        return np.asarray(np.nanquantile(figures, expanded_levels(n_clusters, confidence)))
+    se = np.sqrt(n_clusters / (n_clusters - 1)) * np.nanstd(figures)
+    return np.asarray(estimate + stats.t.ppf([(1 - confidence) / 2, (1 + confidence) / 2], n_clusters - 1) * se)
 
 
 def resampled(seed: int, cluster: Places, draws: int) -> list[Places]:
@@ -627,14 +639,17 @@ class TestBootstrap:
         rows = np.stack([data.a, data.b])
         chosen = resampled(7, data.cells.cluster, 300)
         means = np.array([[macro_by_definition(data.setting[rows_], run[rows_]) for rows_ in chosen] for run in rows])
-        levels = expanded_levels(n_clusters, 0.9) if expanded else [0.05, 0.95]
         ours = bootstrap(data.cells, rows, draws=300, seed=7, confidence=0.9, expanded=expanded)
         assert ours.expanded == expanded
-        np.testing.assert_allclose([ours.low, ours.high], np.quantile(means, levels, axis=1), rtol=0, atol=1e-12)
+        for number, run in enumerate(rows):
+            estimate = macro_by_definition(data.setting, run)
+            expected = ends(means[number], estimate, n_clusters, 0.9)
+            expected = expected if expanded else np.quantile(means[number], [0.05, 0.95])
+            np.testing.assert_allclose([ours.low[number], ours.high[number]], expected, rtol=0, atol=1e-12)
 
     def test_equals_the_definition_by_setting(self) -> None:
-        """Settings differ in the number of clusters that they have, and so in how far the interval is expanded."""
-        data = sample(36, 9)
+        """Settings differ in the number of clusters that they have, and so in the interval, one of them in its kind."""
+        data = sample(36, 10)
         cells = data.cells
         means = np.array(
             [
@@ -645,7 +660,8 @@ class TestBootstrap:
         n_clusters = (cells.counts > 0).sum(axis=0)
         assert len(set(n_clusters.tolist())) > 1, "all settings have all clusters, so this shows nothing"
         ours = bootstrap(cells, data.a, by_setting=True, draws=300, seed=7)
-        expected = [np.nanquantile(means[:, p], expanded_levels(int(n_clusters[p]))) for p in range(4)]
+        assert n_clusters.min() < FEW_CLUSTERS <= n_clusters.max()
+        expected = [ends(means[:, p], float(ours.estimate[p]), int(n_clusters[p])) for p in range(4)]
         np.testing.assert_allclose(np.stack([ours.low, ours.high], axis=1), expected, rtol=0, atol=1e-12)
 
     def test_many_rows_are_as_if_alone(self) -> None:
@@ -659,17 +675,27 @@ class TestBootstrap:
         np.testing.assert_allclose(together.low, [each.low for each in alone], rtol=0, atol=1e-12)
         np.testing.assert_allclose(together.high, [each.high for each in alone], rtol=0, atol=1e-12)
 
-    @pytest.mark.parametrize(("n_clusters", "extreme"), [(2, True), (3, True), (5, False)])
-    def test_with_few_clusters_reaches_to_the_ends_of_the_resamples(self, n_clusters: int, extreme: bool) -> None:
-        """With 3, 95% would need quantiles of some 1e-7: the least and the greatest mean are those of one cluster."""
+    @pytest.mark.parametrize("n_clusters", [2, 3, 5, 9])
+    def test_of_few_clusters_is_the_analytic_one(self, n_clusters: int) -> None:
+        """Of equal size, where the standard error of resampled means is the clustered one."""
+        cells = Cells.of(np.zeros(2 * n_clusters, int), np.repeat(np.arange(n_clusters), 2))
+        values = np.random.default_rng(n_clusters).standard_normal(2 * n_clusters)
+        ours, analytic = bootstrap(cells, values), clustered_t(cells, values)
+        width = float(analytic.high - analytic.low)
+        assert ours.low == pytest.approx(float(analytic.low), abs=0.02 * width)
+        assert ours.high == pytest.approx(float(analytic.high), abs=0.02 * width)
+
+    @pytest.mark.parametrize("n_clusters", [3, 6, 9])
+    def test_of_few_clusters_holds_the_truth(self, n_clusters: int) -> None:
+        """And percentiles do not: of 3 clusters they hold it in some three quarters of the draws."""
         cells = Cells.of(np.zeros(n_clusters, int), np.arange(n_clusters))
-        values = np.arange(n_clusters) ** 2.0
-        ours = bootstrap(cells, values)
-        assert ((ours.low, ours.high) == (values.min(), values.max())) == extreme
-        assert values.min() <= ours.low < ours.estimate < ours.high <= values.max()
+        values = np.random.default_rng(0).standard_normal((1000, n_clusters))
+        ours, plain = (bootstrap(cells, values, draws=500, expanded=expanded) for expanded in (True, False))
+        assert 0.93 <= np.mean((ours.low <= 0) & (ours.high >= 0)) <= 0.97
+        assert np.mean((plain.low <= 0) & (plain.high >= 0)) < 0.92
 
     def test_expanded_is_wider_and_as_wide_with_many_clusters(self) -> None:
-        for n_clusters, least, most in ((8, 1.1, 1.4), (1000, 1.0, 1.02)):
+        for n_clusters, least, most in ((10, 1.1, 1.4), (1000, 1.0, 1.02)):
             data = sample(38, n_clusters)
             plain, ours = (bootstrap(data.cells, data.d, expanded=expanded) for expanded in (False, True))
             assert ours.low < plain.low < plain.high < ours.high
@@ -687,7 +713,7 @@ class TestBootstrap:
         cells = Cells.of([0, 0, 0, 1], [0, 1, 1, 0])
         values = [1.0, 4.0, 4.0, 9.0]
         # Cluster 0 twice: (1 + 9) / 2 = 5. Both: ((1 + 4 + 4) / 3 + 9) / 2 = 6. Cluster 1 twice: 4, no second setting.
-        ours = bootstrap(cells, values, draws=2000)
+        ours = bootstrap(cells, values, draws=2000, confidence=0.999, expanded=False)
         assert (float(ours.low), float(ours.estimate), float(ours.high)) == (4, 6, 6)
         # Between the 35 and 65 per cent quantiles.
         middle = bootstrap(cells, values, draws=2000, confidence=0.3, expanded=False)
@@ -708,7 +734,7 @@ class TestBootstrap:
     def test_resamples_without_a_setting_are_left_out_of_its_interval(self) -> None:
         """The second setting has cells of 2 of 12 clusters; they are missing in more than a tenth of the resamples."""
         cells = Cells.of([0] * 12 + [1, 1], [*range(12), 0, 1])
-        ours = bootstrap(cells, [0.0] * 12 + [2.0, 3.0], by_setting=True, draws=500)
+        ours = bootstrap(cells, [0.0] * 12 + [2.0, 3.0], by_setting=True, draws=500, expanded=False)
         assert (ours.low[1], ours.high[1]) == (2, 3)
 
     def test_of_a_statistic_agrees_with_that_of_the_mean(self) -> None:
@@ -735,7 +761,7 @@ class TestBootstrap:
             seen.add(tuple(sorted(values.tolist())))
             return float(np.median(values))
 
-        ours = bootstrap_statistic(cells, [1, 2, 3, 4, 6], note, draws=200)
+        ours = bootstrap_statistic(cells, [1, 2, 3, 4, 6], note, draws=200, expanded=False)
         # With two clusters half of the medians are 3, that of everything; a quarter 2 and a quarter 4.
         assert seen == {(1, 1, 3, 3), (1, 2, 3, 4, 6), (2, 2, 4, 4, 6, 6)}
         assert (float(ours.low), float(ours.estimate), float(ours.high)) == (2, 3, 4)
@@ -812,7 +838,7 @@ class TestBootstrapMedian:
         for p in range(4):
             chosen = [rows[data.setting[rows] == p] for rows in resampled(7, cells.cluster, 300)]
             medians = [np.median(data.b[rows]) for rows in chosen if len(rows)]
-            expected = np.quantile(medians, expanded_levels(int(n_clusters[p])))
+            expected = ends(medians, float(ours.estimate[0, p]), int(n_clusters[p]))
             np.testing.assert_allclose([ours.low[0, p], ours.high[0, p]], expected, rtol=0, atol=1e-12)
             assert ours.estimate[0, p] == pytest.approx(float(np.median(data.b[data.setting == p])), abs=1e-12)
 
@@ -962,6 +988,69 @@ class TestClusteredT:
             clustered_t(Cells.of([3, 3, 7], [0, 1, 1]), [1, 2, 3], by_setting=True)
 
 
+class TestDetectableEffect:
+    @pytest.mark.parametrize("n_clusters", [6, 8, 12, 30])
+    def test_is_found_with_this_power_by_the_sign_flip_test(self, n_clusters: int) -> None:
+        """In normal clusters of one size: not by t, which has 66% there with 6 clusters where it says 80%."""
+        effect = detectable_effect(1 / np.sqrt(n_clusters), n_clusters)
+        assert effect is not None
+        cells = Cells.of(np.zeros(n_clusters, int), np.arange(n_clusters))
+        d = np.random.default_rng(1).standard_normal((4000, n_clusters)) + effect
+        found = np.mean(sign_flip(cells, d, draws=999).p <= 0.05)
+        assert found == pytest.approx(0.8, abs=0.025)
+
+    @pytest.mark.parametrize("n_clusters", [FEW_CLUSTERS, 15, 48])
+    def test_with_more_clusters_is_that_of_t(self, n_clusters: int) -> None:
+        data = sample(28, n_clusters)
+        analytic = clustered_t(data.cells, data.d)
+        assert detectable_effect(float(analytic.se), n_clusters) == pytest.approx(float(analytic.detectable), rel=1e-12)
+
+    def test_the_formulas_meet(self) -> None:
+        below, above = detectable_effect(1, FEW_CLUSTERS - 1), detectable_effect(1, FEW_CLUSTERS)
+        assert below is not None
+        assert above is not None
+        assert 1 < below / above < 1.05
+
+    def test_none_where_the_level_cannot_be_reached(self) -> None:
+        assert detectable_effect(1, 5) is None
+        assert detectable_effect(1, 6) is not None
+        assert detectable_effect(1, 7, confidence=0.99) is None
+        assert detectable_effect(1, 40, confidence=0.995, draws=100) is None
+
+
+class TestSignFlipInterval:
+    @pytest.mark.parametrize("n_clusters", [7, 25])
+    @pytest.mark.parametrize("confidence", [0.95, 0.9])
+    def test_holds_what_the_test_does_not_reject(self, n_clusters: int, confidence: float) -> None:
+        """The definition: shifted by what is a little within an end, or beyond it, the test says so."""
+        data = sample(47, n_clusters, effect=0.1)
+        low, high = sign_flip_interval(data.cells, data.d, confidence=confidence, draws=500, seed=2)
+        for theta, inside in ((low - 1e-7, False), (low + 1e-7, True), (high - 1e-7, True), (high + 1e-7, False)):
+            p = sign_flip(data.cells, data.d - theta, draws=500, seed=2).p
+            assert (p > 1 - confidence) == inside
+        assert low < macro_mean(data.cells, data.d) < high
+
+    def test_is_endless_where_the_level_cannot_be_reached(self) -> None:
+        data = sample(48, 5)
+        assert np.isinf(sign_flip_interval(data.cells, data.d)).all()
+        low, high = sign_flip_interval(data.cells, np.stack([data.d, data.a]), confidence=0.9)
+        assert np.isfinite([low, high]).all()
+        assert low.shape == (2,)
+
+    def test_comes_close_to_t(self) -> None:
+        data = sample(49, 200)
+        low, high = sign_flip_interval(data.cells, data.d)
+        analytic = clustered_t(data.cells, data.d)
+        np.testing.assert_allclose([low, high], [analytic.low, analytic.high], atol=0.15 * float(analytic.se))
+
+
+class TestMacroMedian:
+    def test_equals_the_definition(self) -> None:
+        data = sample(50, 9)
+        ours = macro_median(data.cells, np.stack([data.a, data.b]))
+        np.testing.assert_allclose(ours, [macro_medians(run, data.setting) for run in (data.a, data.b)], atol=1e-12)
+
+
 class TestClusterMeans:
     @pytest.mark.parametrize(("n_clusters", "effect"), [(6, 0.0), (20, 0.1), (120, 0.02)])
     def test_equals_scipy_on_the_means(self, n_clusters: int, effect: float) -> None:
@@ -1103,8 +1192,17 @@ class TestCompare:
         assert [ours.se, ours.p_t, ours.d_z] == list(map(float, (analytic.se, analytic.p, analytic.d_z)))
         assert (ours.p_paired_t, ours.p_wilcoxon) == (classical.p_t, classical.p_wilcoxon)
         assert ours.detectable == analytic.detectable
+        assert (ours.flips, ours.attainable) == (400, 1 / 401)
         assert ours.mean_a - ours.mean_b == pytest.approx(ours.delta, abs=1e-12)
         assert (ours.wins, ours.ties, ours.losses) == ((data.d > 0).sum(), 0, (data.d < 0).sum())
+
+    @pytest.mark.parametrize("n_clusters", [2, 3, 5])
+    def test_no_effect_is_detectable_where_no_p_value_is_small_enough(self, n_clusters: int) -> None:
+        data = sample(27, n_clusters, effect=3.0)
+        ours = compare(data.cells, data.a, data.b, draws=400)
+        assert ours.p == ours.attainable == 2 ** (1 - n_clusters) > 0.05
+        assert (ours.flips, ours.exact, ours.detectable) == (2**n_clusters, True, None)
+        assert compare(data.cells, data.a, data.b, draws=400, confidence=0.4).detectable is not None
 
     def test_scores_that_differ_by_rounding_only_tie(self) -> None:
         ours = compare(Cells.of([0] * 5, range(5)), [0.1 + 0.2, 1, 0, 0.5, 0.7], [0.3, 0.9, 0, 0.4, 0.8])
