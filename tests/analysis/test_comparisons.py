@@ -547,7 +547,7 @@ def test_differences_of_a_collection_are_tested_together(cluster: str, runs: lis
 
 
 def test_a_measure_that_there_is_not(runs: list[Run]) -> None:
-    with pytest.raises(RequestError, match="no measure of queries is called 'bias_kendal_w': did you mean 'bias_kenda"):
+    with pytest.raises(RequestError, match="no measure is called 'bias_kendal_w': did you mean 'bias_kendall_w'"):
         align(runs, "HybridDemo", Setting.MULTILINGUAL, "bias_kendal_w")
 
 
