@@ -37,6 +37,17 @@ Tell = Callable[[str], None]
 _LOGGERS = {"wandb": "wandb", "tensorboard": "tensorboard", "mlflow": "mlflow", "trackio": "trackio"}
 
 
+#: The least that numbers may be which libraries look at late, or not at all.
+_LEAST = {
+    "per_device_train_batch_size": 2,
+    "num_train_epochs": 0,
+    "learning_rate": 0,
+    "gradient_accumulation_steps": 1,
+    "dataloader_num_workers": 0,
+    "max_grad_norm": 0,
+}
+
+
 class _Samplers:
     """Batches of the training, and those of the validation set: the Trainer has one place for both."""
 
@@ -91,7 +102,7 @@ def trainer_arguments(config: TrainingConfig) -> Arguments:
     check_names(config)
     _check_packages(config)
     given = config.training_arguments
-    for name, least in (("per_device_train_batch_size", 2), ("num_train_epochs", 0), ("learning_rate", 0)):
+    for name, least in _LEAST.items():
         value = given.get(name, least)
         if not isinstance(value, int | float) or isinstance(value, bool) or not value >= least:
             raise RequestError(f"[arguments] {name} = {shown(value)}: give a number of at least {least}")

@@ -6,14 +6,15 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, StaticEmbedding, Transformer
+from sentence_transformers.util import load_file_path
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoConfig, DistilBertConfig, DistilBertModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, DistilBertConfig, DistilBertModel, PreTrainedTokenizerFast
 
 from hybrid_bench.engine.models import offline_if_unreachable
 from hybrid_bench.errors import HybridBenchError, ModelError, RequestError, first_line
@@ -28,12 +29,16 @@ __all__ = [
     "DEFAULT_LENGTH",
     "DEFAULT_VOCABULARY",
     "DEFAULT_WIDTH",
+    "Folder",
     "add_lora",
     "build_model",
+    "check_max_length",
+    "check_pooling",
     "longest_text",
     "lora_config",
     "merged",
     "network_config",
+    "network_without_weights",
     "texts_of",
     "train_tokenizer",
 ]
@@ -126,19 +131,88 @@ def _pretrained(model: ModelConfig, device: str | None) -> SentenceTransformer:
     if getattr(tokenizer, "pad_token", "") is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token  # decoders have none of their own; padding is masked in any case
     if model.max_length is not None:
-        longest = getattr(made.config, "max_position_embeddings", None)
-        if longest is not None and model.max_length > longest:
-            raise RequestError(f"model.max_length = {model.max_length}: {model.name} has {longest} positions")
+        check_max_length(model, made.config)
         made.max_seq_length = model.max_length
     if model.pooling is not None:
         places = [place for place, module in enumerate(made) if isinstance(module, Pooling)]
         if len(places) != 1:
-            raise RequestError(f'model.pooling = "{model.pooling}": {model.name} has no pooling to set; leave it out')
+            raise _no_pooling(model)
         old = made[places[0]]
         made[places[0]] = Pooling(
             old.embedding_dimension, pooling_mode=model.pooling, include_prompt=old.include_prompt
         )
     return made
+
+
+def check_max_length(model: ModelConfig, network: Any) -> None:
+    """Refuse texts that are longer than the network, of which this is the configuration, has positions."""
+    longest = getattr(network, "max_position_embeddings", None)
+    if model.max_length is not None and longest is not None and model.max_length > longest:
+        raise RequestError(f"model.max_length = {model.max_length}: {model.name} has {longest} positions")
+
+
+def _no_pooling(model: ModelConfig) -> RequestError:
+    return RequestError(f'model.pooling = "{model.pooling}": {model.name} has no pooling to set; leave it out')
+
+
+class Folder(NamedTuple):
+    """What a saved model's folder, here or on the Hub, says of its modules.
+
+    Attributes:
+        kinds: The names of the modules' classes; empty of a model of transformers, which is given its modules.
+        width: Dimension of the embeddings, where a dense layer decides it.
+    """
+
+    kinds: tuple[str, ...]
+    width: int | None
+
+    @property
+    def has_transformer(self) -> bool:
+        """Whether its first module is a network of transformers."""
+        return not self.kinds or self.kinds[0] == "Transformer"
+
+    @classmethod
+    def of(cls, name: str, where: str, revision: str | None = None) -> Folder:
+        """Read it.
+
+        Args:
+            name: Folder, or name on the Hub.
+            where: The setting that names it.
+            revision: Commit or tag on the Hub.
+
+        Raises:
+            RequestError: There is no such folder.
+            ModelError: There is no such model, or it cannot be read.
+        """
+        folder = Path(name).expanduser()
+        if name.startswith(("/", "./", "../", "~")) and not folder.is_dir():
+            raise RequestError(f"{where}: there is no folder {folder}")
+        at = str(folder) if folder.is_dir() else name
+        try:
+            with offline_if_unreachable():
+                modules = load_file_path(at, "modules.json", revision=revision)
+                if modules is None:
+                    if load_file_path(at, "config.json", revision=revision) is None:
+                        raise FileNotFoundError("it has neither modules.json nor config.json")
+                    return cls((), None)
+                width = None
+                found = json.loads(Path(modules).read_text(encoding="utf-8"))
+                for each in found:
+                    if each["type"].endswith(".Dense"):
+                        settings = load_file_path(at, "config.json", each["path"], revision=revision)
+                        width = int(json.loads(Path(str(settings)).read_text(encoding="utf-8"))["out_features"])
+                return cls(tuple(each["type"].rpartition(".")[2] for each in found), width)
+        except Exception as error:  # the hub's errors are of many kinds
+            raise ModelError(
+                f"cannot load {where} {name}: {first_line(error)} (without network, give the folder of a saved model"
+                " instead)"
+            ) from error
+
+
+def check_pooling(model: ModelConfig, folder: Folder) -> None:
+    """Refuse to set the pooling of a model that has none, or several."""
+    if model.pooling is not None and folder.kinds and folder.kinds.count("Pooling") != 1:
+        raise _no_pooling(model)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -250,6 +324,40 @@ def network_config(model: ModelConfig) -> PretrainedConfig:
             " saved model instead)"
         ) from error
     return config
+
+
+def network_without_weights(
+    network: PretrainedConfig,
+    *,
+    dtype: torch.dtype = torch.float32,
+    attention: str | None = None,
+    lora: LoraConfig | None = None,
+    name: str = "",
+) -> torch.nn.Module:
+    """A network of which every tensor has a shape and no data.
+
+    Args:
+        network: Its configuration.
+        dtype: Of the weights.
+        attention: Implementation of attention; None for transformers' choice.
+        lora: Adapters to add.
+        name: What to call it in an error.
+
+    Raises:
+        RequestError: The adapters cannot be added.
+    """
+    with torch.device("meta"):
+        model = AutoModel.from_config(  # type: ignore[no-untyped-call] # has no types
+            network, dtype=dtype, attn_implementation=attention
+        )
+        if lora is not None:
+            try:
+                model.add_adapter(lora_config(lora))
+            except (AttributeError, ValueError) as error:
+                raise RequestError(f"[lora] cannot be added to {name}: {first_line(error)}") from error
+            trained_in_float32(model)
+    made: torch.nn.Module = model
+    return made
 
 
 def longest_text(model: ModelConfig) -> int | None:

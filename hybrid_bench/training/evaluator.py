@@ -174,6 +174,11 @@ class HybridRetrievalEvaluator(SentenceEvaluator):
         self.store_metrics_in_model_card_data(model, metrics, epoch, steps)
         return metrics
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that there will be, as far as can be known before there are any, with the name before them."""
+        return tuple(f"{self.name}_{metric}" if self.name else metric for metric in self._known())
+
     def get_config_dict(self) -> dict[str, Any]:
         """What the model card says of this evaluator."""
         chosen: dict[str, Any] = {
@@ -207,15 +212,18 @@ class HybridRetrievalEvaluator(SentenceEvaluator):
         return {main: overall, **means, **{key: _mean(pooled, key) for key in bias}}
 
     def _checked(self, metric: str) -> str:
-        """A metric's name, if there will be such a metric, as far as can be known before there are any."""
+        """A metric's name, if there will be such a metric."""
+        if metric not in (known := self._known()):
+            raise RequestError(f"there will be no metric '{metric}': {did_you_mean(metric, known)}")
+        return metric
+
+    def _known(self) -> list[str]:
         main = self._tasks[0].metadata.main_score
         settings = {_key(task.setting_of(subset)) for task in self._tasks for subset in task.hf_subsets}
         known = [main, *(f"{setting}_{measure}" for setting in settings for measure in (main, *_BESIDES))]
         if _key(Setting.MULTILINGUAL) in settings:
             known += [measure.key for measure in MEASURES]
-        if metric not in known:
-            raise RequestError(f"there will be no metric '{metric}': {did_you_mean(metric, known)}")
-        return metric
+        return known
 
     def _ask_only(self, questions: Mapping[str, None]) -> None:
         """Narrow the collections of the tasks to these questions, and the tasks to the subsets that have any."""

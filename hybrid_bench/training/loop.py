@@ -26,7 +26,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback
 
 from hybrid_bench.data.trained import read_record, write_record
-from hybrid_bench.errors import DataError, ModelError, first_line
+from hybrid_bench.errors import DataError, HybridBenchError, ModelError, first_line
 from hybrid_bench.training.arguments import Tell, divided, is_main, load_whole
 from hybrid_bench.training.build import build_model, merged, texts_of
 from hybrid_bench.training.card import describe, measures_side_by_side, model_card
@@ -102,6 +102,10 @@ def train(config: TrainingConfig, tell: Tell = lambda line: None, *, overwrite: 
             "not enough memory on the device: `train --estimate` says where it goes; lower per_device_train_batch_size,"
             ' take kind = "cached-mnrl" in [loss], or gradient_checkpointing = true'
         ) from error
+    except HybridBenchError:
+        raise
+    except (ImportError, LookupError, TypeError, ValueError) as error:  # of libraries, about what they were asked for
+        raise ModelError(f"the training ended with {type(error).__name__}: {first_line(error)}") from error
     except (OSError, SafetensorError) as error:
         raise DataError(
             f"{first_line(error)}: what was saved is kept, and the same command goes on from there"

@@ -35,9 +35,8 @@ from hybrid_bench.training.build import (
     DEFAULT_VOCABULARY,
     DEFAULT_WIDTH,
     longest_text,
-    lora_config,
     network_config,
-    trained_in_float32,
+    network_without_weights,
 )
 from hybrid_bench.training.config import ACCELERATE, LoraConfig, TrainingConfig
 
@@ -450,7 +449,6 @@ def _forward(
     lora: LoraConfig | None,
 ) -> _Pass:
     from sentence_transformers.sentence_transformer.modules import Pooling
-    from transformers import AutoModel
 
     # The fused kernels of flash_attention_2 keep what those of sdpa keep, and need not be installed to be counted.
     implementation = "eager" if attention == "eager" else "sdpa"
@@ -458,13 +456,7 @@ def _forward(
     if hasattr(network, "use_cache"):
         network.use_cache = False  # as sentence-transformers sets it
     try:
-        with torch.device("meta"):
-            model = AutoModel.from_config(  # type: ignore[no-untyped-call] # has no types
-                network, dtype=dtype, attn_implementation=implementation
-            )
-            if lora is not None:
-                model.add_adapter(lora_config(lora))
-                trained_in_float32(model)
+        model: Any = network_without_weights(network, dtype=dtype, attention=implementation, lora=lora, name="it")
         model.train()
         with FakeTensorMode(allow_non_fake_inputs=True):
             _put_on_cpu(model)

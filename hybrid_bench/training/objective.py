@@ -10,13 +10,13 @@ from sentence_transformers.sentence_transformer import losses
 
 from hybrid_bench.errors import ModelError, RequestError, first_line
 from hybrid_bench.languages import did_you_mean
-from hybrid_bench.training.config import LOSSES, TrainingConfig
+from hybrid_bench.training.config import LOSSES, LossConfig, TrainingConfig
 from hybrid_bench.training.loss import HybridBatchLoss
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["check_loss", "make_loss"]
+__all__ = ["check_loss", "check_widths", "make_loss"]
 
 
 def _options(config: TrainingConfig) -> dict[str, Any]:
@@ -39,11 +39,27 @@ def check_loss(config: TrainingConfig) -> None:
             raise RequestError(f"[loss.options] {kind.__name__} has no option '{name}': {did_you_mean(name, known)}")
 
 
-def make_loss(config: TrainingConfig, model: SentenceTransformer) -> tuple[torch.nn.Module, HybridBatchLoss]:
-    """The loss to train with, and the hybrid loss in it."""
+def check_widths(loss: LossConfig, width: int | None) -> None:
+    """Refuse dimensions that an embedding of this width does not have; None: it is not known."""
+    if loss.matryoshka and width is not None and max(loss.matryoshka) > width:
+        raise RequestError(f"loss.matryoshka = {list(loss.matryoshka)}: the model has {width} dimensions")
+
+
+def make_loss(
+    config: TrainingConfig, model: SentenceTransformer, guide: SentenceTransformer | None = None
+) -> tuple[torch.nn.Module, HybridBatchLoss]:
+    """The loss to train with, and the hybrid loss in it.
+
+    Args:
+        config: The training.
+        model: The model that is trained.
+        guide: In place of the one that the configuration names, which is loaded otherwise.
+    """
     options = _options(config)
     kind: Any = getattr(losses, LOSSES[config.loss.kind])
-    if config.loss.guide is not None:
+    if guide is not None:
+        options["guide"] = guide
+    elif config.loss.guide is not None:
         try:
             options["guide"] = SentenceTransformer(config.loss.guide)
         except Exception as error:  # as for the model itself
@@ -61,7 +77,5 @@ def make_loss(config: TrainingConfig, model: SentenceTransformer) -> tuple[torch
     )
     if not config.loss.matryoshka:
         return inner, inner
-    width = model.get_embedding_dimension()
-    if width is None or max(config.loss.matryoshka) > width:
-        raise RequestError(f"loss.matryoshka = {list(config.loss.matryoshka)}: the model has {width} dimensions")
+    check_widths(config.loss, model.get_embedding_dimension())
     return losses.MatryoshkaLoss(model, inner, list(config.loss.matryoshka)), inner

@@ -17,6 +17,7 @@ from hybrid_bench.training.data import ParallelDataset
 from hybrid_bench.training.evaluator import HybridRetrievalEvaluator
 from hybrid_bench.training.objective import check_loss
 from hybrid_bench.training.overlap import OverlapReport, evaluation_texts, guard
+from hybrid_bench.training.rehearsal import rehearse
 from hybrid_bench.training.sampling import BatchPlan, Sampling
 from hybrid_bench.training.sources import SourceTexts
 from hybrid_bench.training.state import check_output, found_state, identity, sample_hash
@@ -73,7 +74,7 @@ def prepare(
     write: bool = False,
     elsewhere: bool = False,
 ) -> Prepared:
-    """Check all that can be checked without the model: arguments, packages, output, data, languages, batches.
+    """Check all that can be checked without the model's weights: packages, output, data, batches, and what learns.
 
     Args:
         config: The training.
@@ -121,6 +122,7 @@ def prepare(
         tell(note)
     if validation is not None and config.validation is not None:
         _plan([validation], arguments.eval_batch_size * processes, config.validation.sampling, config.seed)
+    rehearse(config, arguments, sources, evaluators, plan.steps)
     texts = {source.name: sample_hash(source) for source in sources}
     now = identity(config, sources, texts, arguments)
     with arguments.distributed_state.main_process_first():  # it puts aside what the others shall not see

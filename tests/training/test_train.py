@@ -12,20 +12,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
-from helpers import DEMO_HALF, save_tiny
+from helpers import save_tiny
 from hybrid_bench.analysis.comparisons import align
 from hybrid_bench.cli.commands import main
 from hybrid_bench.data.trained import read_record, training_languages
@@ -37,36 +35,12 @@ from hybrid_bench.measures.significance import compare
 from hybrid_bench.runs.saved import find_runs, joined
 from hybrid_bench.training.arguments import trainer_arguments
 from hybrid_bench.training.build import build_model, texts_of, train_tokenizer
-from hybrid_bench.training.config import LOSSES, ModelConfig, TrainingConfig, load_config
+from hybrid_bench.training.config import LOSSES, ModelConfig, TrainingConfig
 from hybrid_bench.training.loop import Trained, _prompt, train
 from hybrid_bench.training.prepared import prepare
 from hybrid_bench.training.state import alone, write_manifest
 from hybrid_bench.training.sweeps import pareto, sweep, sweep_report
-
-#: Two of the demo's languages, half of its paragraphs; the other half is asked, within each language.
-SMALL = f"""
-[model]
-kind = "static"
-vocabulary = 600
-width = 32
-query_prompt = "Query: "
-
-{DEMO_HALF}
-[evaluation]
-collections = ["HybridDemo"]
-languages = ["de", "en"]
-settings = ["mono"]
-folds = 2
-fold = [1]
-
-[arguments]
-per_device_train_batch_size = 8
-learning_rate = 0.02
-max_steps = 8
-save_steps = 4
-logging_steps = 4
-use_cpu = true
-"""
+from small_training import SMALL, TINY, Told, configured, weights
 
 
 @pytest.fixture(autouse=True)
@@ -83,24 +57,6 @@ def _threads() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def configured(folder: Path, changes: Mapping[str, Any] = MappingProxyType({}), text: str = SMALL) -> TrainingConfig:
-    """A configuration whose output is ``<folder>/model``."""
-    path = folder / "small.toml"
-    path.write_text(text, encoding="utf-8")
-    return load_config(path, {"output": str(folder / "model"), **changes})
-
-
-class Told(list[str]):
-    """What a training tells, line by line."""
-
-    def about(self, text: str) -> list[str]:
-        return [line for line in self if text in line]
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -759,9 +715,6 @@ def test_command_refuses_in_one_line(arguments: tuple[str, ...], told: str) -> N
     assert (code, out) == (2, "")
     assert told in err
     assert len(err.splitlines()) == 1
-
-
-TINY = {"kind": "transformer", "vocabulary": 500, "width": 16, "layers": 1, "heads": 2, "max_length": 32}
 
 
 @pytest.mark.parametrize("kind", sorted(LOSSES))
