@@ -11,6 +11,7 @@ import copy
 import hashlib
 import inspect
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,9 +27,13 @@ from hybrid_bench.training.texts import ItemParts, Items, ParallelTexts
 
 __all__ = ["GROUP_BITS", "ParallelDataset"]
 
+_log = logging.getLogger(__name__)
+
 #: The first number of a label is `source * 2**GROUP_BITS + group`, which no two sources share.
 GROUP_BITS = 40
 
+# Whole numbers of a label before the groups of hard negatives.
+_LABEL = 3
 # Rows that are read together where a caller goes through all of them.
 _PIECE = 1_000
 # Methods of `Dataset` that are right here as they are: one goes by `select`, the other looks for files, of which there
@@ -40,8 +45,10 @@ class ParallelDataset(datasets.Dataset):  # type: ignore[misc] # datasets ships 
     """Rows of one or several sources, as items with the columns that the losses of sentence-transformers read.
 
     In this order: ``query``, ``passage``, ``negative_1``, ... and ``label``, which is three whole numbers: the group of
-    the passage, unique over all sources, and the query's and the passage's language, as positions in `languages`. An
-    item of a source with fewer hard negatives than another lacks their columns; all items of a batch are of one source.
+    the passage, unique over all sources, and the query's and the passage's language, as positions in `languages`. Where
+    it is known of a source's hard negatives what they answer, the group of each follows, -1 for those that answer
+    nothing here. An item of a source with fewer hard negatives than another lacks their columns; all items of a batch
+    are of one source.
 
     ``dataset[i]`` for a row number i is row i in the first language that it is whole in, or else in the first pair of
     languages that it has; its texts are empty where it has none. Made by `of`.
@@ -59,7 +66,7 @@ class ParallelDataset(datasets.Dataset):  # type: ignore[misc] # datasets ships 
     def of(
         cls, sources: ParallelTexts | Sequence[ParallelTexts], *, negatives: int | None = None, name: str | None = None
     ) -> ParallelDataset:
-        """All rows of these sources.
+        """All rows of these sources, with the groups that their texts show, see `ParallelTexts.with_answers`.
 
         Args:
             sources: One source, or several of different names.
@@ -82,12 +89,17 @@ class ParallelDataset(datasets.Dataset):  # type: ignore[misc] # datasets ships 
                 )
                 for source in chosen
             ]
-        items = Items(chosen)
+        items = Items([source.with_answers() for source in chosen])
+        for source, given in zip(items.sources, chosen, strict=True):
+            for note in source.notes[len(given.notes) :]:
+                _log.warning("%s: %s", source.name, note)
         roles = max((source.roles for source in items.sources), key=len)
         features = datasets.Features(
             {
                 **{role: datasets.Value("string") for role in roles},
-                "label": datasets.Sequence(datasets.Value("int64"), length=3),
+                "label": datasets.Sequence(
+                    datasets.Value("int64"), length=-1 if any(s.negative_groups for s in items.sources) else _LABEL
+                ),
             }
         )
         info = datasets.DatasetInfo(
@@ -171,12 +183,18 @@ class ParallelDataset(datasets.Dataset):  # type: ignore[misc] # datasets ships 
                     for place, text in zip(places.tolist(), texts, strict=True):
                         read[place][role] = text
         if "label" in self.column_names:
-            for item, label in zip(read, labels.tolist(), strict=True):
-                item["label"] = label
+            widths = [_LABEL + len(source.negative_groups) for source in self.sources]
+            for item, label, source_number in zip(read, labels.tolist(), parts.source.tolist(), strict=True):
+                item["label"] = label[: widths[source_number]]
         return read
 
     def labels(self, keys: ArrayLike) -> NDArray[np.int64]:
-        """(m, 3), the labels of the items with these numbers, without reading their texts."""
+        """The labels of the items with these numbers, without reading their texts.
+
+        Returns:
+            (m, 3 + k), k being the most hard negatives of a source of which it is known what they answer; -1 fills up
+            the labels of the others.
+        """
         return self._labels(self._in_a_language(self.items.decode(keys)))
 
     def select(self, indices: Any, *_: Any, **__: Any) -> datasets.Dataset:
@@ -195,13 +213,18 @@ class ParallelDataset(datasets.Dataset):  # type: ignore[misc] # datasets ships 
         return fewer
 
     def _labels(self, parts: ItemParts) -> NDArray[np.int64]:
-        labels = np.empty((len(parts.row), 3), dtype=np.int64)
+        most = max(len(source.negative_groups) for source in self.sources)
+        labels = np.full((len(parts.row), _LABEL + most), -1, dtype=np.int64)
         for number in np.unique(parts.source).tolist():
             mine, source = parts.source == number, self.sources[number]
             position = np.array([self.languages.index(code) for code in source.languages])
             labels[mine, 0] = (number << GROUP_BITS) + source.group_of(parts.row[mine])
             labels[mine, 1] = position[parts.query[mine]]
             labels[mine, 2] = position[parts.passage[mine]]
+            for k, numbers in enumerate(source.negative_groups, _LABEL):
+                if numbers is not None:
+                    known = numbers[parts.row[mine]].astype(np.int64)
+                    labels[mine, k] = np.where(known < 0, -1, (number << GROUP_BITS) + known)
         return labels
 
     def _in_a_language(self, parts: ItemParts) -> ItemParts:

@@ -10,7 +10,8 @@ Terms:
 - An *item* is a row in one query language and one passage language, which is what a model is trained on. Its hard
   negatives are in the language of the passage.
 - A *group* is a set of rows whose passages answer the same questions: copies or translations of each other, or the same
-  answer. Passages of one group must never be negatives of each other.
+  answer. Passages of one group must never be negatives of each other, nor hard negatives of its queries. What the data
+  show to be of one group, `ParallelTexts.joined` finds.
 """
 
 from __future__ import annotations
@@ -19,28 +20,32 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
-from hybrid_bench.data.collection import Column
+from hybrid_bench.data.collection import Column, Strings, take
 from hybrid_bench.errors import DataError, RequestError, shown
 from hybrid_bench.languages import did_you_mean
 
-__all__ = ["ItemParts", "Items", "ParallelTexts", "Rows"]
+__all__ = ["MOST_JOINED", "NEGATIVE_GROUP", "ItemParts", "Items", "ParallelTexts", "Rows"]
 
 Rows = NDArray[np.int64] | NDArray[np.int32]
 """(n,), a whole number for each row."""
 
-# A column of the parallel schema: role, number of the hard negative, language.
+#: A column of the parallel schema: the groups of a hard negative, by its number.
+NEGATIVE_GROUP = re.compile(r"negative(?:_(\d+))?_group")
+# And one of texts: role, number of the hard negative, language.
 _COLUMN = re.compile(r"(query|passage|negative(?:_(\d+))?)_([A-Za-z][A-Za-z0-9-]*)")
 # Groups share an int64 with the number of their source, see `ParallelDataset`.
 _MOST_GROUPS = 2**40
 # Rows that are looked at together where a whole column is read.
 _PIECE = 2**20
+#: Up to so many rows times languages, rows of one group are looked for without being asked: it takes seconds.
+MOST_JOINED = 5_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +65,10 @@ class ParallelTexts:
         negative_groups: For each of `negatives`, (n,), the group that the hard negative belongs to, numbered as
             `groups` are, -1 where it is not known; empty where nothing is. A batch then holds no hard negative that
             answers another of its queries.
+        question_ids: (n,), the id of each row's question, the same in every language and for each of its answers, empty
+            for none; None where there is none.
         notes: What a reader of the model card has to be told.
+        answers_known: Whether the groups tell all that can be seen in the data, see `joined`.
 
     Raises:
         DataError: Languages or lengths do not fit together, a language has no text, or a number is out of its range.
@@ -75,7 +83,9 @@ class ParallelTexts:
     negative_rows: tuple[Rows | None, ...] = ()
     groups: Rows | None = None
     negative_groups: tuple[Rows | None, ...] = ()
+    question_ids: Strings | None = None
     notes: tuple[str, ...] = ()
+    answers_known: bool = False
 
     def __post_init__(self) -> None:
         if not self.queries:
@@ -90,6 +100,10 @@ class ParallelTexts:
             self._check_role(role)
         if not len(self):
             raise DataError(f"{self.name}: no rows; leave the source out")
+        if self.question_ids is not None and len(self.question_ids) != len(self):
+            raise DataError(
+                f"{self.name}: {len(self.question_ids):,} question ids, but {len(self):,} rows: give one for each"
+            )
         for what, numbers, least, bound in self._numbers():
             if numbers is None:
                 continue
@@ -115,7 +129,7 @@ class ParallelTexts:
         return ("query", "passage", *(f"negative_{k}" for k in range(1, len(self.negatives) + 1)))
 
     @classmethod
-    def from_table(cls, name: str, table: pa.Table) -> ParallelTexts:
+    def from_table(cls, name: str, table: pa.Table) -> Self:
         """From the project's own schema: one column for each role and language.
 
         Args:
@@ -123,20 +137,28 @@ class ParallelTexts:
             table: Strings in ``query_<lang>`` and ``passage_<lang>``, optionally ``negative_<lang>`` or
                 ``negative_1_<lang>``, ``negative_2_<lang>``, ...; a null or a text of white space alone means that
                 there is no translation. Optionally ``group``, strings or whole numbers, by which rows belong
-                together; a null is a group of its own. Without it, so is every row: see `joined`.
+                together; a null is a group of its own. Beside it, optionally ``negative_group`` or
+                ``negative_1_group``, ...: the group that a hard negative answers, null where none is known. Optionally
+                ``question_id``. What the texts show besides is found by `joined`.
 
         Raises:
             DataError: A column is missing, unknown or not of its type, or what `ParallelTexts` refuses.
         """
         roles: dict[str, dict[str, Column]] = {"query": {}, "passage": {}}
+        against: dict[int, str] = {}
         for column in table.column_names:
-            if column == "group":
+            if column in {"group", "question_id"}:
+                continue
+            if found := NEGATIVE_GROUP.fullmatch(column):
+                if against.setdefault(int(found[1] or 1), column) != column:
+                    raise DataError(f"{name}: the columns of groups of negative_1 are there twice; keep one")
                 continue
             found = _COLUMN.fullmatch(column)
             if found is None:
                 raise DataError(
                     f"{name}: unknown column {shown(column)}; a parallel table has query_<language>, "
-                    "passage_<language>, negative_<language> and group: rename it or take it out"
+                    "passage_<language>, negative_<language>, group, negative_group and question_id: rename it or take "
+                    "it out"
                 )
             role = "negative_1" if found[1] == "negative" else found[1]
             if found[3] in roles.setdefault(role, {}):
@@ -145,12 +167,24 @@ class ParallelTexts:
         count = len(roles) - 2
         if unexpected := [f"negative_{k}" for k in range(1, count + 1) if f"negative_{k}" not in roles]:
             raise DataError(f"{name}: missing column {unexpected[0]}_<language>: number hard negatives from 1, no gaps")
+        if odd := [column for k, column in against.items() if k > count]:
+            raise DataError(f"{name}: {odd[0]} is there, but not the hard negative: add its texts, or leave it out")
+        groups: list[NDArray[np.int64] | None] = [None] * (1 + count)
+        if "group" in table.column_names:
+            numbered = [
+                None if each is None else table[each] for each in ("group", *map(against.get, range(1, count + 1)))
+            ]
+            groups = _groups(name, numbered)
+        elif against:
+            raise DataError(f"{name}: {min(against.values())} is there, but the column group is missing: add it")
         return cls(
             name,
             roles["query"],
             roles["passage"],
             tuple(roles[f"negative_{k}"] for k in range(1, count + 1)),
-            groups=_groups(name, table["group"]) if "group" in table.column_names else None,
+            groups=groups[0],
+            negative_groups=tuple(groups[1:]) if against else (),
+            question_ids=_ids(name, table["question_id"]) if "question_id" in table.column_names else None,
         )
 
     def texts(self, role: str, language: str, rows: Rows) -> list[str]:
@@ -210,7 +244,7 @@ class ParallelTexts:
         """(m,), the group of each of these rows."""
         return np.asarray(rows if self.groups is None else self.groups[rows], dtype=np.int64)
 
-    def select(self, rows: ArrayLike) -> ParallelTexts:
+    def select(self, rows: ArrayLike) -> Self:
         """These rows alone, in this order, over the same columns: no text is copied.
 
         Args:
@@ -246,43 +280,76 @@ class ParallelTexts:
             negative_rows=tuple(of(numbers) for numbers in negative_rows),
             groups=groups,
             negative_groups=tuple(None if numbers is None else numbers[chosen] for numbers in self.negative_groups),
+            question_ids=None if self.question_ids is None else tuple(take(self.question_ids, chosen.astype(np.int64))),
         )
 
-    def joined(self) -> ParallelTexts:
-        """With rows in one group, too, that have the same passage, word for word, in any language.
+    def joined(self) -> Self:
+        """With all rows in one group that the data show to answer the same questions.
 
-        An answer that is told apart in one language may be the same sentence in another, so groups are joined over all
-        of them, and with the groups that there were. Reads every passage: for sources of millions of rows, give
-        `groups` instead. Groups of hard negatives that were known are translated; the texts of negatives are not read.
+        These are rows that have a question id, a query or a passage in common, word for word but for white space at the
+        ends, whatever the language; and on from row to row, with the groups that there were: an answer that is told
+        apart in one language may be the same sentence in another. A hard negative that is the passage of a row, in any
+        language, is of that row's group. Reads every text: see `with_answers` for sources of millions of rows.
+
+        A group has the number that its first row had. Groups of hard negatives that are those of no row become -1.
         """
+        if self.answers_known:
+            return self
         # scipy.sparse takes 0.2 s to import, and nothing else here needs it.
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
         rows = np.arange(len(self), dtype=np.int64)
-        # Rows, groups and passages are nodes of one graph; its components are the groups that are asked for.
+        # Rows, groups, question ids, texts and hard negatives are nodes of one graph; its components are the groups.
         names, group = np.unique(rows if self.groups is None else self.groups, return_inverse=True)
         first_group, nodes = len(self), len(self) + len(names)
         starts, ends = [rows], [first_group + group]
-        for language in self.languages:
-            there = rows[self.available("passage", language, rows)]
-            coded = pa.array(self.texts("passage", language, there), pa.large_string()).dictionary_encode()
-            starts, ends = [*starts, there], [*ends, nodes + coded.indices.to_numpy().astype(np.int64)]
-            nodes += len(coded.dictionary)
+        if self.question_ids is not None:
+            asked, code, count = _coded([(rows, pa.chunked_array([pa.array(list(self.question_ids), pa.string())]))])[
+                :3
+            ]
+            starts, ends, nodes = [*starts, asked], [*ends, nodes + code], nodes + count
+        for role in ("query", "passage"):
+            there, code, count, known = _coded([self._stripped(role, language) for language in self.languages])
+            first_text = nodes
+            starts, ends, nodes = [*starts, there], [*ends, nodes + code], nodes + count
+        first_negative = nodes
+        for k, role in enumerate(self.roles[2:]):
+            nodes, base = nodes + len(self), nodes
+            for language in self.languages:
+                there, texts = self._stripped(role, language)
+                # What is no row's passage joins nothing: a word that stands for "none" would join all there are.
+                code = pc.fill_null(pc.index_in(texts, value_set=known), -1).to_numpy().astype(np.int64)
+                starts, ends = [*starts, base + there[code >= 0]], [*ends, first_text + code[code >= 0]]
+            given = self.negative_groups[k] if self.negative_groups else None
+            if given is not None:
+                place = np.minimum(np.searchsorted(names, given), len(names) - 1)
+                of_a_row = np.flatnonzero(names[place] == given)
+                starts, ends = [*starts, base + of_a_row], [*ends, first_group + place[of_a_row]]
         left, right = np.concatenate(starts), np.concatenate(ends)
         graph = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(nodes, nodes))
-        component = connected_components(graph, directed=False)[1].astype(np.int64)
-
-        def translated(numbers: Rows) -> NDArray[np.int64]:
-            place = np.minimum(np.searchsorted(names, numbers), len(names) - 1)
-            # The group of no row needs no number: nothing can clash with it.
-            return np.where(names[place] == numbers, component[first_group + place], -1)
-
+        count, component = connected_components(graph, directed=False)
+        found, first_row = np.unique(component[: len(self)], return_index=True)
+        number = np.full(count, -1, dtype=np.int64)
+        number[found] = self.group_of(first_row)
+        negatives = [number[component[start : start + len(self)]] for start in range(first_negative, nodes, len(self))]
+        any_known = any((each >= 0).any() for each in negatives)
         return replace(
             self,
-            groups=component[: len(self)],
-            negative_groups=tuple(None if each is None else translated(each) for each in self.negative_groups),
+            groups=self.groups if len(found) == len(names) else number[component[: len(self)]],
+            negative_groups=tuple(negatives) if any_known else (),
+            answers_known=True,
         )
+
+    def with_answers(self) -> Self:
+        """`joined` where that takes seconds; where it would take longer, with a note that it was not done."""
+        if self.answers_known or len(self) * len(self.languages) <= MOST_JOINED:
+            return self.joined()
+        note = (
+            f"too large to look for rows of the same query or passage ({len(self):,} rows): where they meet in a batch"
+            " and are not in one group, each is a wrong answer to the other's query"
+        )
+        return self if note in self.notes else replace(self, notes=(*self.notes, note))
 
     # -- within ---------------------------------------------------------------------------------------------------
 
@@ -302,6 +369,17 @@ class ParallelTexts:
         if language not in columns:
             raise RequestError(f"{self.name} has no '{language}': {did_you_mean(language, columns)}")
         return columns[language], mapping
+
+    def _stripped(self, role: str, language: str) -> tuple[NDArray[np.int64], pa.ChunkedArray]:
+        """The rows that have a text here, and the texts, without white space at the ends."""
+        column, mapping = self._column(role, language)
+        rows = np.flatnonzero(self.available(role, language, np.arange(len(self), dtype=np.int64)))
+        if mapping is None:
+            texts = column._data.drop_null()
+        else:
+            texts = pa.chunked_array([pa.array(column.take(mapping[rows].astype(np.int64)), pa.large_string())])
+        trimmed = [_without_ends(chunk) for chunk in texts.cast(pa.large_string()).chunks]
+        return rows, pa.chunked_array(trimmed, pa.large_string())
 
     def _check_role(self, role: str) -> None:
         """Whether the columns of a role fit the queries and each other."""
@@ -450,14 +528,60 @@ def _without_blanks(chunk: pa.Array) -> pa.Array:
     return pc.if_else(blank, pa.scalar(None, chunk.type), chunk) if pc.any(blank).as_py() else chunk
 
 
-def _groups(name: str, data: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Numbers for groups, from 0; a null gets one for itself."""
-    kind = data.type
-    if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise DataError(f"{name}: the column group holds {kind}: give strings or whole numbers")
-    coded = data.combine_chunks().dictionary_encode()
+def _without_ends(chunk: pa.Array) -> pa.Array:
+    """Texts without white space at their ends; the same array where none has any, which is mapped, not in memory."""
+    trimmed = pc.utf8_trim_whitespace(chunk)
+    return chunk if trimmed.equals(chunk) else trimmed
+
+
+def _coded(
+    columns: Sequence[tuple[NDArray[np.int64], pa.ChunkedArray]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int, pa.Array]:
+    """Rows and numbers of their texts over all columns, how many texts there are, and what they are.
+
+    An empty text is left out.
+    """
+    chunks = [chunk for _, texts in columns for chunk in texts.chunks]
+    coded = pa.chunked_array(chunks, columns[0][1].type).dictionary_encode().unify_dictionaries()
+    known = coded.chunk(0).dictionary if coded.num_chunks else pa.array([], columns[0][1].type)
+    numbers = [chunk.indices.to_numpy().astype(np.int64) for chunk in coded.chunks]
+    code = np.concatenate(numbers) if numbers else np.empty(0, np.int64)
+    rows = np.concatenate([rows for rows, _ in columns])
+    named = np.append(pc.binary_length(known).to_numpy(zero_copy_only=False) > 0, True)[code]
+    return rows[named], code[named], len(known), known
+
+
+def _groups(name: str, columns: Sequence[pa.ChunkedArray | None]) -> list[NDArray[np.int64] | None]:
+    """Numbers for groups, from 0, one number for the same in all columns.
+
+    Args:
+        name: Name of the source.
+        columns: Of the rows, then of each hard negative, as far as there is one. A null gets a number for itself in the
+            first column, -1 in the others.
+    """
+    there = [column for column in columns if column is not None]
+    for column in there:
+        if not (
+            pa.types.is_integer(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        ):
+            raise DataError(f"{name}: the column group holds {column.type}: give strings or whole numbers")
+    kind = there[0].type if all(column.type == there[0].type for column in there) else pa.large_string()
+    together = pa.chunked_array([chunk for column in there for chunk in column.cast(kind).chunks], kind)
+    coded = together.combine_chunks().dictionary_encode()
     coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
-    alone = coded.indices.is_null().to_numpy(zero_copy_only=False)
-    numbers: NDArray[np.int64] = coded.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    numbers[alone] = len(coded.dictionary) + np.arange(int(alone.sum()))
-    return numbers
+    numbers: NDArray[np.int64] = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    length = len(there[0])
+    alone = np.flatnonzero(numbers[:length] < 0)
+    numbers[alone] = len(coded.dictionary) + np.arange(len(alone))
+    pieces = iter(numbers.reshape(-1, length))
+    return [None if column is None else next(pieces) for column in columns]
+
+
+def _ids(name: str, data: pa.ChunkedArray) -> Column:
+    """Ids as strings."""
+    kind = data.type
+    if not any(
+        of(kind) for of in (pa.types.is_null, pa.types.is_integer, pa.types.is_string, pa.types.is_large_string)
+    ):
+        raise DataError(f"{name}: the column question_id holds {kind}: give strings or whole numbers")
+    return Column(data.cast(pa.string()))

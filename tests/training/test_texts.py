@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -129,46 +129,145 @@ def test_selected_rows_keep_the_groups_that_their_negatives_know() -> None:
     assert chosen.negative_groups[0].tolist() == [3, 0]
 
 
-def joined_by_definition(texts: list[list[str | None]], groups: list[int]) -> list[int]:
-    """For each row the first row that it is joined with, by going on until nothing changes."""
-    label = list(range(len(groups)))
-    while True:
-        before = list(label)
-        for a, b in product(range(len(groups)), repeat=2):
-            if groups[a] == groups[b] or any(x is not None and x == y for x, y in zip(texts[a], texts[b], strict=True)):
-                label[a] = label[b] = min(label[a], label[b])
-        if label == before:
-            return label
+def joined_by_definition(rows: list[list[Hashable]]) -> list[set[int]]:
+    """Sets of rows that share something, merged until no two do."""
+    groups: list[tuple[set[Hashable], set[int]]] = []
+    for row, has in enumerate(rows):
+        keys, members = set(has), {row}
+        touching = [group for group in groups if group[0] & keys]
+        groups = [group for group in groups if group not in touching]
+        for other_keys, others in touching:
+            keys, members = keys | other_keys, members | others
+        groups.append((keys, members))
+    return [members for _, members in groups]
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_rows_with_the_same_passage_are_joined(seed: int) -> None:
+def test_rows_that_answer_the_same_are_joined(seed: int) -> None:
+    """A group, a question id, a query or a passage in common, in whichever languages; a negative that is a passage."""
     rng = np.random.default_rng(seed)
-    texts = [[None if x < 3 else f"text {x}" for x in row] for row in rng.integers(0, 60, (40, 2)).tolist()]
-    groups = rng.integers(0, 35, 40)
+    n, codes = 60, ("de", "en")
+
+    def texts(role: str, most: int) -> dict[str, list[str | None]]:
+        numbers = {code: rng.integers(0, most, n).tolist() for code in codes}
+        # Some have no text in a language, some have white space at an end; German 1 and English 1 are one text.
+        return {
+            f"{role}_{code}": [None if x % 7 == 0 else f"{role} {x}" + " " * (x % 3 == 0) for x in each]
+            for code, each in numbers.items()
+        }
+
+    columns: dict[str, Any] = {**texts("query", 900), **texts("passage", 700)}
+    about_passages = {
+        f"negative_{code}": [x and x.replace("negative", "passage") for x in each]
+        for code, each in ((code, texts("negative", 700)[f"negative_{code}"]) for code in codes)
+    }
+    group = rng.integers(0, 400, n)
+    question = [None if x < 20 else f"q{x}" for x in rng.integers(0, 400, n).tolist()]
+    against = [None if x >= 200 else x for x in rng.integers(0, 1_000, n).tolist()]
     table = pa.table(
         {
-            **{f"query_{code}": ["q"] * 40 for code in ("de", "en")},
-            **{f"passage_{code}": [row[k] for row in texts] for k, code in enumerate(("de", "en"))},
-            **{f"negative_{code}": ["n"] * 40 for code in ("de", "en")},
-            "group": groups,
+            **columns,
+            **about_passages,
+            "group": group,
+            "question_id": question,
+            "negative_group": pa.array(against, pa.int64()),
         }
     )
     source = ParallelTexts.from_table("S", table)
-    # The group of each row's negative is that of the row behind it; the last one's is not there.
-    numbers = source.group_of(np.arange(40))
-    source = replace(source, negative_groups=(np.append(numbers[1:], 10_000),))
     joined = source.joined()
-    found = joined.group_of(np.arange(40)).tolist()
-    expected = joined_by_definition(texts, groups.tolist())
-    for a, b in product(range(40), repeat=2):
-        assert (found[a] == found[b]) == (expected[a] == expected[b])
-    assert joined.negative_groups[0] is not None
-    assert joined.negative_groups[0].tolist() == [*found[1:], -1]
+
+    def stripped(name: str, row: int) -> Hashable:
+        text = {**columns, **about_passages}[name][row]
+        return None if text is None else (name.partition("_")[0], text.strip())
+
+    def keys(row: int) -> list[Hashable]:
+        found = [stripped(name, row) for name in columns]
+        found += [("group", int(group[row])), question[row] and ("question", question[row])]
+        return [key for key in found if key is not None]
+
+    answers: set[Hashable] = {key for row in range(n) for key in keys(row)}
+    # A row's negative is a thing of its own, that has what it has in common with rows.
+    negatives: list[list[Hashable]] = []
+    for row in range(n):
+        found = [stripped(f"negative_{code}", row) for code in codes]
+        has: list[Hashable] = [("passage", key[1]) for key in found if isinstance(key, tuple)]
+        has += [] if against[row] is None else [("group", against[row])]
+        negatives.append([key for key in has if key in answers])
+    expected = joined_by_definition([*map(keys, range(n)), *negatives])
+    found = joined.group_of(np.arange(n)).tolist()
+    of_negatives = [-1] * n if not joined.negative_groups else np.asarray(joined.negative_groups[0]).tolist()
+    for members in expected:
+        rows, others = {i for i in members if i < n}, {i - n for i in members if i >= n}
+        if rows:
+            (number,) = {found[row] for row in rows}
+            assert {row for row in range(n) if found[row] == number} == rows
+            assert {row for row in range(n) if of_negatives[row] == number} == others
+        else:
+            assert [of_negatives[row] for row in others] == [-1] * len(others)
+    assert 2 < max(len({i for i in members if i < n}) for members in expected) < n / 2
+    assert any(number >= 0 for number in of_negatives)
+    assert joined.joined() is joined
 
 
-def test_answers_of_xquad_r_are_489_when_joined(data_dir: Path) -> None:
-    """In English 656 of 1,190 questions share their answer; over all languages many more do."""
+def test_what_has_nothing_in_common_stays_as_it_is() -> None:
+    source = parallel("S", 50, LANGUAGES, missing=0.2, negatives=2)
+    assert source.joined().groups is None
+    assert source.joined().negative_groups == ()
+    numbers = np.arange(50) // 3 * 7
+    known = replace(source, groups=numbers, negative_groups=(np.full(50, 3), None))
+    assert known.joined().groups is numbers  # and 3 is the group of no row
+    assert known.joined().negative_groups == ()
+
+
+def test_a_word_that_stands_for_no_negative_joins_nothing() -> None:
+    rows = {
+        "query_en": ["a", "b", "c"],
+        "passage_en": ["x", "y", "z"],
+        "query_de": list("ABC"),
+        "passage_de": list("XYZ"),
+    }
+    table = pa.table({**rows, "negative_en": ["none"] * 3, "negative_de": ["Z", "Y", "nichts"]})
+    joined = ParallelTexts.from_table("S", table).joined()
+    assert joined.groups is None
+    assert [each.tolist() for each in joined.negative_groups if each is not None] == [[2, 1, -1]]
+
+
+def test_sources_that_are_too_large_to_look_through_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = parallel("S", 10, ["de", "en"])
+    monkeypatch.setattr("hybrid_bench.training.texts.MOST_JOINED", 19)
+    told = source.with_answers()
+    assert not told.answers_known
+    assert told.notes[0].startswith("too large to look for rows of the same query or passage (10 rows): ")
+    assert told.with_answers().notes == told.notes
+    monkeypatch.setattr("hybrid_bench.training.texts.MOST_JOINED", 20)
+    assert source.with_answers().answers_known
+
+
+def test_the_groups_of_negatives_are_columns_of_the_table() -> None:
+    table = table_of("S", 3, ["en"], negatives=2)
+    groups = pa.array(["a", "b", None])
+    for first, second in ((["b", None, "c"], None), (None, ["a", "x", "b"])):
+        columns = {"group": groups, "negative_1_group": first, "negative_2_group": second}
+        more = {
+            name: pa.array(column, pa.string())
+            for name, column in columns.items()
+            if column is not None or name == "group"
+        }
+        source = ParallelTexts.from_table(
+            "S", pa.table({**dict(zip(table.column_names, table.columns, strict=True)), **more})
+        )
+        a, b = source.group_of(np.array([0, 1])).tolist()
+        found = [None if each is None else each.tolist() for each in source.negative_groups]
+        if second is None:
+            known = found[0] or []
+            assert (known[:2], found[1]) == ([b, -1], None)
+            assert known[2] not in {*source.group_of(np.arange(3)).tolist(), -1}
+        else:
+            assert (found[0], (found[1] or [])[::2]) == (None, [a, b])
+
+
+def test_answers_of_xquad_r_when_joined(data_dir: Path) -> None:
+    """In English 656 of 1,190 questions share their answer; over all languages more do, and some share their words."""
     collection = task_classes()["XQuAD-R-Pairs"]().source.load(DataOptions(data_dir=data_dir))
     columns: dict[str, list[str]] = {}
     for code, queries in collection.queries.items():
@@ -181,21 +280,22 @@ def test_answers_of_xquad_r_are_489_when_joined(data_dir: Path) -> None:
     source = ParallelTexts.from_table("XQuAD-R", pa.table(columns))
     _, place, count = np.unique(columns["passage_en"], return_inverse=True, return_counts=True)
     assert (len(source), int((count[place] > 1).sum())) == (1190, 656)
-
-    # Groups as sets that are merged, one passage after the other.
-    merged = [{row} for row in range(1190)]
-    for code in source.languages:
-        rows_of: dict[str, int] = {}
-        for row, text in enumerate(columns[f"passage_{code}"]):
-            one, other = merged[row], merged[rows_of.setdefault(text, row)]
-            if one is not other:
-                one |= other
-                for member in other:
-                    merged[member] = one
+    for role, groups in (("passage", 489), ("", 488)):
+        merged = joined_by_definition(
+            [
+                [
+                    (name.partition("_")[0], column[row].strip())
+                    for name, column in columns.items()
+                    if name.startswith(role)
+                ]
+                for row in range(1190)
+            ]
+        )
+        assert len(merged) == groups
     found = source.joined().group_of(np.arange(1190))
-    assert len(np.unique(found)) == len({id(group) for group in merged}) == 489
-    for row, group in enumerate(merged):
-        assert {*np.flatnonzero(found == found[row]).tolist()} == group
+    assert len(np.unique(found)) == len(merged)
+    for members in merged:
+        assert {*np.flatnonzero(found == found[min(members)]).tolist()} == members
 
 
 REFUSED: dict[str, tuple[Mapping[str, Any], str]] = {
@@ -229,6 +329,22 @@ REFUSED: dict[str, tuple[Mapping[str, Any], str]] = {
     "no rows": (
         {"query_de": pa.array([], pa.string()), "passage_de": pa.array([], pa.string())},
         "S: no row has a query in 'de': leave the language out, or add its texts",
+    ),
+    "groups of a negative that is not there": (
+        {"query_de": ["a"], "passage_de": ["x"], "group": ["g"], "negative_2_group": ["g"]},
+        "S: negative_2_group is there, but not the hard negative: add its texts, or leave it out",
+    ),
+    "groups of negatives alone": (
+        {"query_de": ["a"], "passage_de": ["x"], "negative_de": ["n"], "negative_group": ["g"]},
+        "S: negative_group is there, but the column group is missing: add it",
+    ),
+    "groups of negatives twice": (
+        {"query_de": ["a"], "passage_de": ["x"], "negative_group": ["g"], "negative_1_group": ["g"]},
+        "S: the columns of groups of negative_1 are there twice; keep one",
+    ),
+    "question ids of another type": (
+        {"query_de": ["a"], "passage_de": ["x"], "question_id": [0.5]},
+        "S: the column question_id holds double: give strings or whole numbers",
     ),
     "groups of another type": (
         {"query_de": ["a"], "passage_de": ["x"], "group": [0.5]},
@@ -265,6 +381,10 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
     "no rows at all": (
         {"queries": A, "passages": A, "query_rows": np.array([], int), "passage_rows": np.array([], int)},
         "S: no rows; leave the source out",
+    ),
+    "question ids for too few": (
+        {"queries": A, "passages": A, "question_ids": ("q",)},
+        "S: 1 question ids, but 2 rows",
     ),
     "groups for too few": ({"queries": A, "passages": A, "groups": np.array([0])}, "S: 1 groups, but 2 rows"),
     "rows of negatives that are not there": (

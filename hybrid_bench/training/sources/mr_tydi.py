@@ -40,7 +40,8 @@ def read_mr_tydi(spec: SourceSpec, data_dir: Path | None) -> SourceTexts:
     schema = pa.schema(
         [(name, pa.string()) for name in (f"query_{code}", f"passage_{code}", *negatives, "id", "title")]
     )
-    schema = schema.append(pa.field("documents", pa.list_(pa.string())))
+    for name in ("documents", "others"):
+        schema = schema.append(pa.field(name, pa.list_(pa.string())))
 
     def row(number: int, value: Mapping[str, Any]) -> list[Any]:
         where = f"{path}:{number}"
@@ -60,12 +61,17 @@ def read_mr_tydi(spec: SourceSpec, data_dir: Path | None) -> SourceTexts:
             *map(text, others),
             *[None] * (count - len(others)),
         ]
-        return [*made, string_in(value, "query_id", where), relevant[0]["title"], [each["docid"] for each in relevant]]
+        documents = ([each["docid"] for each in some] for some in (relevant, others))
+        return [*made, string_in(value, "query_id", where), relevant[0]["title"], *documents]
 
-    key = ("mr-tydi", file_identity(path), str(count), str(spec.option("titles")))
+    key = ("mr-tydi with others", file_identity(path), str(count), str(spec.option("titles")))
     table = arrow_table(key, lambda: (schema, of_rows(schema, path, row)))
     documents = table["documents"].to_pylist()
     group = clusters(documents)  # questions that share a relevant passage
+    others = table["others"].to_pylist()
+    against = np.full((count, len(table)), -1, np.int64)
+    for place, docs in enumerate(others):
+        against[: len(docs), place] = [group.get(each, -1) for each in docs]
     article = pa.chunked_array([pa.array([docs[0].partition("#")[0] for docs in documents])]).combine_chunks()
     coded = article.dictionary_encode()
     titles: list[set[str]] = [set() for _ in coded.dictionary]
@@ -76,6 +82,7 @@ def read_mr_tydi(spec: SourceSpec, data_dir: Path | None) -> SourceTexts:
         replace(
             texts,
             groups=np.array([group[docs[0]] for docs in documents], np.int64),
+            negative_groups=tuple(against),
             question_ids=Column(table["id"]),
             article=coded.indices.to_numpy().astype(np.int32),
             titles=tuple(map(frozenset, titles)),

@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
-from hybrid_bench.data.collection import Column, Strings, take
 from hybrid_bench.errors import DataError, shown
 from hybrid_bench.languages import LANGUAGES
-from hybrid_bench.training.texts import ParallelTexts
+from hybrid_bench.training.texts import NEGATIVE_GROUP, ParallelTexts
 
 if TYPE_CHECKING:
     from hybrid_bench.training.sources.spec import SourceSpec
@@ -27,6 +26,7 @@ __all__ = [
     "ROLE",
     "SourceTexts",
     "column_parts",
+    "is_about",
     "need_languages",
     "of_schema",
     "string_in",
@@ -52,7 +52,8 @@ LANGUAGE_NAMES = {code: language.name.lower() for code, language in LANGUAGES.it
 LANGUAGE_NAMES |= {code: name.lower() for code, name in _MORE_LANGUAGES.items()}
 LANGUAGE_CODE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
 ROLE = re.compile(r"query|passage|negative(_[1-9]\d*)?")
-#: Columns that are not in a language: the first is of the schema of `ParallelTexts`, the others are for the guard.
+#: Columns that are not in a language, besides the groups of negatives, see `is_about`: the first two are of the schema
+#: of `ParallelTexts`, the last is for the guard.
 ABOUT = ("group", "question_id", "article")
 
 
@@ -61,43 +62,39 @@ class SourceTexts(ParallelTexts):
     """Parallel texts, and what is known of where each row comes from.
 
     Attributes:
-        question_ids: (n,), the id of each row's question, the same in every language; None where there is none.
         article: (n,), int32, number of the article, or other document, that a row's passage is from; -1 where that is
             not known. None where it is known of no row.
         titles: By number of the article, its titles in all languages as they stand there; may be empty.
         collection: Name of the collection of this project that it is, or is a part of; else empty.
     """
 
-    question_ids: Strings | None = None
     article: NDArray[np.int32] | None = None
     titles: tuple[frozenset[str], ...] = ()
     collection: str = ""
 
-    def select(self, rows: ArrayLike) -> SourceTexts:
+    def select(self, rows: ArrayLike) -> Self:
         """See `ParallelTexts`."""
-        kept = cast("SourceTexts", super().select(rows))
-        chosen = np.asarray(rows)
-        chosen = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64)
-        return replace(
-            kept,
-            question_ids=None if self.question_ids is None else tuple(take(self.question_ids, chosen)),
-            article=None if self.article is None else self.article[chosen],
-        )
+        kept = super().select(rows)
+        return kept if self.article is None else replace(kept, article=self.article[np.asarray(rows)])
+
+
+def is_about(column: str) -> bool:
+    """Whether a column of our schema is about rows as a whole, not a text in a language."""
+    return column in ABOUT or NEGATIVE_GROUP.fullmatch(column) is not None
 
 
 def column_parts(column: str) -> tuple[str, str, str]:
     """A column as a whole, its role and its language; these two are empty of one without a language."""
     role, _, code = column.rpartition("_")
-    return (column, role, code) if ROLE.fullmatch(role) else (column, "", "")
+    return (column, role, code) if ROLE.fullmatch(role) and not is_about(column) else (column, "", "")
 
 
 def of_schema(spec: SourceSpec, table: pa.Table) -> SourceTexts:
     """A table with our columns as a source."""
     there = {code for _, _, code in map(column_parts, table.column_names) if code}
     need_languages(spec, there, spec.place)
-    known = {name: table[name] for name in ABOUT[1:] if name in table.column_names}
-    made = SourceTexts.from_table(spec.name, table.drop_columns(list(known)))
-    texts = cast("SourceTexts", made)
+    articles = table["article"] if "article" in table.column_names else None
+    texts = SourceTexts.from_table(spec.name, table if articles is None else table.drop_columns("article"))
     if spec.languages:  # in the order in which they were asked for
         texts = replace(
             texts,
@@ -105,10 +102,8 @@ def of_schema(spec: SourceSpec, table: pa.Table) -> SourceTexts:
             passages={code: texts.passages[code] for code in spec.languages},
             negatives=tuple({code: each[code] for code in spec.languages} for each in texts.negatives),
         )
-    if "question_id" in known:
-        texts = replace(texts, question_ids=Column(known["question_id"].cast(pa.string())))
-    if "article" in known:
-        coded = known["article"].cast(pa.string()).combine_chunks().dictionary_encode()
+    if articles is not None:
+        coded = articles.cast(pa.string()).combine_chunks().dictionary_encode()
         if isinstance(coded, pa.ChunkedArray):
             coded = coded.unify_dictionaries().combine_chunks()
         article = pc.fill_null(coded.indices.cast(pa.int32()), -1).to_numpy(zero_copy_only=False)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from hybrid_bench.data.collection import PassageText
 from hybrid_bench.errors import RequestError, shown
@@ -17,14 +17,12 @@ from hybrid_bench.training.sources.mfaq import read_mfaq
 from hybrid_bench.training.sources.mmarco import VERSIONS, read_mmarco
 from hybrid_bench.training.sources.mr_tydi import read_mr_tydi
 from hybrid_bench.training.sources.places import DATASETS
-from hybrid_bench.training.sources.schema import ABOUT, LANGUAGE_CODE, LANGUAGE_NAMES, ROLE, SourceTexts
+from hybrid_bench.training.sources.schema import ABOUT, LANGUAGE_CODE, LANGUAGE_NAMES, ROLE, SourceTexts, is_about
 from hybrid_bench.training.sources.tables import read_hf, read_parallel
 
 __all__ = ["Kind", "SourceSpec"]
 
 Kind = Literal["parallel", "hf", "mmarco", "mr-tydi", "mfaq", "lareqa", "ntrex", "lines"]
-#: Up to so many passages, rows of a table without groups that have the same one are found: it takes seconds.
-_JOINED = 5_000_000
 #: What each kind takes in ``options``, with the defaults.
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "parallel": {},
@@ -138,7 +136,7 @@ class SourceSpec:
             role, _, code = column.rpartition("_")
             known = ("id", *ABOUT) if by_language else ABOUT
             whole = ROLE.fullmatch(column) if by_language else ROLE.fullmatch(role) and LANGUAGE_CODE.fullmatch(code)
-            if column not in known and not whole:
+            if column not in known and not is_about(column) and not whole:
                 form = "query" if by_language else "query_<language>"
                 raise RequestError(
                     f"{self.name}: columns has the unknown key '{column}': keys are {form},"
@@ -212,16 +210,7 @@ class SourceSpec:
             RequestError: There is no such file, folder or data set.
             DataError: It does not hold what its format promises, or lacks a language; the line names the place.
         """
-        texts = _READERS[self.kind](self, data_dir)
-        if self.kind in {"parallel", "hf"} and texts.groups is None:
-            if len(texts) * len(texts.languages) <= _JOINED:
-                texts = cast("SourceTexts", texts.joined())
-            else:
-                note = (
-                    "no column group, and too large to look for rows of the same passage: where they meet in a batch,"
-                    " each is a wrong answer to the other's query"
-                )
-                texts = replace(texts, notes=(*texts.notes, note))
+        texts = _READERS[self.kind](self, data_dir).with_answers()
         if self.rows is not None and len(texts) != self.rows:
             note = f"{len(texts):,} rows, where {self.rows:,} were expected"
             texts = replace(texts, notes=(*texts.notes, note))

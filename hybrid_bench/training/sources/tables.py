@@ -22,10 +22,10 @@ from hybrid_bench.languages import did_you_mean
 from hybrid_bench.training.sources.cache import BATCH, arrow_strings, arrow_table, batched, file_identity
 from hybrid_bench.training.sources.places import data_folder, local_path
 from hybrid_bench.training.sources.schema import (
-    ABOUT,
     ROLE,
     SourceTexts,
     column_parts,
+    is_about,
     need_languages,
     of_schema,
     with_commit,
@@ -95,7 +95,7 @@ def _parsed(spec: SourceSpec, files: Sequence[Path], parquet: bool) -> tuple[pa.
 
     def text(row: Mapping[str, Any], name: str, place: str) -> str | None:
         value = row.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and name in {*ABOUT, *spec.columns.values()}:
+        if isinstance(value, int) and not isinstance(value, bool) and (is_about(name) or name in spec.columns.values()):
             return str(value)
         if value is not None and not isinstance(value, str):
             raise DataError(f"{place}: '{name}' should be a string, found {shown(value)}")
@@ -171,7 +171,7 @@ def _renamed(spec: SourceSpec, table: pa.Table, where: str, *, key: Sequence[str
     kept = []
     for name in table.column_names:
         _, role, code = column_parts(name)
-        if not spec.languages or code in spec.languages if role else name in ABOUT or spec.kind == "parallel":
+        if not spec.languages or code in spec.languages if role else is_about(name) or spec.kind == "parallel":
             kept.append(name)
     if not any(role for _, role, _ in map(column_parts, kept)):
         raise DataError(
@@ -249,7 +249,7 @@ def _within(batch: pa.RecordBatch, path: str, where: str) -> pa.Array:
 def _joined_by_id(spec: SourceSpec, tables: Mapping[str, pa.Table], *, key: Sequence[str]) -> pa.Table:
     """One table of all languages, with one row for each id, in the order in which the ids are met."""
     roles = [ours for ours in spec.columns if ROLE.fullmatch(ours)]
-    about = [ours for ours in spec.columns if ours in ABOUT]
+    about = [ours for ours in spec.columns if is_about(ours)]
     rows: dict[str, dict[str, int]] = {}  # language -> id -> row
     columns: dict[str, dict[str, Column]] = {}
     for (code, table), of_language in zip(tables.items(), key, strict=True):
