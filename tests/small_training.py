@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors.torch import load_file
 
 from helpers import DEMO_HALF
 from hybrid_bench.training.config import TrainingConfig, load_config
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["SMALL", "TINY", "Told", "configured", "weights"]
 
