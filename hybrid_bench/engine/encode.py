@@ -7,7 +7,6 @@ depend on the subset, within a subset otherwise. Embeddings are kept as float32,
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,18 +14,16 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from hybrid_bench.data.files import atomic, settle
-from hybrid_bench.data.hashing import sha256_of_json
+from hybrid_bench.engine.cache import EmbeddingCache
+from hybrid_bench.engine.prompts import Role, prompt_of
 from hybrid_bench.engine.ranks import BLOCK_COLUMNS, BLOCK_ROWS
-from hybrid_bench.errors import DataError, ModelError
+from hybrid_bench.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -51,83 +48,13 @@ __all__ = [
 Matrix = NDArray[np.float32]
 #: What is encoded: a text, or a passage's title and text, which mteb gives its models both apart and joined.
 Text = str | tuple[str, str]
-
-
-class Role(StrEnum):
-    """What a text is encoded as; the values are those of mteb's PromptType."""
-
-    QUERY = "query"
-    PASSAGE = "document"
+#: Embeddings as they come from a model: places among the texts that it was given, and the rows for them.
+Batches = Iterator[tuple[NDArray[np.int64], Matrix]]
 
 
 def progress_bar(total: int, what: str, unit: str) -> tqdm[Any]:
     """A bar on stderr with rate and time left; silent when stderr is not a terminal."""
     return tqdm(total=total, desc=what, unit=f" {unit}", file=sys.stderr, disable=not sys.stderr.isatty(), leave=False)
-
-
-@dataclass(frozen=True)
-class EmbeddingCache:
-    """Embeddings on disk, memory-mapped, one file for each list of texts as one model reads them.
-
-    A file is found by a hash over the model's name, revision and options, the role and prompt, the dtype, and every
-    text; nothing is ever looked up by position or file date. A file is filled in steps beside its place and renamed
-    when it is whole, so that an interrupted run continues where it stopped.
-    """
-
-    folder: Path
-
-    def get(
-        self, identity: Mapping[str, Any], texts: Sequence[Text], encode: Callable[[Sequence[Text]], Iterator[Matrix]]
-    ) -> Matrix:
-        """The embeddings of `texts`, from the file if there is one.
-
-        Args:
-            identity: What the embeddings depend on besides the texts; must be JSON.
-            texts: The texts, in order.
-            encode: Yields the embeddings of the texts it is given, a few rows at a time, in order.
-
-        Returns:
-            Read-only memory map, float32 (texts, dimension).
-
-        Raises:
-            DataError: If the folder cannot be written.
-        """
-        digest = sha256_of_json([identity, texts])
-        path = self.folder / digest[:2] / f"{digest}.npy"
-        lock = FileLock(f"{path}.lock")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except OSError as error:
-            raise DataError(
-                f"cannot write the embedding cache {self.folder} ({error}); choose another folder"
-            ) from error
-        try:  # apart from the above: what goes wrong now may be the model's doing
-            if not path.exists():
-                self._fill(path, texts, encode)
-        finally:
-            lock.release()
-        rows: Matrix = np.load(path, mmap_mode="r")
-        return rows
-
-    @staticmethod
-    def _fill(path: Path, texts: Sequence[Text], encode: Callable[[Sequence[Text]], Iterator[Matrix]]) -> None:
-        part, state = path.with_suffix(".part"), path.with_suffix(".json")
-        done, rows = 0, None
-        if part.exists() and state.exists():
-            done = int(json.loads(state.read_text())["rows"])
-            rows = np.lib.format.open_memmap(part, mode="r+")
-        for block in encode(texts[done:]):
-            if rows is None:
-                rows = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=(len(texts), block.shape[1]))
-            rows[done : done + len(block)] = block
-            rows.flush()
-            done += len(block)
-            # Only what the state says is trusted, and it is written after the rows it speaks of.
-            with atomic(state) as beside:
-                beside.write_text(json.dumps({"rows": done}))
-        settle(part, path)
-        state.unlink()
 
 
 @dataclass
@@ -140,6 +67,7 @@ class Embeddings:
         encode_kwargs: Arguments for the model's `encode`, e.g. ``batch_size``.
         subset: The subset that the model is told about, by name.
         by_subset: Whether the model's prompt may depend on the subset; then texts are shared within one only.
+        told: All that may decide the model's prompts, where they are not known (see `prompts.told_to`).
         cache: Where to keep embeddings on disk.
     """
 
@@ -148,6 +76,7 @@ class Embeddings:
     encode_kwargs: Mapping[str, Any]
     subset: Callable[[str], str]
     by_subset: bool
+    told: Mapping[str, Any] | None = None
     cache: EmbeddingCache | None = None
     _matrices: dict[tuple[Role, str], Matrix] = field(default_factory=dict)
     _known: dict[tuple[Role, str], dict[Text, tuple[str, int]]] = field(default_factory=dict)
@@ -183,7 +112,7 @@ class Embeddings:
         Returns:
             float32 (texts, dimension).
         """
-        return self._matrix(role, name, texts, lambda wanted: self._vectors(role, name, wanted, progress))
+        return self._matrix(role, name, texts, lambda wanted: self._batches(role, name, wanted, progress))
 
     def forget(self, role: Role) -> None:
         """Free the memory of what was kept for a role."""
@@ -197,34 +126,33 @@ class Embeddings:
         known = self._known.setdefault((role, self.subset(name) if self.by_subset else ""), {})
         read_of = {text: read for read, text in texts.items()}
 
-        def encode(wanted: Sequence[Text]) -> Matrix:
-            new = [text for text in wanted if read_of[text] not in known]
-            parts = dict(zip(new, self._vectors(role, name, new, progress), strict=True)) if new else {}
-            rows = []
-            for text in wanted:
-                if text in parts:
-                    rows.append(parts[text])
-                else:
-                    where, row = known[read_of[text]]
-                    rows.append(self._matrices[role, where][row])
-            return np.stack(rows)
+        def encode(wanted: Sequence[Text]) -> Batches:
+            found = [known.get(read_of[text]) for text in wanted]
+            old = [row for row, place in enumerate(found) if place is not None]
+            if old:
+                places = [place for place in found if place is not None]
+                yield np.array(old), np.stack([self._matrices[role, where][row] for where, row in places])
+            new = np.array([row for row, place in enumerate(found) if place is None], dtype=np.int64)
+            for rows, vectors in self._batches(role, name, [wanted[row] for row in new], progress):
+                yield new[rows], vectors
 
         self._matrices[role, name] = self._matrix(role, name, list(texts.values()), encode)
         for row, read in enumerate(texts):
             known.setdefault(read, (name, row))
 
     def _matrix(
-        self, role: Role, name: str, texts: Sequence[Text], encode: Callable[[Sequence[Text]], Matrix]
+        self, role: Role, name: str, texts: Sequence[Text], encode: Callable[[Sequence[Text]], Batches]
     ) -> Matrix:
         """The embeddings of distinct texts, from the disk cache if there is one."""
-        if self.cache is None:
-            return encode(texts)
-        size = self._chunk
-        return self.cache.get(
-            self.identity(role, name),
-            texts,
-            lambda wanted: (encode(wanted[start : start + size]) for start in range(0, len(wanted), size)),
-        )
+        if self.cache is not None:
+            return self.cache.get(self.identity(role, name), texts, encode, self._chunk)
+        result: Matrix | None = None
+        for rows, vectors in encode(texts):
+            if result is None:
+                result = np.empty((len(texts), vectors.shape[1]), dtype=np.float32)
+            result[rows] = vectors
+        assert result is not None
+        return result
 
     @property
     def device(self) -> str:
@@ -248,48 +176,57 @@ class Embeddings:
             "encode_kwargs": changing,
             "role": role.value,
             "prompt": prompt_of(self.model, self.metadata, role),
+            "told": None if self.told is None else dict(self.told),
             "subset": self.subset(name) if self.by_subset else None,
             "dtype": "float32",
         }
 
-    def _vectors(self, role: Role, name: str, texts: Sequence[Text], progress: Callable[[int], object]) -> Matrix:
-        """Embeddings, float32 (texts, dimension), from the model."""
+    def _batches(self, role: Role, name: str, texts: Sequence[Text], progress: Callable[[int], object]) -> Batches:
+        """Embeddings from the model, longest texts first: places in `texts`, and float32 (places, dimension).
+
+        With a cache, the model is given one batch at a time: so much is lost at most when it is stopped, and the
+        batches are the same ones however often that happens. Without, it is given many, and may sort them by length.
+        """
         from datasets import Dataset
         from mteb._create_dataloaders import create_dataloader
         from mteb.types import PromptType
+        from torch.utils.data import DataLoader
 
         # Longest first, so that batches hold texts of like length, over all calls together.
         order = sorted(range(len(texts)), key=lambda row: -_length(texts[row]))
-        result: Matrix | None = None
         kwargs = {"batch_size": 32, **self.encode_kwargs, "show_progress_bar": False}
+        batch_size = int(kwargs["batch_size"])
         for start in range(0, len(order), self._chunk):
             chosen = order[start : start + self._chunk]
             titles, bodies = zip(*(_title_and_text(texts[row]) for row in chosen), strict=True)
             titled = isinstance(texts[0], tuple)
             columns = {"id": [str(row) for row in chosen], "text": bodies} | ({"title": titles} if titled else {})
-            rows = Dataset.from_dict(columns)
             with _no_dataset_bars():
-                inputs = create_dataloader(
-                    rows,
+                loader: Any = create_dataloader(
+                    Dataset.from_dict(columns),
                     task_metadata=self.metadata,
                     prompt_type=PromptType(role.value),
-                    batch_size=kwargs["batch_size"],
+                    batch_size=batch_size,
                 )
-                vectors = self.model.encode(
-                    inputs,
-                    task_metadata=self.metadata,
-                    hf_split=self.metadata.eval_splits[0],
-                    hf_subset=self.subset(name),
-                    prompt_type=PromptType(role.value),
-                    **kwargs,
-                )
-            block = self._checked(vectors, bodies)
-            if result is None:
-                result = np.empty((len(texts), block.shape[1]), dtype=np.float32)
-            result[chosen] = block
-            progress(len(chosen))
-        assert result is not None
-        return result
+            step = len(chosen) if self.cache is None else batch_size
+            for first in range(0, len(chosen), step):
+                rows = chosen[first : first + step]
+                inputs = loader
+                if len(rows) < len(chosen):
+                    some = loader.dataset.select(range(first, first + len(rows)))
+                    inputs = DataLoader(some, batch_size=batch_size, collate_fn=loader.collate_fn)
+                with _no_dataset_bars():
+                    vectors = self.model.encode(
+                        inputs,
+                        task_metadata=self.metadata,
+                        hf_split=self.metadata.eval_splits[0],
+                        hf_subset=self.subset(name),
+                        prompt_type=PromptType(role.value),
+                        **kwargs,
+                    )
+                block = self._checked(vectors, bodies[first : first + len(rows)])
+                progress(len(rows))
+                yield np.array(rows, dtype=np.int64), block
 
     def _checked(self, vectors: Any, texts: Sequence[str]) -> Matrix:
         """What the model returned, as float32, if it is one finite vector per text."""
@@ -354,26 +291,6 @@ def _no_dataset_bars() -> Iterator[None]:
         yield
     finally:
         datasets.enable_progress_bars()
-
-
-def prompt_of(model: Any, metadata: TaskMetadata, role: Role) -> str | None:
-    """The prompt or instruction that mteb's model wrappers would put before a text; None if there is none.
-
-    Follows mteb: a name from `get_prompt_name` into the model's prompts, else the instruction of an instruction model.
-    """
-    from mteb.models.abs_encoder import get_prompt_name
-    from mteb.types import PromptType
-
-    prompt_type = PromptType(role.value)
-    prompts = getattr(model, "model_prompts", None)
-    if prompts:
-        # A wrapper of multi-vector models is no AbsEncoder, and has only the prompts.
-        of_model = getattr(model, "get_prompt_name", None)
-        name = of_model(metadata, prompt_type) if of_model else get_prompt_name(prompts, metadata, prompt_type)
-        return prompts.get(name) if name else None
-    if getattr(model, "instruction_template", None) is not None:
-        return str(model.get_task_instruction(metadata, prompt_type))
-    return None
 
 
 class Similarity(StrEnum):

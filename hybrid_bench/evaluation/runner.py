@@ -354,6 +354,8 @@ class _Runner:
                     if model is None and self.request.overwrite_strategy != "only-cache":
                         model = model_names.load(meta, self.request.device)
                         own = model.mteb_model_meta.experiment_kwargs or {}
+                    if model is not None and isinstance(task, ExactRetrieval):
+                        missing = self._checked(name, task, place, model, missing)
                     if model is not None:
                         model.mteb_model_meta = model.mteb_model_meta.model_copy(
                             update={"experiment_kwargs": {**own, **options} or None}
@@ -409,6 +411,15 @@ class _Runner:
         if isinstance(task, ExactRetrieval) and (reason := self.cache.why_not(task_name, place)):
             self.tell(f"{name} on {task_name}: the saved result is not used, because {reason}")
         return task.hf_subsets
+
+    def _checked(self, name: str, task: ExactRetrieval, place: ModelMeta, model: Any, missing: list[str]) -> list[str]:
+        """The missing subsets, or all: what is saved may be by other prompts, which only the loaded model tells."""
+        if reason := self.cache.why_not(task.metadata.name, place, model):
+            if len(missing) < len(task.hf_subsets):  # else it was told before
+                self.tell(f"{name} on {task.metadata.name}: the saved result is not used, because {reason}")
+            self.cache.set_aside(task.metadata.name, place)
+            return task.hf_subsets
+        return missing
 
     def _evaluate(self, model: Any, task: AbsTask) -> None:
         mteb.evaluate(

@@ -23,13 +23,22 @@ from datasets import Dataset
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.models import CrossEncoderProtocol, EncoderProtocol, SearchProtocol
 from mteb.models.search_wrappers import SearchCrossEncoderWrapper, SearchEncoderWrapper
-from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
 from mteb.timing import TimingStack
 
 from hybrid_bench.data.collection import Collection, DataOptions, Queries, Source
 from hybrid_bench.data.trained import read_record
-from hybrid_bench.engine.encode import EmbeddingCache, Embeddings, Role, prompt_of
-from hybrid_bench.engine.lexical import BM25, CharNgramEncoder
+from hybrid_bench.engine.cache import EmbeddingCache
+from hybrid_bench.engine.encode import Embeddings
+from hybrid_bench.engine.lexical import BM25
+from hybrid_bench.engine.prompts import (
+    Role,
+    depends_on_subset,
+    encoded_together,
+    innermost,
+    instruction_of,
+    prompt_of,
+    told_to,
+)
 from hybrid_bench.engine.ranking import PoolRanks, Ranker, ranks_in_results
 from hybrid_bench.errors import DataError, ModelError, RequestError
 from hybrid_bench.languages import Setting, setting_of
@@ -133,6 +142,20 @@ class ExactRetrieval(AbsTaskRetrieval):
     def told(self) -> dict[str, str]:
         """The options that change texts, pool or judgments, as they are saved with a model's results."""
         return {}
+
+    def rules(self, model: Any = None) -> dict[str, Any]:
+        """What in a signature decides the numbers besides data and options, as far as it is known before they are made.
+
+        Args:
+            model: The model, if it is loaded: then the prompts are known that its texts get.
+        """
+        known: dict[str, Any] = {
+            "main_score": self.metadata.main_score,
+            "instruction": instruction_of(self.metadata),
+        }
+        if model is not None:
+            known["prompts"] = {role.value: prompt_of(model, self.metadata, role) for role in Role}
+        return known
 
     def pool_of(self, subset: str, split: str) -> tuple[str, tuple[str, ...]]:
         """Query set and parts of a subset."""
@@ -266,18 +289,19 @@ class ExactRetrieval(AbsTaskRetrieval):
         if not bm25 and not _is_dense(model):
             return None
         prompts = {} if bm25 else {role.value: prompt_of(model, self.metadata, role) for role in Role}
+        told = told_to(model, self.metadata, self.collection_name)
         relevant = {name: str(value) for name, value in encode_kwargs.items() if name != "show_progress_bar"}
         meta = model.mteb_model_meta
         identity = [meta.name, meta.revision, str(meta.experiment_kwargs), _weights_state(model)]
         cached = str(self.options.embedding_cache)
         data = [collection.name, dict(collection.sha256), list(collection.parts), list(collection.queries)]
-        key = json.dumps([data, prompts, relevant, cached, identity])
+        key = json.dumps([data, prompts, told, relevant, cached, identity])
         mine = _rankers.setdefault(model, {})
         served = (self.metadata.name, *(subset or ()))
         if key not in mine or served in mine[key].served:
             # One collection at a time: an earlier one's embeddings are not needed any more.
             mine.clear()
-            kind = type(model)
+            by_subset = depends_on_subset(model)
             # What hangs on the model by `_rankers` must not hold it in turn, or neither would ever go.
             model = proxy(model)
             if bm25:
@@ -290,7 +314,8 @@ class ExactRetrieval(AbsTaskRetrieval):
                         metadata=self.metadata,
                         encode_kwargs=encode_kwargs,
                         subset=self.subset_about,
-                        by_subset=kind not in (SentenceTransformerEncoderWrapper, CharNgramEncoder),
+                        by_subset=by_subset,
+                        told=told,
                         cache=EmbeddingCache(self.options.embedding_cache) if self.options.embedding_cache else None,
                     ),
                 )
@@ -365,7 +390,7 @@ class ExactRetrieval(AbsTaskRetrieval):
             "collection": collection.name,
             "data_revision": collection.revision,
             "passage": str(self.options.data.passage),
-            "prompts": {role.value: prompt_of(model, self.metadata, role) for role in Role},
+            **self.rules(model),
         }
         if not identity.items() <= self.signature.items():
             self.tables, self.signature = {}, {}  # those of another model or other data
@@ -381,7 +406,6 @@ class ExactRetrieval(AbsTaskRetrieval):
             "depth": self.signature.get("depth", "full") if depth == "full" else depth,
             "caveat": self.caveat,
             "notes": list(collection.notes),
-            "main_score": self.metadata.main_score,
         }
         metadata = {
             **self.signature,
@@ -581,7 +605,7 @@ def _weights_state(model: Any) -> list[Any]:
     """Something that changes when a torch model is trained, loaded anew, or told another length, in place."""
     import torch
 
-    module = getattr(model, "model", None)
+    module = getattr(innermost(model), "model", None)
     if not isinstance(module, torch.nn.Module):
         return []
     state: list[Any] = [getattr(module, "max_seq_length", None)]
@@ -594,7 +618,7 @@ def _weights_state(model: Any) -> list[Any]:
 
 
 def _is_dense(model: Any) -> bool:
-    """Whether a model is an encoder of single vectors, which our engine scores."""
+    """Whether a model is an encoder of single vectors, each of its text alone, which our engine scores."""
     if not isinstance(model, EncoderProtocol) or isinstance(model, SearchProtocol):
         return False
-    return "dense" in model.mteb_model_meta.model_type
+    return "dense" in model.mteb_model_meta.model_type and not encoded_together(model)

@@ -30,7 +30,7 @@ from mteb.cache import ResultCache
 
 from hybrid_bench.data.files import atomic, scratch, settle
 from hybrid_bench.data.hashing import sha256_of
-from hybrid_bench.errors import DataError
+from hybrid_bench.errors import DataError, shown
 from hybrid_bench.runs.layout import (
     FORMAT,
     SIGNATURES,
@@ -47,6 +47,15 @@ __all__ = ["Recorded", "RunCache"]
 
 #: While a task runs, mteb saves after every subset; more often than this is work for nothing.
 _SECONDS_BETWEEN_SAVES = 5.0
+#: What in a signature decides the numbers besides model, data and options, each with the words that say so.
+_RULES = {
+    "main_score": "its main score was",
+    "instruction": "what the task told the model was",
+    "prompts": "the prompts that the model put before its texts were",
+    "similarity": "the similarity was",
+    "dtype": "the scores were of",
+    "passage": "its passages were",
+}
 
 
 class Recorded(Protocol):
@@ -57,6 +66,9 @@ class Recorded(Protocol):
 
     def data_sha256(self) -> Mapping[str, str]:
         """Hashes of the data that an evaluation would read now, by part of the collection."""
+
+    def rules(self, model: Any = None) -> Mapping[str, Any]:
+        """What in a signature decides the numbers besides data and options, as far as it is known now."""
 
 
 class RunCache(ResultCache):
@@ -100,10 +112,29 @@ class RunCache(ResultCache):
         except ValueError:  # pydantic's and JSON's errors: the file is cut off or not a result
             return None
 
-    def why_not(self, task_name: str, model_name: str | ModelMeta) -> str | None:
-        """Why a saved result of this task cannot be used; None if it can, or if there is none."""
+    def why_not(self, task_name: str, model_name: str | ModelMeta, model: Any = None) -> str | None:
+        """Why a saved result of this task cannot be used; None if it can, or if there is none.
+
+        Args:
+            task_name: The task.
+            model_name: The model, as mteb names its folder.
+            model: The model itself, if it is loaded: then its prompts are compared too.
+        """
         path = self.get_task_result_path(task_name, model_name)
-        return self._state(path, self._tasks[task_name]) if path.is_file() else None
+        return self._state(path, self._tasks[task_name], model) if path.is_file() else None
+
+    def set_aside(self, task_name: str, model_name: str | ModelMeta) -> None:
+        """Move a result that must not be used, with its table and signature, to ``superseded/``.
+
+        Raises:
+            DataError: If it cannot be moved.
+        """
+        path = self.get_task_result_path(task_name, model_name)
+        try:
+            with FileLock(self.cache_path / ".lock"):
+                self._set_aside(path)
+        except OSError as error:
+            raise DataError(f"cannot move {path} ({error})") from error
 
     def save_to_cache(
         self,
@@ -128,6 +159,9 @@ class RunCache(ResultCache):
             # Another process may save other subsets of the same task, or another task of the same model.
             with FileLock(self.cache_path / ".lock"):
                 old = self._saved(path, task)
+                if old is not None and _other_rules(read_signatures(path.parent)[path.stem], task.signature):
+                    # Rows of two instructions, or by two similarities, are no one result; mteb has merged the scores.
+                    old, task_result = None, _only(task_result, task.tables.keys())
                 if old is None:
                     self._set_aside(path)
                 else:
@@ -139,7 +173,7 @@ class RunCache(ResultCache):
             raise DataError(f"cannot save {path} ({error})") from error
         self._last_save[path] = time.monotonic()
 
-    def _state(self, path: Path, task: Recorded) -> str | None:
+    def _state(self, path: Path, task: Recorded, model: Any = None) -> str | None:
         """None if the result at `path` belongs to the present data and rules and has its table; else the reason."""
         name = path.stem
         signature = read_signatures(path.parent).get(name)
@@ -150,7 +184,12 @@ class RunCache(ResultCache):
         now, then = task.data_sha256(), signature["data_sha256"]
         if any(then[part] != now[part] for part in now.keys() & then.keys()):
             return "it was made from other data"
-        table = table_path(path.parent, name)
+        return _other_rules(signature, task.rules(model)) or self._table_fault(path, signature)
+
+    @staticmethod
+    def _table_fault(path: Path, signature: Mapping[str, Any]) -> str | None:
+        """What is wrong with the per-query table of a result; None if it is the one of the signature."""
+        table = table_path(path.parent, path.stem)
         if not table.is_file():
             return "its per-query table is missing"
         if sha256_of(table) != signature.get("table_sha256"):
@@ -240,6 +279,27 @@ class RunCache(ResultCache):
             # The result last: with it, the rest is there.
             for file in sorted(written.iterdir(), key=lambda file: file.name == path.name):
                 settle(file, path.parent / file.name)
+
+
+def _other_rules(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Why a result with the signature `then` does not belong to one made by the rules `now`; None if it does."""
+    for name, what in _RULES.items():
+        if name in now and name in then and then[name] != now[name]:
+            return f"{what} {shown(then[name])}, and is now {shown(now[name])}"
+    # A signature that does not tell the task's instruction tells at least whether the model was given any.
+    if "instruction" not in then and "instruction" in now and any(then.get("prompts", {}).values()):
+        return "it does not tell by which instruction it was made"
+    return None
+
+
+def _only(result: TaskResult, subsets: Set[tuple[str, str]]) -> TaskResult:
+    """The result without what is not of these splits and subsets."""
+    scores = {
+        split: kept
+        for split, entries in result.scores.items()
+        if (kept := [entry for entry in entries if (split, entry["hf_subset"]) in subsets])
+    }
+    return result.model_copy(update={"scores": scores})
 
 
 def _merged(old: TaskResult, new: TaskResult) -> TaskResult:

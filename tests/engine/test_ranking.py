@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from helpers import WordCounts, static_model, task_of, texts_of
 from hybrid_bench.data.collection import Collection, Column, Judgments, Passages
 from hybrid_bench.engine import ranking, streamed
-from hybrid_bench.engine.encode import DenseScores, EmbeddingCache, Embeddings, PreparedPassages, Role, Similarity
+from hybrid_bench.engine.cache import EmbeddingCache
+from hybrid_bench.engine.encode import DenseScores, Embeddings, PreparedPassages, Role, Similarity
 from hybrid_bench.engine.lexical import BM25
 from hybrid_bench.engine.models import load, model_meta
 from hybrid_bench.engine.ranking import PoolRanks, Ranker, ranks_in_results
