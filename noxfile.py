@@ -8,6 +8,7 @@ that file gets.
 from __future__ import annotations
 
 import re
+import sys
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,6 +29,15 @@ PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 HEAVY = {"beir", "datasets", "mteb", "scikit-learn", "sentence-transformers", "torch"}
 # The tests of those parts.
 LIGHT_TESTS = ("measures", "data/test_files.py", "test_languages.py")
+
+# What `smoke` runs, and what it needs besides the package.
+SMOKE = ("hypothesis", "pytest", "pytest-timeout")
+SMOKE_TESTS = (
+    "tests/measures/test_metrics.py",
+    "tests/engine/test_ranks.py",
+    "tests/test_light.py",
+    "tests/test_docs.py",
+)
 
 # Run in a folder that has nothing to do with the checkout, by every way of having the package; the argument is a part
 # of the path that this way should find it at.
@@ -91,6 +101,13 @@ def random_order(session: nox.Session) -> None:
     others = [each for each in session.posargs if not each.isdecimal()]
     for seed in given or ["1", "2", "3"]:
         session.run("pytest", "-n", "auto", "--dist", "loadfile", "-p", "randomly", f"--randomly-seed={seed}", *others)
+
+
+@nox.session(venv_backend="none")
+def smoke(session: nox.Session) -> None:
+    """Try in a minute what is installed beside nox: definitions of ranks and measures, and the face on the demo."""
+    session.run(sys.executable, "-m", "pip", "install", "-q", "-c", str(CONSTRAINTS), *SMOKE)
+    session.run(sys.executable, "-m", "pytest", "-q", *SMOKE_TESTS)
 
 
 @nox.session

@@ -1,20 +1,67 @@
 """hybrid_bench: how good is a multilingual retriever, in every language, across languages, and over one mixed pool?
 
-Importing the package costs nothing: neither torch nor mteb is loaded. As soon as mteb is there, before or after, it
-knows the tasks, ``mteb.get_task("XQuAD-R-Pairs")``, and the benchmark, ``mteb.get_benchmark("HybridBench")``.
+    import hybrid_bench as hb
+
+    runs = hb.evaluate(["hybrid_bench/bm25", "my-model/"], "XQuAD-R", settings=["mono", "multi"])
+    runs.scores("map", by="language")
+
+Importing the package costs nothing: what is offered here is imported when it is first asked for. As soon as mteb is
+there, before or after, it knows the tasks, ``mteb.get_task("XQuAD-R-Pairs")``, and the benchmark,
+``mteb.get_benchmark("HybridBench")``.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import wrapt
 
 from hybrid_bench.version import VERSION
 
-__all__ = ["__version__", "register"]
+if TYPE_CHECKING:
+    from hybrid_bench.face import (
+        Comparison,
+        Report,
+        Runs,
+        Tables,
+        collections,
+        compare,
+        estimate,
+        evaluate,
+        load_runs,
+        report,
+        train,
+    )
+
+__all__ = [
+    "Comparison",
+    "Report",
+    "Runs",
+    "Tables",
+    "__version__",
+    "collections",
+    "compare",
+    "estimate",
+    "evaluate",
+    "load_runs",
+    "register",
+    "report",
+    "train",
+]
 
 __version__ = VERSION
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module("hybrid_bench.face"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def register() -> None:

@@ -35,7 +35,18 @@ from hybrid_bench.reporting.text import as_csv, as_json, as_latex, as_markdown, 
 from hybrid_bench.runs.saved import Run, find_runs
 from hybrid_bench.version import VERSION
 
-__all__ = ["FORMATS", "TABLES", "Report", "ReportRequest", "compare", "report", "report_of", "save_figures", "study_of"]
+__all__ = [
+    "FORMATS",
+    "TABLES",
+    "WRITTEN",
+    "Report",
+    "ReportRequest",
+    "compare",
+    "report",
+    "report_of",
+    "save_figures",
+    "study_of",
+]
 
 FORMATS = ("markdown", "latex", "html", "csv", "json")
 TABLES = ("main", "bias", "per-language", "pairs", "miracl", "compare", "leaderboard")
@@ -129,7 +140,7 @@ class Report:
         """
         request, study = self.request, self.study
         if self._is_long:
-            records = self._records()
+            records = self.records()
             if not records:
                 raise RequestError(_nothing(study, request))
             return as_csv(records) if request.format == "csv" else as_json(records, _details(study))
@@ -168,7 +179,7 @@ class Report:
         board = ["leaderboard"] if len(self.study.runs) > 1 else []
         return ["main", "tasks", *board, "per-language", "bias"]  # pairs are heat maps in a page
 
-    def _records(self) -> list[dict[str, Any]]:
+    def records(self) -> list[dict[str, Any]]:
         """One record for each value: long, not rounded, with what is known about it."""
         if self.request.table == "leaderboard":
             return _standings(self.study)
@@ -346,7 +357,7 @@ def _details(study: Study) -> dict[str, Any]:
 # -- the long form ------------------------------------------------------------------------------------------------
 
 #: What columns of the frame are called where the long form is written.
-_WRITTEN = {"run": "system", "measure": "metric", "low": "lo", "high": "hi"}
+WRITTEN = {"run": "system", "measure": "metric", "low": "lo", "high": "hi"}
 
 
 def _long(frame: pd.DataFrame, besides: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -356,7 +367,7 @@ def _long(frame: pd.DataFrame, besides: Sequence[str] = ()) -> list[dict[str, An
     """
     languages = frame["query_language"].where(frame["query_language"] != "", frame["level"])
     columns = [column for column in [*COLUMNS, *besides] if column != "level"]
-    written = frame.assign(query_language=languages).reindex(columns=columns).rename(columns=_WRITTEN).astype(object)
+    written = frame.assign(query_language=languages).reindex(columns=columns).rename(columns=WRITTEN).astype(object)
     rows = written.where(written.notna(), None).itertuples(index=False, name=None)
     return [dict(zip(written.columns, row, strict=True)) for row in rows]
 

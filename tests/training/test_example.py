@@ -1,4 +1,4 @@
-"""The README's examples of a training: half of the demo's paragraphs are trained on, the other half is asked."""
+"""The documentation's examples of a training: half of the demo's paragraphs are trained on, the other half is asked."""
 
 from __future__ import annotations
 
@@ -78,10 +78,10 @@ def in_process(folder: Path, *arguments: str) -> tuple[str, float]:
     return done.stdout, time.perf_counter() - start
 
 
-def test_they_are_the_readmes() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    assert f"```toml\n{CONFIG}```" in readme
-    assert f"```python\n{SCRIPT}```" in readme
+def test_they_are_those_of_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    assert f"```toml\n{CONFIG}```" in page
+    assert f"```python\n{SCRIPT}```" in page
 
 
 @pytest.mark.slow
