@@ -39,7 +39,7 @@ from hybrid_bench.errors import RequestError, shown
 from hybrid_bench.languages import did_you_mean
 from hybrid_bench.training.texts import Items, ParallelTexts
 
-__all__ = ["MODES", "BatchPlan", "Epoch", "Permutation", "Sampling"]
+__all__ = ["MODES", "BatchPlan", "Epoch", "Need", "Permutation", "Sampling"]
 
 #: Ways of drawing batches. ``x-x``, LAReQA's: the pairs of a batch are each in one language, but in several together.
 MODES = ("hybrid", "x-x-mono", "x-y", "x-x", "en-en")
@@ -145,11 +145,26 @@ class Permutation:
         return (high << np.uint64(self._low)) | low
 
 
-class _Needs(NamedTuple):
+class Need(NamedTuple):
     """What a batch asks of its rows: one of the kinds, and the language of a monolingual one (else -1)."""
 
     kind: int
     language: int
+
+    def fit(self, texts: ParallelTexts, rows: Numbers) -> NDArray[np.bool_]:
+        """(m,), which of these rows have texts in the languages that the batch needs."""
+        if texts.whole:
+            return np.ones(len(rows), dtype=np.bool_)
+        if self.kind == _MONO:
+            code = texts.languages[self.language]
+            fit = np.ones(len(rows), dtype=np.bool_)
+            for role in texts.roles:
+                if not texts.complete(role, code):
+                    fit &= texts.available(role, code, rows)
+            return fit
+        asked, answered = texts.readable(rows)
+        both = (asked & answered).sum(1)
+        return np.asarray(both > 0 if self.kind == _MIXED else asked.sum(1) * answered.sum(1) > both)
 
 
 @dataclass(frozen=True)
@@ -161,12 +176,14 @@ class _Share:
         rows: Rows that any of them can have, about.
         mono: Probability that one of them is monolingual.
         listed: By what a batch needs, the rows that have it, where these are few.
+        needs: What its batches ask for; nothing of a source that gives none.
     """
 
     batches: int
     rows: int
     mono: float
-    listed: dict[_Needs, Numbers]
+    listed: dict[Need, Numbers]
+    needs: tuple[Need, ...] = ()
 
 
 class BatchPlan:
@@ -212,7 +229,7 @@ class BatchPlan:
         if sampling.mode == "en-en":
             return self._in_one_language()
         if sampling.mode == "x-x":
-            mixed = [_Needs(_MIXED, -1)]
+            mixed = [Need(_MIXED, -1)]
             return [self._share(source, _usable(source, mixed), 1.0, 0.0, mixed) for source in sources]
         alpha = float(sampling.alpha or 0)
         single = [source for source in sources if len(source.languages) == 1]
@@ -223,8 +240,8 @@ class BatchPlan:
             )
         needs = {}
         for source in sources:
-            languages = [_Needs(_MONO, place) for place in range(len(source.languages))]
-            cross = [_Needs(_CROSS, -1)] if len(languages) > 1 and alpha < 1 else []
+            languages = [Need(_MONO, place) for place in range(len(source.languages))]
+            cross = [Need(_CROSS, -1)] if len(languages) > 1 and alpha < 1 else []
             needs[source.name] = [*(languages if alpha > 0 or not cross else []), *cross]
         usable = {source.name: _usable(source, needs[source.name]) for source in sources}
         rows = sum(usable.values())
@@ -265,13 +282,13 @@ class BatchPlan:
         shares = []
         for source in self.items.sources:
             if code in source.languages:
-                need = _Needs(_MONO, source.languages.index(code))
+                need = Need(_MONO, source.languages.index(code))
                 shares.append(self._share(source, _usable(source, [need]), 1.0, 1.0, [need]))
             else:
                 shares.append(_Share(0, 0, 1.0, {}))
         return shares
 
-    def _share(self, source: ParallelTexts, rows: int, part: float, mono: float, needs: list[_Needs]) -> _Share:
+    def _share(self, source: ParallelTexts, rows: int, part: float, mono: float, needs: list[Need]) -> _Share:
         """A source that gives this part of its usable rows, after a look at whether it can."""
         if part == 0:
             return _Share(0, rows, mono, {})
@@ -280,9 +297,9 @@ class BatchPlan:
             few = self._listed(source, need)
             if few is not None:
                 listed[need] = few
-        return _Share(max(1, math.floor(part * rows / self.size)), rows, mono, listed)
+        return _Share(max(1, math.floor(part * rows / self.size)), rows, mono, listed, tuple(needs))
 
-    def _listed(self, source: ParallelTexts, need: _Needs) -> Numbers | None:
+    def _listed(self, source: ParallelTexts, need: Need) -> Numbers | None:
         """The rows that have what a batch needs, where these are few; None where most rows have.
 
         Raises:
@@ -290,7 +307,7 @@ class BatchPlan:
         """
         rows = len(source)
         sample = _some(rows, 64 * self.size)
-        fit = sample[_fit(source, need, sample)]
+        fit = sample[need.fit(source, sample)]
         dense = len(fit) >= _SPARSE * len(sample)
         groups = np.unique(source.group_of(fit))
         if dense and len(groups) >= self.size:
@@ -300,7 +317,7 @@ class BatchPlan:
             found, groups = [], groups[:0]
             for start in range(0, rows, _PIECE):
                 piece = np.arange(start, min(start + _PIECE, rows), dtype=np.int64)
-                piece = piece[_fit(source, need, piece)]
+                piece = piece[need.fit(source, piece)]
                 if not dense:
                     found.append(piece)
                 if len(groups) < self.size:
@@ -387,23 +404,23 @@ class Epoch:
         rows = _Block(self, source, numbers, needs).rows()
         return self._items(source, rows.reshape(-1), numbers, needs).reshape(-1, size)
 
-    def _needs(self, source: int, numbers: Numbers) -> list[_Needs]:
+    def _needs(self, source: int, numbers: Numbers) -> list[Need]:
         """What each of these batches of a source asks of its rows."""
         plan = self._plan
         mode, count = plan.sampling.mode, len(plan.items.sources[source].languages)
         if mode == "x-x":
-            return [_Needs(_MIXED, -1)] * len(numbers)
+            return [Need(_MIXED, -1)] * len(numbers)
         if mode == "en-en":
             place = plan.items.sources[source].languages.index(plan.sampling.language)
-            return [_Needs(_MONO, place)] * len(numbers)
+            return [Need(_MONO, place)] * len(numbers)
         mono = _uniform(self._hash(_KIND, source, numbers)) < plan.shares[source].mono
         language = _below(self._hash(_LANGUAGE, source, numbers), count)
         return [
-            _Needs(_MONO, code) if one else _Needs(_CROSS, -1)
+            Need(_MONO, code) if one else Need(_CROSS, -1)
             for one, code in zip(mono.tolist(), language.tolist(), strict=True)
         ]
 
-    def _items(self, source: int, rows: Numbers, numbers: Numbers, needs: list[_Needs]) -> Numbers:
+    def _items(self, source: int, rows: Numbers, numbers: Numbers, needs: list[Need]) -> Numbers:
         """The rows of batches, in languages."""
         size, texts = self._plan.size, self._plan.items.sources[source]
         count = len(texts.languages)
@@ -441,7 +458,7 @@ class Epoch:
 class _Block:
     """The rows of a block of batches of one source."""
 
-    def __init__(self, epoch: Epoch, source: int, numbers: Numbers, needs: list[_Needs]) -> None:
+    def __init__(self, epoch: Epoch, source: int, numbers: Numbers, needs: list[Need]) -> None:
         self._epoch, self._source, self._numbers, self._needs = epoch, source, numbers, needs
         self._texts = epoch._plan.items.sources[source]
         self._listed = epoch._plan.shares[source].listed
@@ -462,7 +479,7 @@ class _Block:
             regular = pool[: count * size].reshape(count, size)
             if texts.groups is None or not _repeats(texts.groups[regular]).any():
                 return regular
-        fits = {need: _fit(texts, need, pool) for need in {*self._needs}}
+        fits = {need: need.fit(texts, pool) for need in {*self._needs}}
         supply = [int(fits[need].sum()) for need in self._needs]
         chosen = np.empty((count, size), dtype=np.int64)
         free = np.ones(len(pool), dtype=np.bool_)
@@ -472,7 +489,7 @@ class _Block:
         return chosen
 
     def _filled(
-        self, pool: Numbers, free: NDArray[np.bool_], fits: NDArray[np.bool_], need: _Needs, number: int
+        self, pool: Numbers, free: NDArray[np.bool_], fits: NDArray[np.bool_], need: Need, number: int
     ) -> Numbers:
         """(G,), the first rows of the pool that a batch can have, which are no longer free then; others if need be."""
         places = np.flatnonzero(free & fits)
@@ -486,7 +503,7 @@ class _Block:
         rows = pool[taken]
         return rows if len(rows) == self._size else self._completed(rows, need, number)
 
-    def _completed(self, rows: Numbers, need: _Needs, number: int) -> Numbers:
+    def _completed(self, rows: Numbers, need: Need, number: int) -> Numbers:
         """(G,), these rows and others from anywhere in the source."""
         listed = self._listed.get(need)
         count = len(self._texts) if listed is None else len(listed)
@@ -497,7 +514,7 @@ class _Block:
             while start < count and len(rows) < self._size:
                 more = order(np.arange(start, min(start + width, count)))
                 more = more if listed is None else listed[more]
-                more = np.concatenate([rows, more[_fit(self._texts, need, more)]])
+                more = np.concatenate([rows, more[need.fit(self._texts, more)]])
                 rows = more[self._compatible(more, strict=strict)]
                 start, width = start + width, min(2 * width, _SAMPLE)
         return rows
@@ -530,22 +547,6 @@ class _Block:
         return np.sort(np.unique(numbers, return_index=True)[1])[: self._size]
 
 
-def _fit(texts: ParallelTexts, need: _Needs, rows: Numbers) -> NDArray[np.bool_]:
-    """Which of these rows have texts in the languages that a batch needs."""
-    if texts.whole:
-        return np.ones(len(rows), dtype=np.bool_)
-    if need.kind == _MONO:
-        code = texts.languages[need.language]
-        fit = np.ones(len(rows), dtype=np.bool_)
-        for role in texts.roles:
-            if not texts.complete(role, code):
-                fit &= texts.available(role, code, rows)
-        return fit
-    asked, answered = texts.readable(rows)
-    both = (asked & answered).sum(1)
-    return np.asarray(both > 0 if need.kind == _MIXED else asked.sum(1) * answered.sum(1) > both)
-
-
 def _mono(shares: Sequence[_Share]) -> float:
     """Share of monolingual batches."""
     return sum(share.batches * share.mono for share in shares) / sum(share.batches for share in shares)
@@ -557,12 +558,12 @@ def _some(rows: int, least: int) -> Numbers:
     return np.arange(rows, dtype=np.int64) if rows <= some else Permutation(rows, 0)(np.arange(some))
 
 
-def _usable(texts: ParallelTexts, needs: list[_Needs]) -> int:
+def _usable(texts: ParallelTexts, needs: list[Need]) -> int:
     """How many rows have what any of these batches need, at least 1; of more than 65,536, as among so many of them."""
     if texts.whole:
         return len(texts)
     rows = _some(len(texts), 0)
-    found = np.logical_or.reduce([_fit(texts, need, rows) for need in needs])
+    found = np.logical_or.reduce([need.fit(texts, rows) for need in needs])
     return max(1, round(len(texts) * float(found.mean())))
 
 
