@@ -6,7 +6,10 @@ other wrapper may make its prompt of whatever mteb tells it of the task; there, 
 
 from __future__ import annotations
 
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -89,9 +92,21 @@ def prompt_of(model: Any, metadata: TaskMetadata, role: Role) -> str | None:
         return None
     if role is Role.PASSAGE and not getattr(model, "apply_instruction_to_passages", True):
         return None
-    with warnings.catch_warnings():  # mteb warns of a task that has an instruction for queries alone
-        warnings.simplefilter("ignore")
+    with _mteb_silent():
         return str(model.get_task_instruction(metadata, prompt_type)) or None
+
+
+@contextmanager
+def _mteb_silent() -> Iterator[None]:
+    """mteb warns, and logs, where a task has an instruction for queries alone: here it is only asked, not used."""
+    log = logging.getLogger("mteb.models.abs_encoder")
+    before, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = before
 
 
 def instruction_of(metadata: TaskMetadata) -> dict[str, Any]:
@@ -119,7 +134,6 @@ def told_to(model: Any, metadata: TaskMetadata, collection: str) -> dict[str, An
         return None
     own: dict[str, str] = {}
     if hasattr(model, "get_instruction"):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _mteb_silent():
             own = {role.value: str(model.get_instruction(metadata, PromptType(role.value))) for role in Role}
     return {"collection": collection, **instruction_of(metadata), "instructions": own}
