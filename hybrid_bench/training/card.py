@@ -50,6 +50,7 @@ def model_card(card: str, ready: Prepared, record: Mapping[str, Any]) -> str:
         tabulate(sources, ["Source", "Rows", "Languages", "Batches an epoch"], tablefmt="pipe", disable_numparse=True),
         *(f"- {source.name}: {note}" for source in ready.sources for note in source.notes),
         *(f"- {note}" for note in ready.plan.notes),
+        *(f"- {line}" for each in ready.usage for line in each.lines()),
         "### Overlap with evaluation collections",
         "Training data were **not** compared with evaluation collections: nothing is known of zero-shot results."
         if ready.overlap is None

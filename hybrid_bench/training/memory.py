@@ -157,7 +157,7 @@ def estimate(
     if devices > 1 and sharding is None:
         sharding = "ddp"
     if negatives is None:
-        negatives = max(int(source.options.get("negatives", 0)) for source in config.sources)
+        negatives = max(source.negatives or int(source.options.get("negatives", 0)) for source in config.sources)
     arguments = config.training_arguments
     rows = int(arguments["per_device_train_batch_size"])
     model = config.model

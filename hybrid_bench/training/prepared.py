@@ -21,6 +21,7 @@ from hybrid_bench.training.rehearsal import rehearse
 from hybrid_bench.training.sampling import BatchPlan, Sampling
 from hybrid_bench.training.sources import SourceTexts
 from hybrid_bench.training.state import check_output, found_state, identity, sample_hash
+from hybrid_bench.training.usage import Usage, usage_of
 
 if TYPE_CHECKING:
     from hybrid_bench.training.texts import ParallelTexts
@@ -40,6 +41,7 @@ class Prepared:
         evaluators: What is measured.
         overlap: What the guard found; None if it was not asked.
         plan: What an epoch is made of.
+        usage: What batches make of the rows of each source.
         texts: By source, what tells its texts from others, see `sample_hash`.
         resume: The checkpoint to go on from; None to start at the beginning.
         done: Whether the model is there already, trained with the same settings.
@@ -52,6 +54,7 @@ class Prepared:
     evaluators: tuple[HybridRetrievalEvaluator, ...]
     overlap: OverlapReport | None
     plan: BatchPlan
+    usage: tuple[Usage, ...]
     texts: Mapping[str, str]
     resume: Path | None
     done: bool
@@ -118,7 +121,8 @@ def prepare(
         tell("divided among devices, the model is measured on collections before and after its training only")
     processes = arguments.world_size
     plan = _plan(sources, arguments.train_batch_size * processes, config.sampling, config.seed)
-    for note in plan.notes:
+    usage = usage_of(plan)
+    for note in (*plan.notes, *(line for each in usage for line in each.lines())):
         tell(note)
     if validation is not None and config.validation is not None:
         _plan([validation], arguments.eval_batch_size * processes, config.validation.sampling, config.seed)
@@ -133,7 +137,7 @@ def prepare(
         f"{plan.steps:,} {'step' if plan.steps == 1 else 'steps'} an epoch, of {plan.size:,} pairs: "
         + ", ".join(f"{name} {batches:,}" for name, batches in plan.batches.items())
     )
-    return Prepared(config, arguments, sources, validation, evaluators, report, plan, texts, resume, done)
+    return Prepared(config, arguments, sources, validation, evaluators, report, plan, usage, texts, resume, done)
 
 
 def check_kept(config: TrainingConfig, ready: Prepared, *, overwrite: bool = False) -> None:

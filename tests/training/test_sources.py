@@ -557,6 +557,65 @@ def test_mmarco_text_that_is_not_unicode(tmp_path: Path) -> None:
     refused(spec("mmarco", tmp_path, languages=("en", "de")).load, DataError, "german_collection.tsv", "UTF8")
 
 
+# -- lists, and how many negatives ----------------------------------------------------------------------------------
+
+FLAG = [
+    {"query": "q0", "pos": ["p0", "p0b"], "neg": ["n0", "n1", "n2"]},
+    {"query": "q1", "pos": ["p1"], "neg": ["n3", "n4"]},
+    {"query": "q2", "pos": [], "neg": ["n5", "n6"]},
+]
+FLAG_COLUMNS = {"query_en": "query", "passage_en": "pos", "negative_en": "neg"}
+
+
+@pytest.mark.parametrize("place", ["rows.jsonl", "train.jsonl", "data/train-00000-of-00001.jsonl", "train/part.jsonl"])
+def test_lists_are_rows_and_negatives_wherever_load_dataset_finds_the_file(place: str, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    write_json(folder / place, FLAG)
+    write_json(folder / place.replace("train", "test").replace("rows", "test"), FLAG[:1])
+    given = folder / place if place == "rows.jsonl" else folder
+    source = spec("hf", given, columns=FLAG_COLUMNS).load()
+    assert whole(source, "query", "en") == ["q0", "q0", "q1", "q2"]
+    assert whole(source, "passage", "en") == ["p0", "p0b", "p1", ""]  # an empty list keeps its row, to be told of
+    assert whole(source, "negative_1", "en") == ["n0", "n0", "n3", "n5"]
+    assert whole(source, "negative_2", "en") == ["n1", "n1", "n4", "n6"]
+    assert source.roles[2:] == ("negative_1", "negative_2")  # as many as every row has: no row is lost
+    assert any("lists have 2 to 3 hard negatives, of which 2 are read" in note for note in source.notes)
+    assert source.groups is not None
+    assert source.groups[0] == source.groups[1]  # two answers of one query are no negatives of each other
+    if place == "train.jsonl":
+        theirs = datasets.load_dataset(str(folder), split="train")
+        assert theirs["query"][:] == ["q0", "q1", "q2"]
+
+
+@pytest.mark.parametrize(("wanted", "found"), [(0, []), (1, ["n0", "n0", "n3", "n5"]), (3, ["n2", "n2", "", ""])])
+def test_so_many_negatives_as_are_asked_for(wanted: int, found: list[str], tmp_path: Path) -> None:
+    write_json(tmp_path / "train.jsonl", FLAG)
+    source = spec("hf", tmp_path, columns=FLAG_COLUMNS, negatives=wanted).load()
+    assert len(source.negatives) == wanted
+    assert not wanted or whole(source, f"negative_{wanted}", "en") == found
+    assert not source.notes
+
+
+def test_negatives_of_tables_and_of_what_has_an_option(tmp_path: Path) -> None:
+    texts = {f"{role}_en": role for role in ("query", "passage", "negative_1", "negative_2")}
+    path = write_json(tmp_path / "rows.jsonl", [texts])
+    assert spec("parallel", path, negatives=1).load().roles == ("query", "passage", "negative_1")
+    refused(spec("parallel", path, negatives=3).load, DataError, "negatives = 3, but its rows have 2")
+    refused(lambda: spec("parallel", path, negatives=-1), RequestError, "negatives = -1")
+    refused(lambda: spec("mmarco", "p", languages=("en",), options={"negatives": 1}, negatives=1), RequestError, "both")
+    mmarco_files(tmp_path)
+    assert len(spec("mmarco", tmp_path, languages=("en", "de"), negatives=1).load().negatives) == 1
+
+
+def test_lists_that_cannot_be(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "train.jsonl", [{"query": ["q"], "pos": "p", "numbers": [1]}])
+    refused(
+        spec("hf", path, columns={"query_en": "query", "passage_en": "pos"}).load, DataError, "'query_en' is of the"
+    )
+    refused(spec("hf", path, columns={"query_en": "pos", "passage_en": "numbers"}).load, DataError, "list<")
+    refused(spec("parallel", path, columns={"query_en": "query"}).load, DataError, "should be a string", 'kind = "hf"')
+
+
 # -- Mr. TyDi -------------------------------------------------------------------------------------------------------
 
 

@@ -878,3 +878,23 @@ def test_two_processes_learn_what_one_does(kind: str, tmp_path: Path) -> None:
     base.save_pretrained(str(tmp_path / "base"), create_model_card=False)
     before = weights(tmp_path / "base")
     assert max((one[name] - before[name]).abs().max() for name in one) > 0.005  # something was learned
+
+
+def test_rows_that_no_batch_can_have_are_told_at_the_start_and_in_the_card(tmp_path: Path) -> None:
+    roles = ("query", "passage", "negative_1", "negative_2")
+    texts = [{f"{role}_{code}": f"{role} {code} {row}" for role in roles for code in ("de", "en")} for row in range(48)]
+    for row in texts[:12]:
+        del row["negative_2_de"], row["negative_2_en"]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in texts), encoding="utf-8")
+    told = Told()
+    source = {"name": "mine", "kind": "parallel", "path": str(path)}
+    changes = {"arguments.max_steps": 2, "arguments.save_steps": 2, "evaluation.collections": []}
+    config = configured(tmp_path, {**changes, "sources": [source]})
+    prepare(config, told.append)
+    assert told.about("mine: 12 of 48 rows are in no batch: no negative 2 (12)")
+    train(config)
+    card = (config.output / "README.md").read_text(encoding="utf-8")
+    assert "- mine: 12 of 48 rows are in no batch: no negative 2 (12)" in card
+    ready = prepare(replace(config, output=tmp_path / "other", sources=(replace(config.sources[0], negatives=1),)))
+    assert [each.left_out for each in ready.usage] == [{}]

@@ -10,8 +10,11 @@ batches only.
               lines (``.jsonl``, ``.jsonl.gz``), Parquet or Arrow: a file, or a folder of them.
 ``hf``        Any data set of the Hugging Face Hub, or a folder laid out like one, in Parquet or JSON lines. ``columns``
               says what each column of the schema above is called there; ``answers.text.0`` is the first item of the
-              list in the field ``text``. Where every language is a configuration of its own, ``config`` holds
-              ``{language}``, ``columns`` are ``query``, ``passage``, ... without a language, and ``id`` joins them.
+              list in the field ``text``. Lists of texts, such as FlagEmbedding's ``pos`` and ``neg``, may be passages
+              and hard negatives: ``passage_en = "pos"`` makes a row of each, ``negative_en = "neg"`` gives as many to a
+              row as every row has, or the first n with ``negatives = n``. ``path`` may be a file. Where every language
+              is a configuration of its own, ``config`` holds ``{language}``, ``columns`` are ``query``, ``passage``,
+              ... without a language, and ``id`` joins them.
 ``mmarco``    mMARCO (arXiv 2108.13897, ``unicamp-dl/mmarco``): ``data/triples.train.ids.small.tsv`` with query and
               passage ids that are the same in all languages, and for each language the texts,
               ``data/google/collections/<language>_collection.tsv`` and

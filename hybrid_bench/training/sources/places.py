@@ -26,7 +26,7 @@ def local_path(spec: SourceSpec) -> Path:
         raise RequestError(f"{spec.name}: {error}; name the folder without '~'") from error
     if not path.exists():
         raise RequestError(f"{spec.name}: there is no file or folder {path.absolute()}")
-    if spec.kind != "parallel" and not path.is_dir():
+    if spec.kind not in {"parallel", "hf"} and not path.is_dir():
         raise RequestError(f"{spec.name}: {path} is a file: give the folder that it is in")
     return path.resolve()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from hybrid_bench.data.collection import PassageText
-from hybrid_bench.errors import RequestError, shown
+from hybrid_bench.errors import DataError, RequestError, shown
 from hybrid_bench.languages import did_you_mean
 from hybrid_bench.training.sources.aligned import read_lines, read_ntrex
 from hybrid_bench.training.sources.lareqa import read_lareqa_format
@@ -54,6 +54,8 @@ class SourceSpec:
         columns: What the columns of our schema are called there.
         options: What else the kind takes; see `option`.
         rows: How many rows there should be; a note says so where there are others.
+        negatives: How many hard negatives of each row are read; None for all that there are, of lists as many as every
+            row has, and of the kinds ``mmarco`` and ``mr-tydi`` as many as their option says.
 
     Raises:
         RequestError: If something is unknown or does not go together.
@@ -68,6 +70,7 @@ class SourceSpec:
     columns: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     rows: int | None = None
+    negatives: int | None = None
 
     def __post_init__(self) -> None:
         if not self.name.strip():
@@ -145,6 +148,11 @@ class SourceSpec:
 
     def _check_options(self) -> None:
         known = _OPTIONS[self.kind]
+        if self.negatives is not None:
+            if self.negatives < 0:
+                raise RequestError(f"{self.name}: negatives = {self.negatives}: give 0 for none, or how many to read")
+            if "negatives" in self.options:
+                raise RequestError(f"{self.name}: both negatives and options.negatives are given: leave one out")
         for option, value in self.options.items():
             if option not in known:
                 hint = did_you_mean(option, known) if known else "it takes none"
@@ -193,6 +201,8 @@ class SourceSpec:
         ``lines``     ``documents``   File with the id of each line's document.
         ============  ==============  ==========================================================================
         """
+        if name == "negatives" and self.negatives is not None:
+            return self.negatives
         return self.options.get(name, _OPTIONS[self.kind][name])
 
     @property
@@ -210,11 +220,25 @@ class SourceSpec:
             RequestError: There is no such file, folder or data set.
             DataError: It does not hold what its format promises, or lacks a language; the line names the place.
         """
-        texts = _READERS[self.kind](self, data_dir).with_answers()
+        texts = self._with_negatives(_READERS[self.kind](self, data_dir)).with_answers()
         if self.rows is not None and len(texts) != self.rows:
             note = f"{len(texts):,} rows, where {self.rows:,} were expected"
             texts = replace(texts, notes=(*texts.notes, note))
         return texts
+
+    def _with_negatives(self, texts: SourceTexts) -> SourceTexts:
+        """With as many hard negatives as are asked for."""
+        wanted, there = self.negatives, len(texts.negatives)
+        if wanted is None or wanted == there:
+            return texts
+        if wanted > there:
+            raise DataError(f"{self.name}: negatives = {wanted}, but its rows have {there}: give at most that many")
+        return replace(
+            texts,
+            negatives=texts.negatives[:wanted],
+            negative_rows=texts.negative_rows[:wanted],
+            negative_groups=texts.negative_groups[:wanted],
+        )
 
 
 _READERS: Mapping[str, Callable[[SourceSpec, Path | None], SourceTexts]] = {

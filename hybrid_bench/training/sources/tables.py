@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +19,7 @@ from numpy.typing import NDArray
 from hybrid_bench.data.collection import Column
 from hybrid_bench.data.files import json_objects
 from hybrid_bench.data.hashing import sha256_of_lines
-from hybrid_bench.data.hub import files_of, mapped, patterns
+from hybrid_bench.data.hub import configurations, files_of, mapped, patterns
 from hybrid_bench.errors import DataError, first_line, listed, shown
 from hybrid_bench.languages import did_you_mean
 from hybrid_bench.training.sources.cache import BATCH, arrow_strings, arrow_table, batched, file_identity
@@ -98,7 +101,8 @@ def _parsed(spec: SourceSpec, files: Sequence[Path], parquet: bool) -> tuple[pa.
         if isinstance(value, int) and not isinstance(value, bool) and (is_about(name) or name in spec.columns.values()):
             return str(value)
         if value is not None and not isinstance(value, str):
-            raise DataError(f"{place}: '{name}' should be a string, found {shown(value)}")
+            lists = '; lists are read with kind = "hf", and columns' if isinstance(value, list) else ""
+            raise DataError(f"{place}: '{name}' should be a string, found {shown(value)}{lists}")
         return value
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -132,17 +136,21 @@ def read_hf(spec: SourceSpec, data_dir: Path | None) -> SourceTexts:
         return list(chain.from_iterable(patterns(folder, each, split) for each in configs))
 
     folder, commit = data_folder(spec, wanted)
+    if folder.is_file():
+        folder, pattern = folder.parent, glob.escape(folder.name)
 
     keys: list[str] = []
 
     def table_of(name: str, code: str) -> pa.Table:
         if pattern:
-            glob = pattern.replace("{language}", code)
-            files = sorted(path for path in folder.glob(glob) if path.is_file())
+            wanted_here = pattern.replace("{language}", code)
+            files = sorted(path for path in folder.glob(wanted_here) if path.is_file())
             if not files:
-                raise DataError(f"{spec.name}: {folder} has no files {glob}")
+                raise DataError(f"{spec.name}: {folder} has no files {wanted_here}")
         else:
-            files = files_of(folder, name, split)
+            described = bool(commit) or name != "default" or name in configurations(folder)
+            files = [] if described else _as_datasets_finds(folder, split)
+            files = files or files_of(folder, name, split)
         # The files of a commit never change.
         keys.append(
             f"{commit} {name} {split} {pattern} {code}" if commit else sha256_of_lines(map(file_identity, files))
@@ -152,9 +160,74 @@ def read_hf(spec: SourceSpec, data_dir: Path | None) -> SourceTexts:
     if "{language}" in config or "{language}" in pattern:
         tables = {code: table_of(config.replace("{language}", code), code) for code in spec.languages}
         table = _joined_by_id(spec, tables, key=keys)
-    else:
-        table = _renamed(spec, table_of(config, ""), spec.place, key=keys)
-    return with_commit(of_schema(spec, table), commit)
+        return with_commit(of_schema(spec, table), commit)
+    table = _renamed(spec, table_of(config, ""), spec.place, key=keys)
+    table, notes = _unlisted(spec, table)
+    texts = of_schema(spec, table)
+    return with_commit(replace(texts, notes=(*texts.notes, *notes)), commit)
+
+
+def _unlisted(spec: SourceSpec, table: pa.Table) -> tuple[pa.Table, list[str]]:
+    """A table in which lists of texts have become columns and rows, and what has to be told of it.
+
+    As FlagEmbedding has them: a list of passages is a row for each of them, with the same query; a list of hard
+    negatives is ``negative_1``, ``negative_2``, ...
+    """
+    notes: list[str] = []
+    passages: list[str] = []
+    for name in table.column_names:
+        kind = table[name].type
+        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+            continue
+        _, role, code = column_parts(name)
+        if role not in {"passage", "negative"} or not _is_text(kind.value_type):
+            raise DataError(
+                f"{spec.name}: '{name}' is of the type {kind}: lists may hold passages or negatives, as texts"
+            )
+        if role == "passage":
+            passages.append(name)
+            continue
+        lists = table[name].combine_chunks()
+        lengths = pc.fill_null(pc.list_value_length(lists), 0)
+        least, most = pc.min(lengths).as_py() or 0, pc.max(lengths).as_py() or 0
+        if spec.negatives is None and least != most:
+            notes.append(
+                f"its lists have {least} to {most} hard negatives, of which {least} are read: negatives = n reads more,"
+                " and leaves out the rows that have fewer"
+            )
+        table = table.drop_columns([name])
+        for k in range(min(least if spec.negatives is None else spec.negatives, most)):
+            one = pc.list_element(pc.list_slice(lists, k, k + 1, return_fixed_size_list=True), 0)
+            table = table.append_column(f"negative_{k + 1}_{code}", one)
+    if len(passages) > 1:
+        raise DataError(f"{spec.name}: {' and '.join(passages)} hold lists: say in columns which item, as pos.0")
+    for name in passages:
+        lists = table[name].combine_chunks()
+        empty = pc.equal(pc.fill_null(pc.list_value_length(lists), 0), 0)
+        # An empty list keeps its row, without a passage: it is told with those that no batch can have.
+        lists = pc.if_else(empty, pa.scalar([None], lists.type), lists)
+        table = table.take(pc.list_parent_indices(lists))
+        table = table.set_column(table.column_names.index(name), name, pc.list_flatten(lists))
+    return table, notes
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _as_datasets_finds(folder: Path, split: str) -> list[Path]:
+    """The files of a split in a folder without a description, by the names that `load_dataset` goes by."""
+    from datasets.data_files import EmptyDatasetError, get_data_patterns, resolve_pattern
+
+    try:
+        found = get_data_patterns(str(folder))
+    except EmptyDatasetError:
+        return []
+    names: set[str] = set()
+    for pattern in found.get(split, []):
+        with suppress(FileNotFoundError):  # it has several ways of naming a file, of which one is enough
+            names.update(resolve_pattern(pattern, str(folder)))
+    return sorted(path for path in map(Path, names) if path.name.endswith(_ENDINGS[:3]))
 
 
 def _renamed(spec: SourceSpec, table: pa.Table, where: str, *, key: Sequence[str]) -> pa.Table:
