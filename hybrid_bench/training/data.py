@@ -13,7 +13,8 @@ import inspect
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from itertools import groupby
 from typing import Any
 
 import datasets
@@ -54,7 +55,8 @@ class ParallelDataset(datasets.Dataset):  # type: ignore[misc] # datasets ships 
     languages that it has; its texts are empty where it has none. Made by `of`.
 
     It only reads: rows are chosen and changed in the sources. Methods of `Dataset` that would copy all items, or change
-    them, are refused.
+    them, are refused, and so is joining it to others: give all sources to one, or a dictionary of data sets to the
+    Trainer.
     """
 
     items: Items
@@ -112,6 +114,7 @@ class ParallelDataset(datasets.Dataset):  # type: ignore[misc] # datasets ships 
             split=datasets.Split.TRAIN,
             fingerprint=hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16],
         )
+        dataset._info = _Alone(**{field.name: getattr(dataset._info, field.name) for field in fields(dataset._info)})
         dataset.items = items
         dataset.epoch = 0
         return dataset
@@ -152,12 +155,13 @@ class ParallelDataset(datasets.Dataset):  # type: ignore[misc] # datasets ships 
         if isinstance(key, str):
             if key not in self.column_names:
                 raise RequestError(f"no column {shown(key)}: {did_you_mean(key, self.column_names)}")
-            return [item[key] for item in self]
+            column = [item[key] for item in self]
+            return [_Label(label) for label in column] if key == "label" else column
         if isinstance(key, int | np.integer):
             return self.__getitems__([int(key) + (len(self) if key < 0 else 0)])[0]
         chosen = range(*key.indices(len(self))) if isinstance(key, slice) else list(key)
-        read = self.__getitems__(chosen)
-        return {column: [item.get(column, "") for item in read] for column in self.column_names}
+        found, transform = self._columns(chosen), self._format_kwargs.get("transform")
+        return found if transform is None else transform(found)
 
     def __getitems__(self, keys: Sequence[int]) -> list[dict[str, Any]]:
         """The items with these numbers, in this order. This is what a DataLoader calls.
@@ -165,6 +169,34 @@ class ParallelDataset(datasets.Dataset):  # type: ignore[misc] # datasets ships 
         Raises:
             IndexError: A number is not an item's.
         """
+        read, transform = self._read(keys), self._format_kwargs.get("transform")
+        if transform is None:
+            return read
+        made: list[dict[str, Any]] = []
+        for columns, items in groupby(read, tuple):  # items of one source have the same columns
+            some = list(items)
+            changed = transform({column: [item[column] for item in some] for column in columns})
+            made += [dict(zip(changed, values, strict=True)) for values in zip(*changed.values(), strict=True)]
+        return made
+
+    def set_transform(self, transform: Callable[..., Any] | None, **chosen: Any) -> None:
+        """Let a function change the columns of items when they are read, as the Trainer adds a column ``dataset_name``.
+
+        Args:
+            transform: Takes and gives a dictionary of lists by column; None for none.
+            **chosen: The other arguments of `Dataset.set_transform` are refused.
+        """
+        if any(chosen.values()):
+            raise RequestError(f"a ParallelDataset has no {min(chosen)} of set_transform(): let the function choose")
+        self._format_kwargs = {} if transform is None else {"transform": transform}
+
+    def _columns(self, keys: Sequence[int]) -> dict[str, list[Any]]:
+        """The items with these numbers by column, as they are in the sources."""
+        read = self._read(keys)
+        return {column: [item.get(column, "") for item in read] for column in self.column_names}
+
+    def _read(self, keys: Sequence[int]) -> list[dict[str, Any]]:
+        """The items with these numbers, as they are in the sources."""
         if not len(keys):
             return []
         parts = self._in_a_language(self.items.decode(np.fromiter(keys, np.int64, len(keys))))
@@ -199,7 +231,7 @@ class ParallelDataset(datasets.Dataset):  # type: ignore[misc] # datasets ships 
 
     def select(self, indices: Any, *_: Any, **__: Any) -> datasets.Dataset:
         """These items, read into an ordinary data set: meant for a few, as a model card shows them."""
-        return datasets.Dataset.from_dict(self[list(indices)], features=self.features)
+        return datasets.Dataset.from_dict(self._columns(list(indices)), features=self.features)
 
     def select_columns(self, column_names: str | Sequence[str], *_: Any, **__: Any) -> ParallelDataset:
         """The same rows with these columns alone."""
@@ -211,6 +243,11 @@ class ParallelDataset(datasets.Dataset):  # type: ignore[misc] # datasets ships 
         fewer._info.features = datasets.Features({name: self.features[name] for name in names})
         fewer._data = self._data.select(names)
         return fewer
+
+    def remove_columns(self, column_names: str | Sequence[str], *_: Any, **__: Any) -> ParallelDataset:
+        """The same rows without these columns."""
+        without = self.select_columns(column_names).column_names
+        return self.select_columns([name for name in self.column_names if name not in without])
 
     def _labels(self, parts: ItemParts) -> NDArray[np.int64]:
         most = max(len(source.negative_groups) for source in self.sources)
@@ -239,6 +276,26 @@ class ParallelDataset(datasets.Dataset):  # type: ignore[misc] # datasets ships 
             query[places] = np.where(both.any(1), both.argmax(1), asked.argmax(1))
             passage[places] = np.where(both.any(1), both.argmax(1), answered.argmax(1))
         return parts._replace(query=query, passage=passage)
+
+
+class _Alone(datasets.DatasetInfo):  # type: ignore[misc] # datasets ships no types
+    """What is known of a `ParallelDataset`; asked for a copy where data sets are joined, by their empty tables."""
+
+    def copy(self) -> datasets.DatasetInfo:
+        raise RequestError(
+            "a ParallelDataset cannot be joined to others by concatenate_datasets() or interleave_datasets(): give all "
+            "sources to one, ParallelDataset.of([...]), or the Trainer a dictionary of data sets"
+        )
+
+
+class _Label(list[int]):
+    """A label in a column of labels, which others take for classes."""
+
+    def __hash__(self) -> int:  # type: ignore[override] # a list has none
+        raise RequestError(
+            "labels of a ParallelDataset are a group and two languages, not classes to draw batches by "
+            "(GroupByLabelBatchSampler): give HybridBatchSampler"
+        )
 
 
 def _refusal(name: str) -> Callable[..., Any]:

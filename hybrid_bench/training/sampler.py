@@ -15,6 +15,7 @@ from sentence_transformers.base.sampler import DefaultBatchSampler
 from hybrid_bench.errors import RequestError
 from hybrid_bench.training.data import ParallelDataset
 from hybrid_bench.training.sampling import BatchPlan, Epoch, Sampling
+from hybrid_bench.training.texts import Items
 
 __all__ = ["HybridBatchSampler"]
 
@@ -32,6 +33,9 @@ class HybridBatchSampler(DefaultBatchSampler):
 
     Training goes on from a checkpoint exactly, in any epoch and on any number of devices, and at once: batches are
     computed when they are read, and those that are skipped are not.
+
+    From a dictionary of data sets, sentence-transformers draws with a sampler for each. On several devices the parts of
+    a global batch then go to different steps.
 
     Args:
         dataset: A `ParallelDataset`.
@@ -111,7 +115,7 @@ class HybridBatchSampler(DefaultBatchSampler):
     def _parts(self, epoch: Epoch) -> Iterator[Sequence[int]]:
         for step in range(self.plan.steps):
             for process in range(self.processes):
-                yield _Part(epoch, step, process * self.batch_size, self.batch_size)
+                yield _Part(self.dataset.items, epoch, step, process * self.batch_size, self.batch_size)
 
 
 class _Part(Sequence[int]):
@@ -120,9 +124,10 @@ class _Part(Sequence[int]):
     accelerate skips batches by taking and dropping them, on every device those of all devices. This makes it cheap.
     """
 
-    __slots__ = ("_epoch", "_size", "_start", "_step")
+    __slots__ = ("_epoch", "_items", "_size", "_start", "_step")
 
-    def __init__(self, epoch: Epoch, step: int, start: int, size: int) -> None:
+    def __init__(self, items: Items, epoch: Epoch, step: int, start: int, size: int) -> None:
+        self._items = items
         self._epoch, self._step, self._start, self._size = epoch, step, start, size
 
     def items(self) -> NDArray[np.int64]:
@@ -139,11 +144,11 @@ class _Part(Sequence[int]):
     def __getitem__(self, place: slice) -> list[int]: ...
 
     def __getitem__(self, place: int | slice) -> int | list[int]:
-        found: int | list[int] = self.items()[place].tolist()
-        return found
+        found = self._items.named(self.items())
+        return found[place] if isinstance(place, int) else [*found[place]]
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.items().tolist())
+        return iter(self._items.named(self.items()))
 
     def __eq__(self, other: object) -> bool:
         return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented

@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +31,7 @@ from hybrid_bench.data.collection import Column, Strings, take
 from hybrid_bench.errors import DataError, RequestError, shown
 from hybrid_bench.languages import did_you_mean
 
-__all__ = ["MOST_JOINED", "NEGATIVE_GROUP", "ItemParts", "Items", "ParallelTexts", "Rows"]
+__all__ = ["MOST_JOINED", "NEGATIVE_GROUP", "Item", "ItemParts", "Items", "ParallelTexts", "Rows"]
 
 Rows = NDArray[np.int64] | NDArray[np.int32]
 """(n,), a whole number for each row."""
@@ -454,6 +454,38 @@ class ItemParts(NamedTuple):
     passage: NDArray[np.int64]
 
 
+class Item(int):
+    """The number of an item, which may be counted among the rows of several data sets.
+
+    sentence-transformers draws from a dictionary of data sets by adding to each number how many rows stand before its
+    data set; torch's ConcatDataset looks for the data set by the sum, and takes that off again. Here sums, differences
+    and comparisons are those of the item's row, and the number stays what it is.
+    """
+
+    row: int
+    before: int
+
+    def __new__(cls, number: int, row: int, before: int = 0) -> Item:
+        """An item by its number, its row among all rows of its data set, and the rows that stand before that."""
+        made = super().__new__(cls, number)
+        made.row, made.before = row, before
+        return made
+
+    def __add__(self, rows: int) -> Item:
+        return Item(int(self), self.row, self.before + rows)
+
+    __radd__ = __add__
+
+    def __sub__(self, rows: int) -> Item:
+        return Item(int(self), self.row, self.before - rows)
+
+    def __lt__(self, bound: int) -> bool:
+        return self.row + self.before < bound
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Item, (int(self), self.row, self.before)
+
+
 class Items:
     """One number for every item of several sources, so that nothing of size rows x languages^2 is stored.
 
@@ -496,6 +528,10 @@ class Items:
         """(m,), the numbers of items of one source; see `ItemParts` for the arguments, which must be in range."""
         pair = 1 + np.asarray(query, dtype=np.int64) * self._counts[source] + passage
         return np.asarray(pair * self.n_rows + self._starts[source] + rows, dtype=np.int64)
+
+    def named(self, numbers: NDArray[np.int64]) -> list[Item]:
+        """These numbers as such that can be counted among other data sets, see `Item`."""
+        return [Item(number, number % self.n_rows) for number in numbers.tolist()]
 
     def decode(self, numbers: ArrayLike) -> ItemParts:
         """What is numbered so.

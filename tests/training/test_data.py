@@ -11,13 +11,15 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.base.sampler import GroupByLabelBatchSampler, NoDuplicatesBatchSampler
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 
 from helpers import static_model
 from hybrid_bench.errors import RequestError
-from hybrid_bench.training import HybridBatchSampler, ParallelDataset
+from hybrid_bench.training import HybridBatchLoss, HybridBatchSampler, ParallelDataset
 from hybrid_bench.training.data import GROUP_BITS
 from parallel_texts import parallel, text_of
 
@@ -201,3 +203,105 @@ def test_a_request_that_cannot_be_met_is_refused_in_one_line(call: Any, message:
     with pytest.raises(RequestError) as error:
         call(two_sources())
     assert str(error.value) == message
+
+
+# -- with the other parts of sentence-transformers and datasets -------------------------------------------------------
+
+
+def arguments_of(folder: Path, **more: Any) -> SentenceTransformerTrainingArguments:
+    chosen = {
+        "per_device_train_batch_size": 4,
+        "num_train_epochs": 1,
+        "seed": 1,
+        "dataloader_pin_memory": False,
+        **more,
+    }
+    quiet: dict[str, Any] = {"save_strategy": "no", "report_to": "none", "disable_tqdm": True, "use_cpu": True}
+    return SentenceTransformerTrainingArguments(str(folder / "out"), **chosen, **quiet)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("multi", ["round_robin", "proportional"])
+def test_a_dictionary_of_data_sets_gives_the_batches_of_each(multi: str, workers: int, tmp_path: Path) -> None:
+    parts = {name: ParallelDataset.of(source) for name, source in zip("AB", two_sources().sources, strict=True)}
+    model = static_model([item["query"] for part in parts.values() for item in part], dimension=8)
+    more = {
+        "batch_sampler": HybridBatchSampler,
+        "multi_dataset_batch_sampler": multi,
+        "dataloader_num_workers": workers,
+    }
+    trainer = SentenceTransformerTrainer(
+        model, arguments_of(tmp_path, **more), dict(parts), loss=MultipleNegativesRankingLoss(model)
+    )
+    loader: Any = trainer.get_train_dataloader()
+    given = [list(map(int, batch)) for batch in loader.batch_sampler]
+    expected = {name: [list(batch) for batch in HybridBatchSampler(part, 4, seed=1)] for name, part in parts.items()}
+    read = list(DataLoader(loader.dataset, batch_sampler=loader.batch_sampler, collate_fn=list, num_workers=workers))
+    found: dict[str, list[Any]] = {"A": [], "B": []}
+    for items in read:
+        (name,) = {item["query"].split()[0] for item in items}
+        found[name].append(items)
+    for name, part in parts.items():
+        items = [part.__getitems__(batch) for batch in expected[name]]
+        assert found[name] == items[: len(found[name])]
+        assert len(found[name]) >= min(map(len, expected.values()))
+    assert len(given) == len(read)
+    assert {language for batch in found["A"] for item in batch for language in item["label"][1:]} == {0, 1, 2}
+    assert np.isfinite(trainer.train().training_loss)
+
+
+def test_each_of_a_dictionary_may_have_its_loss(tmp_path: Path) -> None:
+    parts = {name: ParallelDataset.of(source) for name, source in zip("AB", two_sources().sources, strict=True)}
+    model = static_model([item["query"] for part in parts.values() for item in part], dimension=8)
+    losses: dict[str, Any] = {name: HybridBatchLoss(model, MultipleNegativesRankingLoss(model)) for name in parts}
+    trainer = SentenceTransformerTrainer(
+        model, arguments_of(tmp_path, batch_sampler=HybridBatchSampler), dict(parts), loss=losses
+    )
+    trainer.train()
+    assert [sum(count for _, count in loss._sums[True].values()) for loss in losses.values()] == [6, 5]
+    assert [item["dataset_name"] for item in parts["A"].__getitems__([0, 1])] == ["A", "A"]
+    assert parts["B"][3:5]["dataset_name"] == ["B", "B"]
+
+
+def test_an_item_among_others_keeps_its_number() -> None:
+    first, second = (ParallelDataset.of(source) for source in two_sources().sources)
+    numbers = np.arange(second.items.end)
+    numbers = numbers[[bool(len(second.items.decode(np.array([n])).row)) for n in numbers.tolist()]]
+    both: Any = ConcatDataset([first, second])
+    for item in second.items.named(numbers):
+        moved = pickle.loads(pickle.dumps(item + len(first)))
+        assert (moved, moved - len(first), len(first) + item) == (item, item, moved)
+        assert both[moved] == second[int(item)]
+        assert first.items.named(np.array([int(item)]))[0] == int(item)
+
+
+@pytest.mark.parametrize("join", [datasets.concatenate_datasets, datasets.interleave_datasets])
+@pytest.mark.parametrize("how_many", [1, 2])
+def test_data_sets_are_not_joined_by_their_empty_tables(join: Any, how_many: int) -> None:
+    with pytest.raises(
+        RequestError, match=r"cannot be joined to others .*: give all sources to one, ParallelDataset.of"
+    ):
+        join([two_sources()] * how_many)
+
+
+def test_their_sampler_without_duplicates_draws_rows_as_such(tmp_path: Path) -> None:
+    source = parallel("A", 60, ("de", "en"))
+    twice = ParallelDataset.of(source.select(np.arange(90) % 60))
+    sampler = NoDuplicatesBatchSampler(twice, 8, True, ["label"], torch.Generator(), 3)
+    batches = [twice.__getitems__(batch) for batch in sampler]
+    assert len(batches) > 7
+    assert all(len({item["query"] for item in batch}) == 8 for batch in batches)
+    assert twice.remove_columns(["label"]).column_names == ["query", "passage"]
+    with pytest.raises(RequestError, match="no column \"lable\": did you mean 'label'"):
+        twice.remove_columns("lable")
+
+
+def test_their_sampler_by_label_is_refused_in_one_line() -> None:
+    with pytest.raises(RequestError, match=r"labels of a ParallelDataset are a group and two languages, not classes"):
+        GroupByLabelBatchSampler(two_sources(), 4, True, ["label"])
+
+
+def test_their_sampler_with_hashes_is_refused_in_one_line() -> None:
+    sampler = NoDuplicatesBatchSampler(two_sources(), 4, True, ["label"], torch.Generator(), 3, precompute_hashes=True)
+    with pytest.raises(RequestError, match=r"a ParallelDataset has no map\(\)"):
+        list(sampler)
