@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from hybrid_bench.data.collection import judge
 from hybrid_bench.data.files import json_objects, lines, scratch, settle
 from hybrid_bench.data.hashing import sha256_once
 from hybrid_bench.errors import DataError, RequestError, causes, first_line, listed, shown
-from hybrid_bench.languages import LANGUAGES, did_you_mean, language
+from hybrid_bench.languages import did_you_mean, language
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -163,7 +164,8 @@ def beir_task(folder: Path, language: str | None = None) -> AbsTaskRetrieval:
 
     Args:
         folder: The folder; its files are read when mteb loads the data, here only hashed.
-        language: Our code of its language (``de``) or mteb's tag (``nld-Latn``); None if it is not known.
+        language: Its language, in any way that `languages.language` reads (``pl``, ``pol-Latn``); None if it is not
+            known.
 
     Returns:
         A task that has not loaded its data. Loading raises `DataError` if they are not right, or have changed.
@@ -303,11 +305,6 @@ def _string(row: Mapping[str, Any], name: str, where: str) -> str:
     value = row[name]
     if not isinstance(value, str):
         raise DataError(f"{where}: '{name}' should be a string, found {shown(value)}")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(f"{where}: '{name}' is not Unicode text ({error.reason} at {error.start})") from error
     return value
 
 
@@ -347,8 +344,9 @@ def _corpus(path: Path) -> Dataset:
             gen_kwargs={"path": str(path), "sha256": sha256_once(path), "version": _FORMAT},
         )
     except (DatasetGenerationError, OSError) as error:
-        if isinstance(error.__cause__, DataError):
-            raise error.__cause__ from None
+        wrong = next((each for each in causes(error) if isinstance(each, DataError)), None)
+        if wrong is not None:
+            raise DataError(str(wrong)) from error  # the same object would be the cause of its own context
         raise DataError(
             f"cannot keep {path} in the cache of `datasets` ({first_line(causes(error)[-1])}): set HF_DATASETS_CACHE to"
             " a folder with space"
@@ -405,10 +403,7 @@ def _read_qrels(path: Path, queries: AbstractSet[str], queries_file: str) -> dic
             raise DataError(f"{where}: {queries_file} has no query {shown(query)}")
         if not document:
             raise DataError(f"{where}: the corpus-id is empty")
-        if (known := qrels.setdefault(query, {}).setdefault(document, grade)) != grade:
-            raise DataError(
-                f"{where}: document {shown(document)} has score {grade} for query {shown(query)}, but {known} before"
-            )
+        judge(qrels, query, document, grade, where)
     if not qrels:
         raise DataError(f"{path} holds no judgment: it should have lines of query-id, corpus-id and score")
     return qrels
@@ -516,17 +511,13 @@ def _tag(code: str | None) -> str:
 
     if code is None:
         return UNDETERMINED
-    if re.fullmatch(r"[a-z]{3}-[A-Z][a-z]{3}", code):
+    if re.fullmatch(r"[a-z]{3}-[A-Z][a-z]{3}", code):  # mteb's own way of writing
         try:
             check_language_code(code)
         except ValueError as error:
             raise RequestError(f"unknown language '{code}': mteb has no such language or script") from error
         return code
-    try:
-        return language(code).tag
-    except RequestError as error:
-        example = LANGUAGES["de"].tag
-        raise RequestError(f"{error} (for others give language and script, as {example} for German)") from error
+    return language(code).tag
 
 
 @cache

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from hybrid_bench.data.hashing import sha256_of_text
 from hybrid_bench.data.translations import Translations
-from hybrid_bench.errors import RequestError
+from hybrid_bench.errors import DataError, RequestError, shown
 from hybrid_bench.languages import did_you_mean
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "Source",
     "Strings",
     "clusters",
+    "judge",
     "take",
     "text_id",
 ]
@@ -342,6 +343,18 @@ def text_id(collection: str, language: str, original: str) -> str:
     """
     digest = sha256_of_text(f"{collection}\t{language}\t{original}")
     return f"{digest[:8]}.{language}.{original}"
+
+
+def judge(judged: dict[str, dict[str, int]], query: str, document: str, grade: int, where: str) -> None:
+    """Add a judgment to those by query and document. The same one may be given again, as beir's files do.
+
+    Raises:
+        DataError: If the document has another grade for this query already.
+    """
+    if (known := judged.setdefault(query, {}).setdefault(document, grade)) != grade:
+        raise DataError(
+            f"{where}: document {shown(document)} has score {grade} for query {shown(query)}, but {known} before"
+        )
 
 
 def clusters(groups: Iterable[Iterable[str]]) -> dict[str, int]:

@@ -4,7 +4,7 @@ Two tables, `passages` and `questions`. A row of theirs is an object with these 
 
 ============  =========  ===============================================================================
 ``id``        both       A string or a whole number, of any form.
-``language``  both       Two-letter code, see `languages.LANGUAGES`.
+``language``  both       Of ISO 639-1 or 639-3, with or without script, e.g. ``pl`` or ``pol-Latn``.
 ``text``      both       Not empty.
 ``title``     passages   Optional.
 ``relevant``  questions  Which passages answer the question; see below. Optional.
@@ -93,7 +93,7 @@ from hybrid_bench.data.files import json_objects
 from hybrid_bench.data.hashing import sha256_of_lines, sha256_once
 from hybrid_bench.data.hub import NotOnTheHubError, configurations, files_of, mapped, patterns, snapshot
 from hybrid_bench.errors import DataError, RequestError, first_line, listed, shown
-from hybrid_bench.languages import LANGUAGES, did_you_mean, language
+from hybrid_bench.languages import did_you_mean, language
 
 __all__ = ["ParallelSource"]
 
@@ -207,8 +207,8 @@ class ParallelSource:
             kind=kind,
             place=place,
             wanted=wanted,
-            declared=tuple(sorted(set(languages))),
-            declared_queries=tuple(sorted(set(languages if query_languages is None else query_languages))),
+            declared=_codes(languages),
+            declared_queries=_codes(languages if query_languages is None else query_languages),
             notice=notice,
         )
 
@@ -274,6 +274,10 @@ class ParallelSource:
         if not corpus or (whole.queries[query].judgments.part == whole.part_index(corpus)).any():
             return None
         return f"no question in '{query}' has a relevant passage in '{corpus}'"
+
+
+def _codes(given: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted({language(code).code for code in given}))
 
 
 # -- tables: where they stand, and their rows ---------------------------------------------------------------------
@@ -515,16 +519,7 @@ def _string(row: Mapping[str, Any], key: str, place: _Place) -> str:
         raise DataError(f"{place}: '{key}' should be a string, found {shown(value)}")
     if not value or value.isspace():
         raise DataError(f"{place}: '{key}' is empty")
-    if not value.isascii():
-        _check_unicode(value, key, place)
     return value
-
-
-def _check_unicode(value: str, key: str, place: _Place) -> None:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{place}: '{key}' has half a surrogate pair, {value[error.start]!a}") from error
 
 
 def _id(row: Mapping[str, Any], key: str, place: _Place) -> str:
@@ -538,13 +533,12 @@ def _id(row: Mapping[str, Any], key: str, place: _Place) -> str:
 
 
 def _language(row: Mapping[str, Any], place: _Place) -> str:
+    """The language's code in our one way of writing."""
     code = _string(row, "language", place)
-    if code not in LANGUAGES:
-        try:
-            language(code)
-        except RequestError as error:
-            raise DataError(f"{place}: {error}") from error
-    return code
+    try:
+        return language(code).code
+    except RequestError as error:
+        raise DataError(f"{place}: {error}") from error
 
 
 def _gain(value: Any, about: str, place: _Place) -> int:
@@ -680,8 +674,6 @@ def _title(row: Mapping[str, Any], place: _Place) -> str:
     title = row.get("title", "")
     if not isinstance(title, str):
         raise DataError(f"{place}: 'title' should be a string, found {shown(title)}")
-    if not title.isascii():
-        _check_unicode(title, "title", place)
     return title
 
 

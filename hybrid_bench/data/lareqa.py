@@ -6,7 +6,6 @@ and the value.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Collection as Some
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from hybrid_bench.data.collection import (
     text_id,
 )
 from hybrid_bench.data.files import RemoteFile, resolve
+from hybrid_bench.data.guarded import read_json
 from hybrid_bench.data.hashing import sha256_of, sha256_of_lines
 from hybrid_bench.errors import DataError, shown
 
@@ -206,8 +206,10 @@ def _groups(files: Iterable[_File], level: str) -> Iterator[list[str]]:
 def read_lareqa(path: Path, passage: PassageText) -> _File:
     """One file, checked field by field; `DataError` names the place of the first thing that is wrong."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        data = read_json(path)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
         raise DataError(f"{path}: not a JSON file ({error}); it may be truncated: fetch it again") from error
     candidates: dict[str, str] = {}
     questions: list[_Question] = []

@@ -44,6 +44,7 @@ from hybrid_bench.data.collection import (
     Passages,
     Queries,
     clusters,
+    judge,
     text_id,
 )
 from hybrid_bench.data.files import data_folder, lines
@@ -534,9 +535,7 @@ class _OwnFiles:
                     f"{place}: query id '{query_id}' is judged, but is not in {self.topics}; are both files of"
                     f" '{self.language}'? The ids of one language mean nothing in another"
                 )
-            if docid in judged.setdefault(query_id, {}):
-                raise DataError(f"{place}: document '{docid}' is judged twice for query '{query_id}'")
-            judged[query_id][docid] = int(gain)
+            judge(judged, query_id, docid, int(gain), place)
         return judged
 
     def passages(self) -> tuple[pa.ChunkedArray, pa.ChunkedArray, pa.ChunkedArray | None]:
@@ -597,7 +596,7 @@ class _DatasetFolder:
         for query_id, docid, gain in zip(*columns, strict=True):
             if not re.fullmatch(r"-?[0-9]{1,9}(\.0+)?", gain):
                 raise DataError(f"{where}: score {shown(gain)} of document '{docid}' should be a whole number")
-            judged.setdefault(query_id, {})[docid] = int(float(gain))  # the last one counts, as in mteb
+            judge(judged, query_id, docid, int(float(gain)), where)
         return judged
 
     def passages(self) -> tuple[pa.ChunkedArray, pa.ChunkedArray, pa.ChunkedArray | None]:

@@ -26,9 +26,9 @@ from mteb.benchmarks.benchmark import Benchmark
 from hybrid_bench.data.collection import Collection, Column, DataOptions, Judgments, Passages, Queries
 from hybrid_bench.data.files import data_folder
 from hybrid_bench.data.hashing import sha256_of_lines, sha256_once
-from hybrid_bench.data.hub import arrow_cache, cached_if_unreachable
+from hybrid_bench.data.hub import arrow_cache, cached_if_unreachable, check_rows
 from hybrid_bench.engine.lexical import subset_languages
-from hybrid_bench.errors import DataError, RequestError, first_line
+from hybrid_bench.errors import DataError, HybridBenchError, RequestError, causes, first_line
 from hybrid_bench.evaluation.tasks import ExactRetrieval, TaskOptions
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.metrics import K_VALUES
@@ -180,10 +180,21 @@ class _Foreign(ExactRetrieval):
                     ) from error
         else:
             here = {**declared.dataset, "path": str(local)}
+            files = sorted(path for path in local.rglob("*") if path.is_file())
+            digest = self.data_sha256()["data"]
+            if not arrow_cache(digest).is_dir():
+                check_rows(path for path in files if path.suffix != ".parquet")  # whose reader tells all but the name
             self.metadata = declared.model_copy(update={"dataset": here})
             try:
-                with _own_cache(self.data_sha256()["data"]):
+                with _own_cache(digest):
                     super().load_data(num_proc=num_proc, timer=timer, **kwargs)
+            except HybridBenchError:
+                raise
+            except Exception as error:  # it hands on what the file system and the readers of the formats raise
+                check_rows(files)
+                raise DataError(
+                    f"{declared.name} cannot read its data set in {local}: {first_line(causes(error)[-1])}"
+                ) from error
             finally:
                 self.metadata = declared
         self.convert_v1_dataset_format_to_v2(num_proc=num_proc)

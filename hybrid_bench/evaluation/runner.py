@@ -134,8 +134,11 @@ def select_tasks(request: RunRequest) -> list[AbsTask]:
     """
     register()
     settings = settings_of(request.settings)
-    for code in (*request.languages, *request.pool_languages):
-        language(code)
+    request = replace(
+        request,
+        languages=[language(code).code for code in request.languages],
+        pool_languages=[language(code).code for code in request.pool_languages],
+    )
     data = DataOptions(
         data_dir=request.data_dir,
         passage=PassageText(request.passage),
@@ -451,7 +454,9 @@ def _meta_or_error(name: str) -> ModelMeta | Exception:
 
 def _forget_frames(error: BaseException | None) -> None:
     """Drop the tracebacks of an error and its causes: their frames would keep a model's memory."""
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # a chain may lead back into itself
+        seen.add(id(error))
         error.__traceback__ = None
         error = error.__cause__ or error.__context__
 

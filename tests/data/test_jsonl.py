@@ -639,8 +639,8 @@ def without(row: Mapping[str, Any], key: str) -> Row:
 @pytest.mark.parametrize(
     ("table", "line", "message"),
     [
-        ("passages", {**PASSAGE, "language": "xx"}, "unknown language 'xx': known: ar, "),
-        ("passages", {**PASSAGE, "language": "eng"}, "unknown language 'eng': did you mean 'en'?"),
+        ("passages", {**PASSAGE, "language": "xx"}, "unknown language 'xx': give a code of ISO 639-1 or 639-3"),
+        ("passages", {**PASSAGE, "language": "EN"}, "unknown language 'EN': did you mean 'en'?"),
         ("passages", {**PASSAGE, "language": "German"}, "unknown language 'German': languages are given by code, 'de'"),
         ("passages", {**PASSAGE, "language": ["de"]}, "'language' should be a string, found [\"de\"]"),
         ("passages", without(PASSAGE, "language"), "'language' is missing, found only 'id', 'text', 'title'"),
@@ -674,7 +674,7 @@ def without(row: Mapping[str, Any], key: str) -> Row:
         (
             "questions",
             {**QUESTION, "relevant": [{"id": "p1", "language": "xx"}]},
-            "unknown language 'xx': known: ar, ",
+            "unknown language 'xx': give a code",
         ),
         (
             "questions",

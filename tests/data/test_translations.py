@@ -172,7 +172,7 @@ class TestRefused:
             pytest.param(
                 line_of().replace('"81674#0"', "81674"), [":1:", "query_id must be a string, not 81674"], id="int"
             ),
-            pytest.param(line_of(query_language="no"), [":1:", "unknown language 'no'"], id="code"),
+            pytest.param(line_of(query_language="nx"), [":1:", "unknown language 'nx'"], id="code"),
             pytest.param(line_of(text=""), [":1:", "empty text"], id="text"),
             pytest.param(line_of() + '{"corpus_language": "de"', [":2:", "not JSON"], id="truncated"),
             pytest.param("[1]\n", [":1:", "JSON object"], id="array"),

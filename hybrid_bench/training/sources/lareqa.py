@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +14,7 @@ import pyarrow as pa
 
 from hybrid_bench.data.collection import PassageText, clusters
 from hybrid_bench.data.files import resolve
+from hybrid_bench.data.guarded import read_json
 from hybrid_bench.data.lareqa import LareqaSource, read_lareqa
 from hybrid_bench.errors import DataError, RequestError, shown
 from hybrid_bench.languages import did_you_mean
@@ -58,7 +58,7 @@ def lareqa_articles(files: Mapping[str, Path]) -> Articles:
     together: list[tuple[str, list[str]]] = []
     paragraphs: dict[str, tuple[str, ...]] = {}
     for path in files.values():
-        for article in json.loads(path.read_text(encoding="utf-8"))["data"]:
+        for article in read_json(path)["data"]:
             found = {qa["id"]: paragraph["context"] for paragraph in article["paragraphs"] for qa in paragraph["qas"]}
             together.append((str(article.get("title", "")), list(found)))
             paragraphs |= {each: (*paragraphs.get(each, ()), text) for each, text in found.items()}
