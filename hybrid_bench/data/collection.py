@@ -243,6 +243,7 @@ class Collection:
     sha256: Mapping[str, str]
     notes: tuple[str, ...] = ()
     _id_ranks: dict[tuple[str, ...], NDArray[np.int32]] = field(default_factory=dict, repr=False, compare=False)
+    _padded: dict[tuple[str, str], int] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -259,6 +260,34 @@ class Collection:
         if name not in self.passages:
             raise RequestError(f"{self.name} has no '{name}': {did_you_mean(name, self.passages)}")
         return self.parts.index(name)
+
+    def padded(self, query_sets: Iterable[str], parts: Iterable[str]) -> dict[str, int]:
+        """How many texts begin or end with white space, of the ``queries`` and of the ``passages`` with their titles.
+
+        mteb gives models queries as they are, and strips passages: of the former it counts, of the latter it does not.
+        Such a text is seldom meant to be so, and models may read it as another one.
+
+        Args:
+            query_sets: Whose queries.
+            parts: Whose passages.
+        """
+        counts = {"queries": 0, "passages": 0}
+        for kind, names in (("queries", query_sets), ("passages", parts)):
+            for name in names:
+                if (kind, name) not in self._padded:
+                    self._padded[kind, name] = sum(text != text.strip() for text in self._read(kind, name))
+                counts[kind] += self._padded[kind, name]
+        return counts
+
+    def _read(self, kind: str, name: str) -> Iterable[str]:
+        """The texts of a query set or part, with titles as mteb joins them."""
+        if kind == "queries":
+            return self.queries[name].texts
+        passages = self.passages[name]
+        if passages.titles is None:
+            return passages.texts
+        pairs = zip(passages.titles, passages.texts, strict=True)
+        return (f"{title} {text}" if title else text for title, text in pairs)
 
     def id_ranks(self, parts: Sequence[str]) -> NDArray[np.int32]:
         """Place of each passage of these parts, side by side, among all of them in ascending order of id.

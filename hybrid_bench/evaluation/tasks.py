@@ -14,6 +14,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 from weakref import WeakKeyDictionary, proxy
@@ -399,6 +400,7 @@ class ExactRetrieval(AbsTaskRetrieval):
             kept = ("languages", "mode", "alpha", "seed", "base")
             identity["training"] = {name: training[name] for name in kept if name in training}
         depth = "full" if pool.depth >= pool.pool_size else pool.depth
+        wanted = self._wanted()
         self.signature = identity | {
             "similarity": "model's own search" if ranker is None else ranker.similarity,
             "dtype": "float32",
@@ -406,6 +408,8 @@ class ExactRetrieval(AbsTaskRetrieval):
             "depth": self.signature.get("depth", "full") if depth == "full" else depth,
             "caveat": self.caveat,
             "notes": list(collection.notes),
+            # Queries are given with it, passages without, as mteb does.
+            "outer_white_space": collection.padded(wanted, dict.fromkeys(chain.from_iterable(wanted.values()))),
         }
         metadata = {
             **self.signature,
