@@ -196,11 +196,11 @@ class Folder(NamedTuple):
                         raise FileNotFoundError("it has neither modules.json nor config.json")
                     return cls((), None)
                 width = None
-                found = json.loads(Path(modules).read_text(encoding="utf-8"))
+                found = read_json(Path(modules))
                 for each in found:
                     if each["type"].endswith(".Dense"):
                         settings = load_file_path(at, "config.json", each["path"], revision=revision)
-                        width = int(json.loads(Path(str(settings)).read_text(encoding="utf-8"))["out_features"])
+                        width = int(read_json(Path(str(settings)))["out_features"])
                 return cls(tuple(each["type"].rpartition(".")[2] for each in found), width)
         except Exception as error:  # the hub's errors are of many kinds
             raise ModelError(
