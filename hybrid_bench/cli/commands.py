@@ -144,7 +144,7 @@ def _translate(options: argparse.Namespace) -> int:
     from hybrid_bench.evaluation.registry import collections
     from hybrid_bench.evaluation.runner import to_stderr
 
-    miracl: Any = collections()["MIRACL"][0].source
+    miracl: Any = collections()["MIRACL"][0].reader
     data = DataOptions(data_dir=options.data_dir)
     outcome = translate(request, lambda language: miracl.topics(data, language), to_stderr)
     done = f"{outcome.translated} queries translated by {outcome.source}, {outcome.kept} were there already"
@@ -302,7 +302,7 @@ def _tasks(_: argparse.Namespace) -> int:
             name,
             task.metadata.name,
             len(task.metadata.hf_subsets),
-            " ".join(task.source.languages),
+            " ".join(task.reader.languages),
             task.metadata.license,
         ]
         for name, tasks in collections().items()

@@ -43,7 +43,7 @@ __all__ = [
     "PassageText",
     "Passages",
     "Queries",
-    "Source",
+    "Reader",
     "Strings",
     "clusters",
     "judge",
@@ -327,8 +327,8 @@ class DataOptions:
     translations: Translations | None = None
 
 
-class Source(Protocol):
-    """Where a collection comes from."""
+class Reader(Protocol):
+    """Knows where a collection lies, and reads it."""
 
     @property
     def collection(self) -> str:

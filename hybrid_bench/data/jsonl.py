@@ -34,7 +34,7 @@ Two lines of ``passages.jsonl`` and two of ``questions.jsonl``::
     {"id": "q1", "language": "en", "text": "How long is the Danube?", "relevant": ["p1"], "group": "Danube"}
     {"id": "q1", "language": "de", "text": "Wie lang ist die Donau?"}
 
-Where the tables stand (`ParallelSource.parse` reads these names):
+Where the tables stand (`JsonlReader.parse` reads these names):
 
 - ``jsonl:FOLDER``: each table is a file, ``passages.jsonl``, or a folder of files, ``passages/*.jsonl``, for instance
   one for each language. ``.jsonl.gz`` and ``.parquet`` do as well.
@@ -95,7 +95,7 @@ from hybrid_bench.data.hub import NotOnTheHubError, configurations, files_of, ma
 from hybrid_bench.errors import DataError, RequestError, first_line, listed, shown
 from hybrid_bench.languages import did_you_mean, language
 
-__all__ = ["ParallelSource"]
+__all__ = ["JsonlReader"]
 
 #: Changes when the same files give another collection.
 FORMAT = 1
@@ -118,7 +118,7 @@ _SPLIT = "test"
 
 
 @dataclass(frozen=True)
-class ParallelSource:
+class JsonlReader:
     """Where a user's parallel data come from. Make one with `parse`.
 
     Attributes:
@@ -163,7 +163,7 @@ class ParallelSource:
         languages: Sequence[str] = (),
         query_languages: Sequence[str] | None = None,
         notice: str = "",
-    ) -> ParallelSource:
+    ) -> JsonlReader:
         """The source that a name stands for. Nothing is read yet, except whether there is such a file or folder.
 
         Args:
@@ -229,7 +229,7 @@ class ParallelSource:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """See `corpora.Source`. A language that has questions only has an empty part, so that it is known."""
+        """See `collection.Reader`. A language that has questions only has an empty part, so that it is known."""
         return tuple(sorted({*self.passage_languages, *self.query_languages}))
 
     @property
@@ -238,7 +238,7 @@ class ParallelSource:
         return _layout(self).revision
 
     def load(self, options: DataOptions, languages: Some[str] | None = None) -> Collection:
-        """See `corpora.Source`. All languages are read: a question's relevant passages may stand in any of them.
+        """See `collection.Reader`. All languages are read: a question's relevant passages may stand in any of them.
 
         Files that were changed are read again. None of the options is about such data.
 
@@ -256,17 +256,17 @@ class ParallelSource:
         return whole
 
     def sha256(self, options: DataOptions, languages: Some[str] | None = None) -> Mapping[str, str]:
-        """See `corpora.Source`. Judgments join all rows, so each part depends on all files."""
+        """See `collection.Reader`. Judgments join all rows, so each part depends on all files."""
         # And all of them together stand for the whole, under no part's name: another set of data, in other languages,
         # may have the same name.
         return dict.fromkeys(("", *self.languages), _layout(self).digest)
 
     def told(self, options: DataOptions, subsets: Some[str]) -> Mapping[str, str]:
-        """See `corpora.Source`: none of the options changes such data."""
+        """See `collection.Reader`: none of the options changes such data."""
         return {}
 
     def missing(self, options: DataOptions, subset: str) -> str | None:
-        """See `corpora.Source`: questions of one language need not have relevant passages in every other."""
+        """See `collection.Reader`: questions of one language need not have relevant passages in every other."""
         query, _, corpus = subset.partition("-")
         whole = self.load(options)
         if query not in whole.queries:
@@ -380,7 +380,7 @@ class _Layout(NamedTuple):
     single: bool = False
 
 
-def _layout(source: ParallelSource) -> _Layout:
+def _layout(source: JsonlReader) -> _Layout:
     place = Path(source.place)
     head = f"hybrid_bench.parallel {FORMAT}"
     files: dict[str, Sequence[Path]]
@@ -420,7 +420,7 @@ def _table_files(folder: Path, table: str) -> tuple[Path, ...]:
     raise DataError(f"{folder}: {table}.jsonl (or .jsonl.gz, .parquet, or a folder {table}) is missing; found {named}")
 
 
-def _open(source: ParallelSource, layout: _Layout, table: str) -> list[_File]:
+def _open(source: JsonlReader, layout: _Layout, table: str) -> list[_File]:
     if source.kind == "jsonl":
         return [_Parquet(path) if path.suffix == ".parquet" else _JsonLines(path) for path in layout.files[table]]
     name = f"{source.place}, {table}"
@@ -802,7 +802,7 @@ def _check_shared(questions: Sequence[_Question], table: _PassageTable) -> None:
 
 
 @lru_cache(maxsize=4)
-def _load(source: ParallelSource, digest: str) -> Collection:
+def _load(source: JsonlReader, digest: str) -> Collection:
     """Read it all. The digest is part of what the cache goes by."""
     layout = _layout(source)
     questions = _read_questions(_open(source, layout, "questions"), layout.single)

@@ -29,13 +29,13 @@ from hybrid_bench.data.guarded import read_json
 from hybrid_bench.data.hashing import sha256_of, sha256_of_lines
 from hybrid_bench.errors import DataError, shown
 
-__all__ = ["LareqaSource", "load_lareqa", "read_lareqa"]
+__all__ = ["LareqaReader", "load_lareqa", "read_lareqa"]
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class LareqaSource:
+class LareqaReader:
     """Where a collection in LAReQA's format comes from, and what it must hold.
 
     Attributes:
@@ -62,19 +62,19 @@ class LareqaSource:
         return tuple(self.files)
 
     def load(self, options: DataOptions, languages: Some[str] | None = None) -> Collection:
-        """See `corpora.Source`. All languages are read: a query's relevant passages stand in all of them."""
+        """See `collection.Reader`. All languages are read: a query's relevant passages stand in all of them."""
         return load_lareqa(self, options.data_dir, options.passage)
 
     def sha256(self, options: DataOptions, languages: Some[str] | None = None) -> Mapping[str, str]:
-        """See `corpora.Source`."""
+        """See `collection.Reader`."""
         return self.load(options).sha256
 
     def told(self, options: DataOptions, subsets: Some[str]) -> Mapping[str, str]:
-        """See `corpora.Source`."""
+        """See `collection.Reader`."""
         return {} if options.passage is PassageText.SENTENCE else {"passage": str(options.passage)}
 
     def missing(self, options: DataOptions, subset: str) -> str | None:
-        """See `corpora.Source`: nothing is."""
+        """See `collection.Reader`: nothing is."""
         return None
 
 
@@ -96,7 +96,7 @@ class _File:
 
 
 def load_lareqa(
-    source: LareqaSource, data_dir: Path | None = None, passage: PassageText = PassageText.SENTENCE
+    source: LareqaReader, data_dir: Path | None = None, passage: PassageText = PassageText.SENTENCE
 ) -> Collection:
     """The collection that LAReQA's rules make of a source.
 
@@ -120,7 +120,7 @@ def load_lareqa(
 class _Hashable:
     """A source as a cache key: compared by all that decides what is read, and whether it is accepted."""
 
-    def __init__(self, source: LareqaSource) -> None:
+    def __init__(self, source: LareqaReader) -> None:
         self.source = source
         files = tuple((code, file.path, file.sha256) for code, file in source.files.items())
         counts = tuple((source.candidates[code], source.questions[code]) for code in source.files)

@@ -54,7 +54,7 @@ from hybrid_bench.data.translations import Translations, check_ids
 from hybrid_bench.errors import DataError, RequestError, shown
 from hybrid_bench.languages import did_you_mean
 
-__all__ = ["HubDataset", "MiraclSource"]
+__all__ = ["HubDataset", "MiraclReader"]
 
 _SPLIT = "dev"
 _KINDS = ("corpus", "queries", "qrels")
@@ -80,8 +80,8 @@ class HubDataset:
 
 
 @dataclass(frozen=True)
-class MiraclSource:
-    """Where MIRACL comes from; a `corpora.Source`.
+class MiraclReader:
+    """Where MIRACL comes from; a `collection.Reader`.
 
     Attributes:
         collection: Name of the collection.
@@ -101,7 +101,7 @@ class MiraclSource:
         return tuple(self.pools[PassagePool.FULL].passages)
 
     def load(self, options: DataOptions, languages: Some[str] | None = None) -> Collection:
-        """See `corpora.Source`. Only the parts in these languages are read, and only their query sets are there.
+        """See `collection.Reader`. Only the parts in these languages are read, and only their query sets are there.
 
         Raises:
             RequestError: If there is no such language.
@@ -119,18 +119,18 @@ class MiraclSource:
         return self._collections[key]
 
     def sha256(self, options: DataOptions, languages: Some[str] | None = None) -> Mapping[str, str]:
-        """See `corpora.Source`. For data of the Hub the revision stands for them, for local files their content."""
+        """See `collection.Reader`. For data of the Hub the revision stands for them, for local files their content."""
         return self._sha256(options, {language: self._place(options, language) for language in self._wanted(languages)})
 
     def told(self, options: DataOptions, subsets: Some[str]) -> Mapping[str, str]:
-        """See `corpora.Source`."""
+        """See `collection.Reader`."""
         told = {} if options.pool == PassagePool.FULL else {"pool": str(options.pool)}
         if options.translations is not None and any(_is_translated(subset) for subset in subsets):
             told["translations"] = options.translations.source
         return told
 
     def missing(self, options: DataOptions, subset: str) -> str | None:
-        """See `corpora.Source`: without translations only the diagonal can be run.
+        """See `collection.Reader`: without translations only the diagonal can be run.
 
         Args:
             options: What was chosen.

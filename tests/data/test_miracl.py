@@ -28,7 +28,7 @@ from mteb.tasks.retrieval.multilingual.miracl_retrieval import MIRACLRetrieval
 from helpers import meta_of, static_model, task_of, tell_options
 from hub_server import COMMIT, nowhere, serving, use_hub
 from hybrid_bench.data.collection import Collection, DataOptions, PassagePool, take, text_id
-from hybrid_bench.data.miracl import HubDataset, MiraclSource
+from hybrid_bench.data.miracl import HubDataset, MiraclReader
 from hybrid_bench.data.translations import Row, Translations, read_translations, write_rows
 from hybrid_bench.engine.models import load, model_meta
 from hybrid_bench.errors import DataError, RequestError
@@ -143,11 +143,11 @@ def write_dataset(folder: Path, raw: Mapping[str, Raw], name: str = "MIRACLRetri
     return folder
 
 
-def small_source() -> MiraclSource:
+def small_source() -> MiraclReader:
     """The source of the task files, without what it has read."""
-    source = collections()["MIRACL"][0].source
-    assert isinstance(source, MiraclSource)
-    return MiraclSource(source.collection, source.pools, source.notice)
+    source = collections()["MIRACL"][0].reader
+    assert isinstance(source, MiraclReader)
+    return MiraclReader(source.collection, source.pools, source.notice)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -497,7 +497,7 @@ def test_sha256_of_the_hubs_data_needs_neither_network_nor_files(monkeypatch: py
     hard = source.sha256(DataOptions(pool=PassagePool.HARD_NEGATIVES))
     assert list(full) == list(QUERIES)
     assert len({*full.values(), *hard.values()}) == 36
-    elsewhere = MiraclSource(
+    elsewhere = MiraclReader(
         source.collection,
         {pool: replace(dataset, revision="0" * 40) for pool, dataset in source.pools.items()},
     )
@@ -831,10 +831,10 @@ def test_a_folder_without_miracl(tmp_path: Path, data_dir: Path) -> None:
 # -- the Hub --------------------------------------------------------------------------------------------------------
 
 
-def hub_source(passages: Mapping[str, int]) -> MiraclSource:
+def hub_source(passages: Mapping[str, int]) -> MiraclReader:
     """As many questions as there are, and so many passages."""
     dataset = HubDataset("org/MIRACL", COMMIT, passages, {"sw": 5, "yo": 119, "bn": 411})
-    return MiraclSource("MIRACL", dict.fromkeys(PassagePool, dataset))
+    return MiraclReader("MIRACL", dict.fromkeys(PassagePool, dataset))
 
 
 def test_the_hub(raw: dict[str, Raw], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1006,7 +1006,7 @@ def test_subsets_of_the_tasks() -> None:
 
 def test_the_multilingual_task_says_what_its_numbers_are_not() -> None:
     multilingual = task_classes()[MULTILINGUAL]
-    for text in (multilingual.metadata.description, multilingual.source.notice):
+    for text in (multilingual.metadata.description, multilingual.reader.notice):
         assert "judged" in text
         assert "lower bounds" in text
         assert "bias_js_*, bias_awrf_*" in text

@@ -198,7 +198,7 @@ class TestSharing:
             role: [subset for asked, subset, _ in WordCounts.asked if asked == role] for role in ("query", "document")
         }
         assert asked["query"] == ["de"]
-        assert sorted(asked["document"]) == sorted(task_of(MULTI).source.languages)
+        assert sorted(asked["document"]) == sorted(task_of(MULTI).reader.languages)
 
     def test_embeddings_on_disk_serve_another_model_object(self, tmp_path: Path) -> None:
         first = evaluate(WordCounts(), task_of(PAIRS, ["de-en"], embedding_cache=tmp_path))
