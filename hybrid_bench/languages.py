@@ -123,6 +123,8 @@ def language(code: str) -> Language:
         return LANGUAGES[code]
     if (written := _WRITTEN.fullmatch(code)) and (found := _of_iso(written[1], written[2])):
         return found
+    if (folded := code.casefold()) != code and (written := _WRITTEN.fullmatch(folded)) and _of_iso(written[1], None):
+        raise RequestError(f"unknown language '{code}': did you mean '{folded}'?")
     by_name = {lang.name.casefold(): lang.code for lang in LANGUAGES.values()}
     if code.casefold() not in by_name:
         named = _table("iso_639_3_to_language")

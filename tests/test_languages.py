@@ -108,6 +108,8 @@ def test_language_by_code() -> None:
         ("German", "unknown language 'German': languages are given by code, 'de'"),
         ("chinese", "unknown language 'chinese': languages are given by code, 'zh'"),
         ("DE", "unknown language 'DE': did you mean 'de'?"),
+        ("EN", "unknown language 'EN': did you mean 'en'?"),  # there is a language that is called En
+        ("Pl", "unknown language 'Pl': did you mean 'pl'?"),
         ("polish", "unknown language 'polish': languages are given by code, 'pl'"),
         ("qx", f"unknown language 'qx': {ANY}"),
         ("pl-Abcd", f"unknown language 'pl-Abcd': {ANY}"),
