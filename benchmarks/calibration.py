@@ -239,10 +239,9 @@ def static_model(folder: Path, data_dir: Path) -> str:
 
     place = folder / "models" / "static-ntrex"
     if not place.is_dir():
-        if not any((data_dir / "ntrex-128").glob("newstest2019-ref.*.txt")):
-            raise DataError(f"no translations to train on: put NTREX-128's files into {data_dir / 'ntrex-128'}")
+        pairs = ntrex_pairs(data_dir)
         with atomic(place) as beside:
-            train(ntrex_pairs(data_dir)).save(str(beside))
+            train(pairs).save(str(beside))
     return str(place)
 
 

@@ -113,7 +113,7 @@ def against_product(data_dir: Path) -> None:
     from hybrid_bench.engine.ranks import BLOCK_ROWS, Targets, count_above
     from hybrid_bench.evaluation.registry import collections
 
-    collection = collections()["XQuAD-R"][0].source.load(DataOptions(data_dir=data_dir))
+    collection = collections()["XQuAD-R"][0].reader.load(DataOptions(data_dir=data_dir))
     rng = np.random.default_rng(0)
     dimension = 384
     sizes = [len(collection.passages[code]) for code in collection.parts]
@@ -166,7 +166,7 @@ def against_measures(data_dir: Path) -> None:
     from hybrid_bench.evaluation.registry import collections
     from hybrid_bench.measures.metrics import RelevantRanks, per_query
 
-    collection = collections()["XQuAD-R"][0].source.load(DataOptions(data_dir=data_dir))
+    collection = collections()["XQuAD-R"][0].reader.load(DataOptions(data_dir=data_dir))
     queries, passages = collection.queries["de"], collection.passages["en"]
     mine = queries.judgments.part == collection.part_index("en")
     row, column = queries.judgments.query[mine], queries.judgments.passage[mine].astype(np.int64)

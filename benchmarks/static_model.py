@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hybrid_bench.errors import DataError
+
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
@@ -19,8 +21,14 @@ __all__ = ["ntrex_pairs", "train"]
 
 
 def ntrex_pairs(data_dir: Path) -> list[tuple[str, str]]:
-    """Translations from NTREX-128: each English sentence with its translation into every other language there."""
+    """Translations from NTREX-128: each English sentence with its translation into every other language there.
+
+    Raises:
+        DataError: If there are none.
+    """
     files = sorted((data_dir / "ntrex-128").glob("newstest2019-ref.*.txt"))
+    if not files:
+        raise DataError(f"no translations to train on: put NTREX-128's files into {data_dir / 'ntrex-128'}")
     source = data_dir / "ntrex-128" / "newstest2019-src.eng.txt"
     english = (source if source.is_file() else files[0]).read_text(encoding="utf-8").splitlines()
     pairs = []
@@ -79,7 +87,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    pairs = ntrex_pairs(options.data_dir)
+    try:
+        pairs = ntrex_pairs(options.data_dir)
+    except DataError as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
     model = train(pairs, dimension=options.dimension, steps=options.steps, seed=options.seed)
     model.save(str(options.folder))
 

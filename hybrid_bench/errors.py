@@ -82,6 +82,8 @@ def causes(error: BaseException) -> list[BaseException]:
     """
     found = [error]
     while inner := found[-1].__cause__ or next((arg for arg in found[-1].args if isinstance(arg, BaseException)), None):
+        if any(inner is each for each in found):  # a chain may lead back into itself
+            break
         found.append(inner)
     return found
 

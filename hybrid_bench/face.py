@@ -284,10 +284,10 @@ def collections() -> pd.DataFrame:
         {
             "name": name,
             "task": task.metadata.name,
-            "languages": " ".join(task.source.languages),
+            "languages": " ".join(task.reader.languages),
             "subsets": len(task.metadata.hf_subsets),
-            "questions": _total(getattr(task.source, "questions", None)),
-            "passages": _total(getattr(task.source, "candidates", None)),
+            "questions": _total(getattr(task.reader, "questions", None)),
+            "passages": _total(getattr(task.reader, "candidates", None)),
             "licence": task.metadata.license,
         }
         for name, tasks in registry.collections().items()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_bench.data.files import RemoteFile
-from hybrid_bench.data.lareqa import LareqaSource
+from hybrid_bench.data.lareqa import LareqaReader
 from hybrid_bench.evaluation.metadata import Metadata
 from hybrid_bench.evaluation.tasks import ParallelRetrieval, pair_subsets, pool_subsets
 from hybrid_bench.languages import languages
@@ -41,7 +41,7 @@ _CANDIDATES = {
 }
 _TAGS = {language.code: language.tag for language in languages(_CANDIDATES)}
 
-SOURCE = LareqaSource(
+READER = LareqaReader(
     collection="HybridDemo",
     revision=_VERSION,
     files={code: RemoteFile(path=f"{code}.json", url="", sha256=sha256) for code, sha256 in _SHA256.items()},
@@ -76,7 +76,7 @@ _COMMON: dict[str, Any] = {
 class HybridDemoPairs(ParallelRetrieval):
     """Queries of one language against the sentences of one language: 11 monolingual, 110 cross-lingual subsets."""
 
-    source = SOURCE
+    reader = READER
     metadata = Metadata(
         name="HybridDemo-Pairs",
         description=(
@@ -91,7 +91,7 @@ class HybridDemoPairs(ParallelRetrieval):
 class HybridDemoMultilingual(ParallelRetrieval):
     """Queries of one language against the sentences of all 11 languages: 11 subsets."""
 
-    source = SOURCE
+    reader = READER
     metadata = Metadata(
         name="HybridDemo-Multilingual",
         description=(

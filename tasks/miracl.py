@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from hybrid_bench.data.collection import PassagePool
-from hybrid_bench.data.miracl import HubDataset, MiraclSource
+from hybrid_bench.data.miracl import HubDataset, MiraclReader
 from hybrid_bench.errors import RequestError
 from hybrid_bench.evaluation.metadata import Metadata
 from hybrid_bench.evaluation.tasks import ParallelRetrieval, pair_subsets, pool_subsets
@@ -57,7 +57,7 @@ _HARD_NEGATIVES = {
 _REVISION = "9c09abc13478308c27598f350e31d8f06b9b5481"
 _TAGS = {language.code: language.tag for language in languages(_FULL)}
 
-SOURCE = MiraclSource(
+READER = MiraclReader(
     collection="MIRACL",
     pools={
         PassagePool.FULL: HubDataset(
@@ -118,7 +118,7 @@ _COMMON: dict[str, Any] = {
 class MIRACLPairs(ParallelRetrieval):
     """Questions in one language against the passages of one language: 18 monolingual, 306 cross-lingual subsets."""
 
-    source = SOURCE
+    reader = READER
     metadata = Metadata(
         name="MIRACL-Pairs",
         description=(
@@ -148,7 +148,7 @@ class MIRACLPairs(ParallelRetrieval):
         """
         super().filter_languages(languages, script, hf_subsets, exclusive_language_filter)
         if hf_subsets is None:
-            able = [subset for subset in self.hf_subsets if not self.source.missing(self.options.data, subset)]
+            able = [subset for subset in self.hf_subsets if not self.reader.missing(self.options.data, subset)]
             self.hf_subsets = able or self.hf_subsets
         return self
 
@@ -156,7 +156,7 @@ class MIRACLPairs(ParallelRetrieval):
 class MIRACLMultilingual(ParallelRetrieval):
     """Questions in one language against the passages of all 18 languages at once: 18 subsets."""
 
-    source = SOURCE
+    reader = READER
     caveat = (
         "MIRACL-Multilingual: only passages in a question's own language were judged, so nDCG and the like are lower "
         "bounds, and of the measures of language bias only those of shares apply"

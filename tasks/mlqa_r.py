@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hybrid_bench.data.files import RemoteFile
-from hybrid_bench.data.lareqa import LareqaSource
+from hybrid_bench.data.lareqa import LareqaReader
 from hybrid_bench.evaluation.metadata import Metadata
 from hybrid_bench.evaluation.tasks import ParallelRetrieval, pair_subsets, pool_subsets
 from hybrid_bench.languages import languages
@@ -43,7 +43,7 @@ _QUESTIONS = {
 }
 _TAGS = {language.code: language.tag for language in languages(_CANDIDATES)}
 
-SOURCE = LareqaSource(
+READER = LareqaReader(
     collection="MLQA-R",
     revision=_COMMIT,
     files={
@@ -108,7 +108,7 @@ _COMMON: dict[str, Any] = {
 class MLQARPairs(ParallelRetrieval):
     """Queries of one language against the sentences of one language: 7 monolingual, 42 cross-lingual subsets."""
 
-    source = SOURCE
+    reader = READER
     metadata = Metadata(
         name="MLQA-R-Pairs",
         description=(
@@ -124,7 +124,7 @@ class MLQARPairs(ParallelRetrieval):
 class MLQARMultilingual(ParallelRetrieval):
     """Queries of one language against the sentences of all 7 languages: 7 subsets."""
 
-    source = SOURCE
+    reader = READER
     metadata = Metadata(
         name="MLQA-R-Multilingual",
         description=(

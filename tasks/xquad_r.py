@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hybrid_bench.data.files import RemoteFile
-from hybrid_bench.data.lareqa import LareqaSource
+from hybrid_bench.data.lareqa import LareqaReader
 from hybrid_bench.evaluation.metadata import Metadata
 from hybrid_bench.evaluation.tasks import ParallelRetrieval, pair_subsets, pool_subsets
 from hybrid_bench.languages import languages
@@ -41,7 +41,7 @@ _CANDIDATES = {
 }
 _TAGS = {language.code: language.tag for language in languages(_CANDIDATES)}
 
-SOURCE = LareqaSource(
+READER = LareqaReader(
     collection="XQuAD-R",
     revision=_COMMIT,
     files={
@@ -103,7 +103,7 @@ _COMMON: dict[str, Any] = {
 class XQuADRPairs(ParallelRetrieval):
     """Queries of one language against the sentences of one language: 11 monolingual, 110 cross-lingual subsets."""
 
-    source = SOURCE
+    reader = READER
     metadata = Metadata(
         name="XQuAD-R-Pairs",
         description=(
@@ -119,7 +119,7 @@ class XQuADRPairs(ParallelRetrieval):
 class XQuADRMultilingual(ParallelRetrieval):
     """Queries of one language against the sentences of all 11 languages: 11 subsets."""
 
-    source = SOURCE
+    reader = READER
     metadata = Metadata(
         name="XQuAD-R-Multilingual",
         description=(

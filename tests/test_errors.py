@@ -119,3 +119,12 @@ def test_every_character_that_turns_the_direction_is_known() -> None:
     turning = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
     found = {chr(code) for code in range(0x110000) if unicodedata.bidirectional(chr(code)) in turning}
     assert all(one_line(character) == "\ufffd" for character in found | set("\u061c\u200e\u200f"))
+
+
+def test_causes_of_a_chain_that_leads_back_into_itself() -> None:
+    inner, outer = OSError("inner"), RuntimeError("outer")
+    outer.__cause__, inner.__cause__ = inner, outer
+    assert causes(outer) == [outer, inner]
+    alone = ValueError("alone")
+    alone.args = (alone,)
+    assert causes(alone) == [alone]

@@ -293,8 +293,8 @@ def unlike(run: Run, another: Run, collection: str, setting: Setting) -> str | N
         changed = sorted(part for part in one.keys() & two.keys() if one[part] != two[part])
         if changed:
             return (
-                f"were made from different data of {task} ({listed(changed, 5)}): run one of them again, so that "
-                "both are about the same"
+                f"were made from different data of {task} ({listed(changed, 5)}; files whose lines stand in another "
+                "order count as different): run one of them again, so that both are about the same"
             )
         one, two = _pools(table, setting), _pools(other, setting)
         changed = sorted(subset for subset in one.keys() & two.keys() if one[subset] != two[subset])

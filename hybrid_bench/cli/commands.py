@@ -144,7 +144,7 @@ def _translate(options: argparse.Namespace) -> int:
     from hybrid_bench.evaluation.registry import collections
     from hybrid_bench.evaluation.runner import to_stderr
 
-    miracl: Any = collections()["MIRACL"][0].source
+    miracl: Any = collections()["MIRACL"][0].reader
     data = DataOptions(data_dir=options.data_dir)
     outcome = translate(request, lambda language: miracl.topics(data, language), to_stderr)
     done = f"{outcome.translated} queries translated by {outcome.source}, {outcome.kept} were there already"
@@ -272,8 +272,7 @@ def _sweep(options: argparse.Namespace) -> int:
 
 def _training(options: argparse.Namespace) -> TrainingConfig:
     """The configuration that is named, with the changes made on the command line."""
-    import tomllib
-
+    from hybrid_bench.data.guarded import parse_toml
     from hybrid_bench.training.config import load_config
 
     if (options.config is None) == (options.preset is None):
@@ -284,8 +283,8 @@ def _training(options: argparse.Namespace) -> TrainingConfig:
         if not is_given or not key:
             raise RequestError(f"--set {given}: should be KEY=VALUE, e.g. sampling.alpha=0.25")
         try:
-            changes[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:  # a text need not be quoted twice, for the shell and for TOML
+            changes[key] = parse_toml(f"value = {value}")["value"]
+        except ValueError:  # a text need not be quoted twice, for the shell and for TOML
             changes[key] = value
     for name in ("output", "data_dir"):
         if getattr(options, name) is not None:
@@ -303,7 +302,7 @@ def _tasks(_: argparse.Namespace) -> int:
             name,
             task.metadata.name,
             len(task.metadata.hf_subsets),
-            " ".join(task.source.languages),
+            " ".join(task.reader.languages),
             task.metadata.license,
         ]
         for name, tasks in collections().items()

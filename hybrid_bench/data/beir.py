@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from hybrid_bench.data.collection import judge
 from hybrid_bench.data.files import json_objects, lines, scratch, settle
 from hybrid_bench.data.hashing import sha256_once
-from hybrid_bench.errors import DataError, RequestError, causes, first_line, listed, shown
-from hybrid_bench.languages import LANGUAGES, did_you_mean, language
+from hybrid_bench.errors import DataError, HybridBenchError, RequestError, causes, first_line, listed, shown
+from hybrid_bench.languages import did_you_mean, language
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -120,7 +121,13 @@ def read_beir(folder: Path, splits: Sequence[str] | None = None) -> BeirFolder:
 
 
 def write_beir(
-    folder: Path, corpus: Dataset, queries: Dataset, qrels: Mapping[str, Qrels], *, overwrite: bool = False
+    folder: Path,
+    corpus: Dataset,
+    queries: Dataset,
+    qrels: Mapping[str, Qrels],
+    *,
+    languages: tuple[str | None, str | None] = (None, None),
+    overwrite: bool = False,
 ) -> None:
     """Write a folder in BEIR's format, first beside its place and then renamed.
 
@@ -131,6 +138,8 @@ def write_beir(
         corpus: Columns ``id``, ``text`` and optionally ``title``; streamed.
         queries: Columns ``id`` and ``text``.
         qrels: Judgments by split. Documents that are not in the corpus may be judged, but only queries that are there.
+        languages: Of the queries and of the corpus, kept as ``language`` in the metadata of their rows, where
+            `beir_task` looks for them; None where it is not known, or not one.
         overwrite: Whether what the folder holds in BEIR's format may be replaced.
 
     Raises:
@@ -143,8 +152,8 @@ def write_beir(
         with scratch(folder.parent) as place:
             beside = place / folder.name  # not the temporary folder itself, which only its owner may enter
             (beside / "qrels").mkdir(parents=True)
-            _write_rows(beside / "corpus.jsonl", corpus, "document", titled=True)
-            _write_rows(beside / "queries.jsonl", queries, "query", titled=False)
+            _write_rows(beside / "corpus.jsonl", corpus, "document", languages[1], titled=True)
+            _write_rows(beside / "queries.jsonl", queries, "query", languages[0], titled=False)
             known = set(_column(queries, "id").to_pylist())
             for split, judgments in qrels.items():
                 _write_qrels(beside / "qrels" / f"{file_name(split)}.tsv", judgments, known)
@@ -163,7 +172,8 @@ def beir_task(folder: Path, language: str | None = None) -> AbsTaskRetrieval:
 
     Args:
         folder: The folder; its files are read when mteb loads the data, here only hashed.
-        language: Our code of its language (``de``) or mteb's tag (``nld-Latn``); None if it is not known.
+        language: Its language, in any way that `languages.language` reads (``pl``, ``pol-Latn``); None for
+            what its rows' metadata say, see `write_beir`.
 
     Returns:
         A task that has not loaded its data. Loading raises `DataError` if they are not right, or have changed.
@@ -174,8 +184,8 @@ def beir_task(folder: Path, language: str | None = None) -> AbsTaskRetrieval:
     """
     from mteb.abstasks.task_metadata import TaskMetadata
 
-    tag = _tag(language)
     files = _files(folder)
+    tags = [_tag(language)] if language else _told_tags(files)
     name = folder.resolve().name
     digest = files.sha256()
     metadata = TaskMetadata(
@@ -186,7 +196,7 @@ def beir_task(folder: Path, language: str | None = None) -> AbsTaskRetrieval:
         category="t2t",
         modalities=["text"],
         eval_splits=["test"] if "test" in files.qrels else list(files.qrels),
-        eval_langs=[tag],
+        eval_langs=tags,
         main_score="ndcg_at_10",
     )
     # mteb reads the metadata off the class, also after a task has unloaded its data.
@@ -303,11 +313,6 @@ def _string(row: Mapping[str, Any], name: str, where: str) -> str:
     value = row[name]
     if not isinstance(value, str):
         raise DataError(f"{where}: '{name}' should be a string, found {shown(value)}")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(f"{where}: '{name}' is not Unicode text ({error.reason} at {error.start})") from error
     return value
 
 
@@ -347,8 +352,9 @@ def _corpus(path: Path) -> Dataset:
             gen_kwargs={"path": str(path), "sha256": sha256_once(path), "version": _FORMAT},
         )
     except (DatasetGenerationError, OSError) as error:
-        if isinstance(error.__cause__, DataError):
-            raise error.__cause__ from None
+        wrong = next((each for each in causes(error) if isinstance(each, DataError)), None)
+        if wrong is not None:
+            raise DataError(str(wrong)) from error  # the same object would be the cause of its own context
         raise DataError(
             f"cannot keep {path} in the cache of `datasets` ({first_line(causes(error)[-1])}): set HF_DATASETS_CACHE to"
             " a folder with space"
@@ -405,10 +411,7 @@ def _read_qrels(path: Path, queries: AbstractSet[str], queries_file: str) -> dic
             raise DataError(f"{where}: {queries_file} has no query {shown(query)}")
         if not document:
             raise DataError(f"{where}: the corpus-id is empty")
-        if (known := qrels.setdefault(query, {}).setdefault(document, grade)) != grade:
-            raise DataError(
-                f"{where}: document {shown(document)} has score {grade} for query {shown(query)}, but {known} before"
-            )
+        judge(qrels, query, document, grade, where)
     if not qrels:
         raise DataError(f"{path} holds no judgment: it should have lines of query-id, corpus-id and score")
     return qrels
@@ -442,7 +445,7 @@ def _count(number: int, one: str, many: str) -> str:
 # -- writing ------------------------------------------------------------------------------------------------------
 
 
-def _write_rows(path: Path, rows: Dataset, what: str, *, titled: bool) -> None:
+def _write_rows(path: Path, rows: Dataset, what: str, language: str | None, *, titled: bool) -> None:
     import pyarrow.compute as pc
 
     for column in ("id", "text"):
@@ -453,6 +456,7 @@ def _write_rows(path: Path, rows: Dataset, what: str, *, titled: bool) -> None:
         twice = counts.filter(pc.greater(counts.field("counts"), 1))[0]["values"].as_py()
         raise DataError(f"the id {shown(twice)} stands for two of the {len(rows):,} rows of {path.name}")
     columns = [column for column in ("id", "title", "text") if column in rows.column_names]
+    about = {"metadata": {"language": language} if language else {}}
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for batch in rows.select_columns(columns).with_format(None).iter(_BATCH):
             titles = batch.get("title", [""] * len(batch["id"]))
@@ -460,7 +464,7 @@ def _write_rows(path: Path, rows: Dataset, what: str, *, titled: bool) -> None:
                 _check(text_id, what)
                 if not isinstance(text, str):
                     raise DataError(f"the text of {what} {shown(text_id)} should be a string, found {shown(text)}")
-                row = {"_id": text_id} | ({"title": title or ""} if titled else {}) | {"text": text, "metadata": {}}
+                row = {"_id": text_id} | ({"title": title or ""} if titled else {}) | {"text": text} | about
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
@@ -510,23 +514,29 @@ def _settle(beside: Path, folder: Path, overwrite: bool) -> None:
 # -- the task -----------------------------------------------------------------------------------------------------
 
 
-def _tag(code: str | None) -> str:
+def _told_tags(files: _Files) -> list[str]:
+    """The tags of queries and corpus that the first row of each tells; one if they are in the same language."""
+    tags = []
+    for path in (files.queries, files.corpus):
+        try:
+            _, row = next(json_objects(path))
+            tags.append(language(row["metadata"]["language"]).tag)
+        except (LookupError, TypeError, StopIteration, HybridBenchError):  # not told, or in a form of the user's own
+            tags.append(UNDETERMINED)
+    return [UNDETERMINED] if UNDETERMINED in tags else list(dict.fromkeys(tags))
+
+
+def _tag(code: str) -> str:
     """mteb's tag of a language."""
     from mteb.languages import check_language_code
 
-    if code is None:
-        return UNDETERMINED
-    if re.fullmatch(r"[a-z]{3}-[A-Z][a-z]{3}", code):
+    if re.fullmatch(r"[a-z]{3}-[A-Z][a-z]{3}", code):  # mteb's own way of writing
         try:
             check_language_code(code)
         except ValueError as error:
             raise RequestError(f"unknown language '{code}': mteb has no such language or script") from error
         return code
-    try:
-        return language(code).tag
-    except RequestError as error:
-        example = LANGUAGES["de"].tag
-        raise RequestError(f"{error} (for others give language and script, as {example} for German)") from error
+    return language(code).tag
 
 
 @cache

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from hybrid_bench.data.hashing import sha256_of_text
 from hybrid_bench.data.translations import Translations
-from hybrid_bench.errors import RequestError
+from hybrid_bench.errors import DataError, RequestError, shown
 from hybrid_bench.languages import did_you_mean
 
 __all__ = [
@@ -43,9 +43,10 @@ __all__ = [
     "PassageText",
     "Passages",
     "Queries",
-    "Source",
+    "Reader",
     "Strings",
     "clusters",
+    "judge",
     "take",
     "text_id",
 ]
@@ -242,6 +243,7 @@ class Collection:
     sha256: Mapping[str, str]
     notes: tuple[str, ...] = ()
     _id_ranks: dict[tuple[str, ...], NDArray[np.int32]] = field(default_factory=dict, repr=False, compare=False)
+    _padded: dict[tuple[str, str], int] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -258,6 +260,34 @@ class Collection:
         if name not in self.passages:
             raise RequestError(f"{self.name} has no '{name}': {did_you_mean(name, self.passages)}")
         return self.parts.index(name)
+
+    def padded(self, query_sets: Iterable[str], parts: Iterable[str]) -> dict[str, int]:
+        """How many texts begin or end with white space, of the ``queries`` and of the ``passages`` with their titles.
+
+        mteb gives models queries as they are, and strips passages: of the former it counts, of the latter it does not.
+        Such a text is seldom meant to be so, and models may read it as another one.
+
+        Args:
+            query_sets: Whose queries.
+            parts: Whose passages.
+        """
+        counts = {"queries": 0, "passages": 0}
+        for kind, names in (("queries", query_sets), ("passages", parts)):
+            for name in names:
+                if (kind, name) not in self._padded:
+                    self._padded[kind, name] = sum(text != text.strip() for text in self._read(kind, name))
+                counts[kind] += self._padded[kind, name]
+        return counts
+
+    def _read(self, kind: str, name: str) -> Iterable[str]:
+        """The texts of a query set or part, with titles as mteb joins them."""
+        if kind == "queries":
+            return self.queries[name].texts
+        passages = self.passages[name]
+        if passages.titles is None:
+            return passages.texts
+        pairs = zip(passages.titles, passages.texts, strict=True)
+        return (f"{title} {text}" if title else text for title, text in pairs)
 
     def id_ranks(self, parts: Sequence[str]) -> NDArray[np.int32]:
         """Place of each passage of these parts, side by side, among all of them in ascending order of id.
@@ -297,8 +327,8 @@ class DataOptions:
     translations: Translations | None = None
 
 
-class Source(Protocol):
-    """Where a collection comes from."""
+class Reader(Protocol):
+    """Knows where a collection lies, and reads it."""
 
     @property
     def collection(self) -> str:
@@ -342,6 +372,18 @@ def text_id(collection: str, language: str, original: str) -> str:
     """
     digest = sha256_of_text(f"{collection}\t{language}\t{original}")
     return f"{digest[:8]}.{language}.{original}"
+
+
+def judge(judged: dict[str, dict[str, int]], query: str, document: str, grade: int, where: str) -> None:
+    """Add a judgment to those by query and document. The same one may be given again, as beir's files do.
+
+    Raises:
+        DataError: If the document has another grade for this query already.
+    """
+    if (known := judged.setdefault(query, {}).setdefault(document, grade)) != grade:
+        raise DataError(
+            f"{where}: document {shown(document)} has score {grade} for query {shown(query)}, but {known} before"
+        )
 
 
 def clusters(groups: Iterable[Iterable[str]]) -> dict[str, int]:

@@ -31,6 +31,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from hybrid_bench.data.guarded import parse_json
 from hybrid_bench.data.hashing import remember, sha256_of, sha256_of_state
 from hybrid_bench.errors import DataError, RequestError, causes, listed, one_line, shown
 
@@ -264,12 +265,14 @@ def json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """
     for number, line in lines(path):
         try:
-            row = json.loads(line.rstrip("\r\n"))
-        except (ValueError, RecursionError) as error:
+            row = parse_json(line.rstrip("\r\n"))
+        except json.JSONDecodeError as error:
             array = ", not one array" if number == 1 and line.startswith("[") else ""
             raise DataError(
                 f"{path}:{number}: not JSON ({error}); one JSON object per line is needed{array}"
             ) from error
+        except ValueError as error:
+            raise DataError(f"{path}:{number}: {error}") from error
         if not isinstance(row, dict):
             raise DataError(f"{path}:{number}: should be a JSON object, found {shown(row)}")
         yield number, row

@@ -6,6 +6,7 @@ is laid out like a data set on the Hub is read in the same way.
 
 from __future__ import annotations
 
+import csv
 import glob
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from hybrid_bench.data.files import offline_variable
+from hybrid_bench.data.files import json_objects, lines, offline_variable
 from hybrid_bench.data.hashing import sha256_of_lines, sha256_once
 from hybrid_bench.errors import DataError, HybridBenchError, causes, first_line, shown
 
@@ -227,13 +228,48 @@ def mapped(name: str, files: Sequence[Path], *, key: str = "", strings: Sequence
     if kinds not in ({"json"}, {".parquet"}):
         raise DataError(f"{name}: {files[0].name} and the like are neither Parquet nor JSON lines")
     place = arrow_cache(sha256_of_lines([key or sha256_of_lines(map(sha256_once, files)), *strings]))
+    if not place.is_dir():
+        check_rows(path for path in files if path.suffix != ".parquet")  # whose own reader sees what is wrong
     features = datasets.Features(dict.fromkeys(strings, datasets.Value("string"))) if strings else None
     # Not `load_dataset`, which asks a server to count every load, and waits for it.
     read = datasets.Dataset.from_json if "json" in kinds else datasets.Dataset.from_parquet
     try:
         return read([str(path) for path in files], features=features, cache_dir=str(place))
     except Exception as error:  # it hands on what the file system and the readers of the formats raise
+        check_rows(files)
         raise DataError(f"{name}: cannot be read: {_innermost(error)}") from error
+
+
+def check_rows(files: Iterable[Path]) -> None:
+    """Read files of rows by our own readers, which name the line of what is wrong, as those of `datasets` do not.
+
+    Args:
+        files: JSON lines, Parquet, and tables with tabs or commas; others are not looked at.
+
+    Raises:
+        DataError: If a file cannot be read, a line is no JSON object or has a key twice, or has other columns.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for path in files:
+        ending = path.name.removesuffix(".gz").rpartition(".")[2]
+        if ending == "jsonl":
+            for _ in json_objects(path):
+                pass
+        elif ending == "parquet":
+            try:
+                with pq.ParquetFile(path) as file:
+                    for _ in file.iter_batches():
+                        pass
+            except (OSError, pa.ArrowException) as error:
+                raise DataError(f"cannot read {path}: {first_line(error)}") from error
+        elif ending in {"tsv", "csv"}:
+            width = 0
+            for number, line in lines(path):
+                cells = len(next(csv.reader([line], delimiter="\t" if ending == "tsv" else ","), []))
+                if cells != (width := width or cells):
+                    raise DataError(f"{path}:{number}: {cells} columns instead of {width}, found {shown(line)}")
 
 
 def arrow_cache(key: str) -> Path:

@@ -4,7 +4,7 @@ Two tables, `passages` and `questions`. A row of theirs is an object with these 
 
 ============  =========  ===============================================================================
 ``id``        both       A string or a whole number, of any form.
-``language``  both       Two-letter code, see `languages.LANGUAGES`.
+``language``  both       Of ISO 639-1 or 639-3, with or without script, e.g. ``pl`` or ``pol-Latn``.
 ``text``      both       Not empty.
 ``title``     passages   Optional.
 ``relevant``  questions  Which passages answer the question; see below. Optional.
@@ -34,7 +34,7 @@ Two lines of ``passages.jsonl`` and two of ``questions.jsonl``::
     {"id": "q1", "language": "en", "text": "How long is the Danube?", "relevant": ["p1"], "group": "Danube"}
     {"id": "q1", "language": "de", "text": "Wie lang ist die Donau?"}
 
-Where the tables stand (`ParallelSource.parse` reads these names):
+Where the tables stand (`JsonlReader.parse` reads these names):
 
 - ``jsonl:FOLDER``: each table is a file, ``passages.jsonl``, or a folder of files, ``passages/*.jsonl``, for instance
   one for each language. ``.jsonl.gz`` and ``.parquet`` do as well.
@@ -93,9 +93,9 @@ from hybrid_bench.data.files import json_objects
 from hybrid_bench.data.hashing import sha256_of_lines, sha256_once
 from hybrid_bench.data.hub import NotOnTheHubError, configurations, files_of, mapped, patterns, snapshot
 from hybrid_bench.errors import DataError, RequestError, first_line, listed, shown
-from hybrid_bench.languages import LANGUAGES, did_you_mean, language
+from hybrid_bench.languages import did_you_mean, language
 
-__all__ = ["ParallelSource"]
+__all__ = ["JsonlReader"]
 
 #: Changes when the same files give another collection.
 FORMAT = 1
@@ -118,7 +118,7 @@ _SPLIT = "test"
 
 
 @dataclass(frozen=True)
-class ParallelSource:
+class JsonlReader:
     """Where a user's parallel data come from. Make one with `parse`.
 
     Attributes:
@@ -163,7 +163,7 @@ class ParallelSource:
         languages: Sequence[str] = (),
         query_languages: Sequence[str] | None = None,
         notice: str = "",
-    ) -> ParallelSource:
+    ) -> JsonlReader:
         """The source that a name stands for. Nothing is read yet, except whether there is such a file or folder.
 
         Args:
@@ -207,8 +207,8 @@ class ParallelSource:
             kind=kind,
             place=place,
             wanted=wanted,
-            declared=tuple(sorted(set(languages))),
-            declared_queries=tuple(sorted(set(languages if query_languages is None else query_languages))),
+            declared=_codes(languages),
+            declared_queries=_codes(languages if query_languages is None else query_languages),
             notice=notice,
         )
 
@@ -229,7 +229,7 @@ class ParallelSource:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """See `corpora.Source`. A language that has questions only has an empty part, so that it is known."""
+        """See `collection.Reader`. A language that has questions only has an empty part, so that it is known."""
         return tuple(sorted({*self.passage_languages, *self.query_languages}))
 
     @property
@@ -238,7 +238,7 @@ class ParallelSource:
         return _layout(self).revision
 
     def load(self, options: DataOptions, languages: Some[str] | None = None) -> Collection:
-        """See `corpora.Source`. All languages are read: a question's relevant passages may stand in any of them.
+        """See `collection.Reader`. All languages are read: a question's relevant passages may stand in any of them.
 
         Files that were changed are read again. None of the options is about such data.
 
@@ -256,17 +256,17 @@ class ParallelSource:
         return whole
 
     def sha256(self, options: DataOptions, languages: Some[str] | None = None) -> Mapping[str, str]:
-        """See `corpora.Source`. Judgments join all rows, so each part depends on all files."""
+        """See `collection.Reader`. Judgments join all rows, so each part depends on all files."""
         # And all of them together stand for the whole, under no part's name: another set of data, in other languages,
         # may have the same name.
         return dict.fromkeys(("", *self.languages), _layout(self).digest)
 
     def told(self, options: DataOptions, subsets: Some[str]) -> Mapping[str, str]:
-        """See `corpora.Source`: none of the options changes such data."""
+        """See `collection.Reader`: none of the options changes such data."""
         return {}
 
     def missing(self, options: DataOptions, subset: str) -> str | None:
-        """See `corpora.Source`: questions of one language need not have relevant passages in every other."""
+        """See `collection.Reader`: questions of one language need not have relevant passages in every other."""
         query, _, corpus = subset.partition("-")
         whole = self.load(options)
         if query not in whole.queries:
@@ -274,6 +274,10 @@ class ParallelSource:
         if not corpus or (whole.queries[query].judgments.part == whole.part_index(corpus)).any():
             return None
         return f"no question in '{query}' has a relevant passage in '{corpus}'"
+
+
+def _codes(given: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted({language(code).code for code in given}))
 
 
 # -- tables: where they stand, and their rows ---------------------------------------------------------------------
@@ -376,7 +380,7 @@ class _Layout(NamedTuple):
     single: bool = False
 
 
-def _layout(source: ParallelSource) -> _Layout:
+def _layout(source: JsonlReader) -> _Layout:
     place = Path(source.place)
     head = f"hybrid_bench.parallel {FORMAT}"
     files: dict[str, Sequence[Path]]
@@ -416,7 +420,7 @@ def _table_files(folder: Path, table: str) -> tuple[Path, ...]:
     raise DataError(f"{folder}: {table}.jsonl (or .jsonl.gz, .parquet, or a folder {table}) is missing; found {named}")
 
 
-def _open(source: ParallelSource, layout: _Layout, table: str) -> list[_File]:
+def _open(source: JsonlReader, layout: _Layout, table: str) -> list[_File]:
     if source.kind == "jsonl":
         return [_Parquet(path) if path.suffix == ".parquet" else _JsonLines(path) for path in layout.files[table]]
     name = f"{source.place}, {table}"
@@ -515,16 +519,7 @@ def _string(row: Mapping[str, Any], key: str, place: _Place) -> str:
         raise DataError(f"{place}: '{key}' should be a string, found {shown(value)}")
     if not value or value.isspace():
         raise DataError(f"{place}: '{key}' is empty")
-    if not value.isascii():
-        _check_unicode(value, key, place)
     return value
-
-
-def _check_unicode(value: str, key: str, place: _Place) -> None:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{place}: '{key}' has half a surrogate pair, {value[error.start]!a}") from error
 
 
 def _id(row: Mapping[str, Any], key: str, place: _Place) -> str:
@@ -538,13 +533,12 @@ def _id(row: Mapping[str, Any], key: str, place: _Place) -> str:
 
 
 def _language(row: Mapping[str, Any], place: _Place) -> str:
+    """The language's code in our one way of writing."""
     code = _string(row, "language", place)
-    if code not in LANGUAGES:
-        try:
-            language(code)
-        except RequestError as error:
-            raise DataError(f"{place}: {error}") from error
-    return code
+    try:
+        return language(code).code
+    except RequestError as error:
+        raise DataError(f"{place}: {error}") from error
 
 
 def _gain(value: Any, about: str, place: _Place) -> int:
@@ -680,8 +674,6 @@ def _title(row: Mapping[str, Any], place: _Place) -> str:
     title = row.get("title", "")
     if not isinstance(title, str):
         raise DataError(f"{place}: 'title' should be a string, found {shown(title)}")
-    if not title.isascii():
-        _check_unicode(title, "title", place)
     return title
 
 
@@ -810,7 +802,7 @@ def _check_shared(questions: Sequence[_Question], table: _PassageTable) -> None:
 
 
 @lru_cache(maxsize=4)
-def _load(source: ParallelSource, digest: str) -> Collection:
+def _load(source: JsonlReader, digest: str) -> Collection:
     """Read it all. The digest is part of what the cache goes by."""
     layout = _layout(source)
     questions = _read_questions(_open(source, layout, "questions"), layout.single)

@@ -6,7 +6,6 @@ and the value.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Collection as Some
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,16 +25,17 @@ from hybrid_bench.data.collection import (
     text_id,
 )
 from hybrid_bench.data.files import RemoteFile, resolve
+from hybrid_bench.data.guarded import read_json
 from hybrid_bench.data.hashing import sha256_of, sha256_of_lines
 from hybrid_bench.errors import DataError, shown
 
-__all__ = ["LareqaSource", "load_lareqa", "read_lareqa"]
+__all__ = ["LareqaReader", "load_lareqa", "read_lareqa"]
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class LareqaSource:
+class LareqaReader:
     """Where a collection in LAReQA's format comes from, and what it must hold.
 
     Attributes:
@@ -62,19 +62,19 @@ class LareqaSource:
         return tuple(self.files)
 
     def load(self, options: DataOptions, languages: Some[str] | None = None) -> Collection:
-        """See `corpora.Source`. All languages are read: a query's relevant passages stand in all of them."""
+        """See `collection.Reader`. All languages are read: a query's relevant passages stand in all of them."""
         return load_lareqa(self, options.data_dir, options.passage)
 
     def sha256(self, options: DataOptions, languages: Some[str] | None = None) -> Mapping[str, str]:
-        """See `corpora.Source`."""
+        """See `collection.Reader`."""
         return self.load(options).sha256
 
     def told(self, options: DataOptions, subsets: Some[str]) -> Mapping[str, str]:
-        """See `corpora.Source`."""
+        """See `collection.Reader`."""
         return {} if options.passage is PassageText.SENTENCE else {"passage": str(options.passage)}
 
     def missing(self, options: DataOptions, subset: str) -> str | None:
-        """See `corpora.Source`: nothing is."""
+        """See `collection.Reader`: nothing is."""
         return None
 
 
@@ -96,7 +96,7 @@ class _File:
 
 
 def load_lareqa(
-    source: LareqaSource, data_dir: Path | None = None, passage: PassageText = PassageText.SENTENCE
+    source: LareqaReader, data_dir: Path | None = None, passage: PassageText = PassageText.SENTENCE
 ) -> Collection:
     """The collection that LAReQA's rules make of a source.
 
@@ -120,7 +120,7 @@ def load_lareqa(
 class _Hashable:
     """A source as a cache key: compared by all that decides what is read, and whether it is accepted."""
 
-    def __init__(self, source: LareqaSource) -> None:
+    def __init__(self, source: LareqaReader) -> None:
         self.source = source
         files = tuple((code, file.path, file.sha256) for code, file in source.files.items())
         counts = tuple((source.candidates[code], source.questions[code]) for code in source.files)
@@ -206,8 +206,10 @@ def _groups(files: Iterable[_File], level: str) -> Iterator[list[str]]:
 def read_lareqa(path: Path, passage: PassageText) -> _File:
     """One file, checked field by field; `DataError` names the place of the first thing that is wrong."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        data = read_json(path)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
         raise DataError(f"{path}: not a JSON file ({error}); it may be truncated: fetch it again") from error
     candidates: dict[str, str] = {}
     questions: list[_Question] = []

@@ -44,6 +44,7 @@ from hybrid_bench.data.collection import (
     Passages,
     Queries,
     clusters,
+    judge,
     text_id,
 )
 from hybrid_bench.data.files import data_folder, lines
@@ -53,7 +54,7 @@ from hybrid_bench.data.translations import Translations, check_ids
 from hybrid_bench.errors import DataError, RequestError, shown
 from hybrid_bench.languages import did_you_mean
 
-__all__ = ["HubDataset", "MiraclSource"]
+__all__ = ["HubDataset", "MiraclReader"]
 
 _SPLIT = "dev"
 _KINDS = ("corpus", "queries", "qrels")
@@ -79,8 +80,8 @@ class HubDataset:
 
 
 @dataclass(frozen=True)
-class MiraclSource:
-    """Where MIRACL comes from; a `corpora.Source`.
+class MiraclReader:
+    """Where MIRACL comes from; a `collection.Reader`.
 
     Attributes:
         collection: Name of the collection.
@@ -100,7 +101,7 @@ class MiraclSource:
         return tuple(self.pools[PassagePool.FULL].passages)
 
     def load(self, options: DataOptions, languages: Some[str] | None = None) -> Collection:
-        """See `corpora.Source`. Only the parts in these languages are read, and only their query sets are there.
+        """See `collection.Reader`. Only the parts in these languages are read, and only their query sets are there.
 
         Raises:
             RequestError: If there is no such language.
@@ -118,18 +119,18 @@ class MiraclSource:
         return self._collections[key]
 
     def sha256(self, options: DataOptions, languages: Some[str] | None = None) -> Mapping[str, str]:
-        """See `corpora.Source`. For data of the Hub the revision stands for them, for local files their content."""
+        """See `collection.Reader`. For data of the Hub the revision stands for them, for local files their content."""
         return self._sha256(options, {language: self._place(options, language) for language in self._wanted(languages)})
 
     def told(self, options: DataOptions, subsets: Some[str]) -> Mapping[str, str]:
-        """See `corpora.Source`."""
+        """See `collection.Reader`."""
         told = {} if options.pool == PassagePool.FULL else {"pool": str(options.pool)}
         if options.translations is not None and any(_is_translated(subset) for subset in subsets):
             told["translations"] = options.translations.source
         return told
 
     def missing(self, options: DataOptions, subset: str) -> str | None:
-        """See `corpora.Source`: without translations only the diagonal can be run.
+        """See `collection.Reader`: without translations only the diagonal can be run.
 
         Args:
             options: What was chosen.
@@ -534,9 +535,7 @@ class _OwnFiles:
                     f"{place}: query id '{query_id}' is judged, but is not in {self.topics}; are both files of"
                     f" '{self.language}'? The ids of one language mean nothing in another"
                 )
-            if docid in judged.setdefault(query_id, {}):
-                raise DataError(f"{place}: document '{docid}' is judged twice for query '{query_id}'")
-            judged[query_id][docid] = int(gain)
+            judge(judged, query_id, docid, int(gain), place)
         return judged
 
     def passages(self) -> tuple[pa.ChunkedArray, pa.ChunkedArray, pa.ChunkedArray | None]:
@@ -597,7 +596,7 @@ class _DatasetFolder:
         for query_id, docid, gain in zip(*columns, strict=True):
             if not re.fullmatch(r"-?[0-9]{1,9}(\.0+)?", gain):
                 raise DataError(f"{where}: score {shown(gain)} of document '{docid}' should be a whole number")
-            judged.setdefault(query_id, {})[docid] = int(float(gain))  # the last one counts, as in mteb
+            judge(judged, query_id, docid, int(float(gain)), where)
         return judged
 
     def passages(self) -> tuple[pa.ChunkedArray, pa.ChunkedArray, pa.ChunkedArray | None]:

@@ -191,7 +191,7 @@ def _systems(key: str) -> Sequence[PublishedSystem]:
                 place = value[:5]
                 if place not in values or value.decimals > values[place].decimals:
                     values[place] = value
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, csv.Error) as error:
         raise DataError(f"published results {path} cannot be read ({error}): install the package again") from error
     return [PublishedSystem(name, PUBLICATIONS[key], values) for name, values in found.items()]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_bench.data.files import atomic
+from hybrid_bench.data.guarded import read_json
 from hybrid_bench.errors import DataError
 
 __all__ = ["RECORD", "read_record", "training_languages", "write_record"]
@@ -45,8 +46,8 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        record = read_json(path, nan=True)
+    except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path} ({error}): copy it again from where the model was trained") from error
     if not isinstance(record, dict) or record.get("format") != _FORMAT:
         raise DataError(f"{path} was not written by this version of hybrid_bench: train the model again")

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hybrid_bench.data.files import atomic
+from hybrid_bench.data.guarded import parse_json
 from hybrid_bench.data.hashing import sha256_of_json
 from hybrid_bench.errors import DataError, RequestError, listed
 from hybrid_bench.languages import did_you_mean, language
@@ -194,8 +195,7 @@ def parse_row(line: str, columns: Sequence[str] | None) -> Row:
         DataError: If it is not valid; without the place, which the caller knows.
     """
     row = _of_json(line) if columns is None else _of_tsv(line, columns)
-    _check(row)
-    return row
+    return _checked(row)
 
 
 def format_row(row: Row, path: Path) -> str:
@@ -205,7 +205,7 @@ def format_row(row: Row, path: Path) -> str:
         RequestError: If the file's suffix is none of the known.
         DataError: If the row is not valid, or the format cannot hold it.
     """
-    _check(row)
+    row = _checked(row)
     if _is_json(path):
         return json.dumps(row._asdict(), ensure_ascii=False) + "\n"
     for column, value in row._asdict().items():
@@ -371,7 +371,7 @@ def _of_tsv(line: str, columns: Sequence[str]) -> Row:
 
 def _of_json(line: str) -> Row:
     try:
-        value = json.loads(line)
+        value = parse_json(line)
     except ValueError as error:
         detail = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise DataError(f"not JSON, or cut off ({detail})") from error
@@ -385,8 +385,8 @@ def _of_json(line: str) -> Row:
     return Row(*(value[column] for column in Row._fields))
 
 
-def _check(row: Row) -> None:
-    """Refuse what cannot be a row, without naming its place."""
+def _checked(row: Row) -> Row:
+    """A row with its languages in our one way of writing; refuses what cannot be a row, without naming its place."""
     for column, value in row._asdict().items():
         if not value.strip():
             raise DataError(f"empty {column}" + (f" of query '{row.query_id}'" if row.query_id.strip() else ""))
@@ -396,16 +396,19 @@ def _check(row: Row) -> None:
             value.encode()
         except UnicodeEncodeError as error:
             raise DataError(f"{column} of query {row.query_id!r} holds half a surrogate pair") from error
-    for column, code in (("corpus_language", row.corpus_language), ("query_language", row.query_language)):
+    codes = {}
+    for column in ("corpus_language", "query_language"):
         try:
-            language(code)
+            codes[column] = language(getattr(row, column)).code
         except RequestError as error:
             raise DataError(f"{column}: {error}") from error
+    row = row._replace(**codes)
     if row.query_language == row.corpus_language:
         raise DataError(
             f"query '{row.query_id}' is translated from '{row.corpus_language}' into the same language: the official"
             " queries are used there; leave the line out"
         )
+    return row
 
 
 def _quoted(names: Iterable[str]) -> str:

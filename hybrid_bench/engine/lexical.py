@@ -24,6 +24,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 
 from hybrid_bench.errors import ModelError, RequestError
 from hybrid_bench.languages import LANGUAGES, did_you_mean
+from hybrid_bench.languages import language as language_of
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
@@ -58,7 +59,7 @@ Method = Literal["lucene", "robertson", "atire"]
 # ---------------------------------------------------------------------------------------------------------------------
 
 # Raise it with every change of a token, so that no cached score is taken for one of the new tokenisation.
-_TOKENISATION = "1"
+_TOKENISATION = "2"
 
 # English: of bm25s' two lists the long one, which holds question words and what an apostrophe leaves ("s", "t"). mAP,
 # monolingual, short / long / none: XQuAD-R .8059 / .8120 / .8117, MLQA-R .6732 / .6780 / .6762.
@@ -68,17 +69,61 @@ _STOP_WORDS: Mapping[str, Sequence[str]] = {
     "en": stopwords.STOPWORDS_EN_PLUS,
     "es": stopwords.STOPWORDS_SPANISH,
     "fr": stopwords.STOPWORDS_FRENCH,
+    "it": stopwords.STOPWORDS_ITALIAN,
     "ko": stopwords.STOPWORDS_KOREAN,
+    "nb": stopwords.STOPWORDS_NORWEGIAN,
+    "nl": stopwords.STOPWORDS_DUTCH,
+    "no": stopwords.STOPWORDS_NORWEGIAN,
+    "pt": stopwords.STOPWORDS_PORTUGUESE,
     "ru": stopwords.STOPWORDS_RUSSIAN,
+    "sv": stopwords.STOPWORDS_SWEDISH,
     "tr": stopwords.STOPWORDS_TURKISH,
 }
 
-# All that Snowball has for our languages: none for bn, ja, ko, sw, te, th, vi, yo, zh; Persian since 3.1.
+# All that Snowball has, by two-letter code: none for bn, ja, ko, sw, te, th, vi, yo, zh; Persian since 3.1.
 # Monolingual mAP on XQuAD-R without -> with stems: ar .634 -> .729, ru .668 -> .787, el .693 -> .752, tr .682 -> .735,
 # de .689 -> .737, hi .739 -> .764, es .748 -> .771, en .784 -> .806 (the last with the short stop-word list).
 _SNOWBALL: Mapping[str, str] = {
-    code: LANGUAGES[code].name.lower()
-    for code in ("ar", "de", "el", "en", "es", "fa", "fi", "fr", "hi", "id", "ru", "tr")
+    code: name
+    for code, name in {
+        "ar": "arabic",
+        "ca": "catalan",
+        "cs": "czech",
+        "da": "danish",
+        "de": "german",
+        "el": "greek",
+        "en": "english",
+        "eo": "esperanto",
+        "es": "spanish",
+        "et": "estonian",
+        "eu": "basque",
+        "fa": "persian",
+        "fi": "finnish",
+        "fr": "french",
+        "ga": "irish",
+        "hi": "hindi",
+        "hu": "hungarian",
+        "hy": "armenian",
+        "id": "indonesian",
+        "it": "italian",
+        "lt": "lithuanian",
+        "nb": "norwegian",
+        "ne": "nepali",
+        "nl": "dutch",
+        "nn": "norwegian",
+        "no": "norwegian",
+        "pl": "polish",
+        "pt": "portuguese",
+        "ro": "romanian",
+        "ru": "russian",
+        "sr": "serbian",
+        "st": "sesotho",
+        "sv": "swedish",
+        "ta": "tamil",
+        "tr": "turkish",
+        "yi": "yiddish",
+    }.items()
+    if name in Stemmer.algorithms()
 }
 
 # Python's \w leaves out most combining marks, and so cuts Devanagari, Thai and others in the middle of a syllable.
@@ -146,14 +191,16 @@ def tokenize(texts: Sequence[str], language: str, pool_language: str | None = No
 
     Args:
         texts: Queries or passages.
-        language: Their two-letter code. A language for which there are no rules gets no stop words and no stems.
+        language: Their code. A language for which there are no rules gets no stop words and no stems; a script in it,
+            as of ``sr_Latn``, does not count.
         pool_language: For queries, the language of the pool that they are asked against, if another. Letters are then
             folded and words stemmed as in that pool, after the stop words of the query's own language are taken out:
             what can match across languages is names, and the same name must get the same stem. (Mean mAP over the
             110 cross-lingual settings of XQuAD-R: .125; with all rules of the query's language .115, with all rules
             of the pool's .114.)
     """
-    index_language = pool_language or language
+    language = language.partition("_")[0]
+    index_language = (pool_language or language).partition("_")[0]
     stemmer = Stemmer.Stemmer(_SNOWBALL[index_language]) if index_language in _SNOWBALL else None
     tokenizer = tokenization.Tokenizer(
         lower=False,  # folded already; str.lower() is not casefold
@@ -344,28 +391,30 @@ class BM25:
 
 _BM25_DEFAULTS: Mapping[str, object] = {"k1": 1.5, "b": 0.75, "method": "lucene"}
 
-# Subsets name languages as mteb does, by ISO 639-3 code and script; these are further codes for languages we know.
-_ISO_639_3 = {language.tag.partition("-")[0]: code for code, language in LANGUAGES.items()} | {
-    "ara": "ar",
-    "cmn": "zh",
-    "pes": "fa",
-    "swh": "sw",
-}
-
-
 #: Tasks of mteb whose subsets tell the language of the documents first.
 _CORPUS_FIRST = {"BelebeleRetrieval", "MLQARetrieval", "XPQARetrieval"}
 
 
 def subset_languages(task_metadata: TaskMetadata, hf_subset: str) -> tuple[str, str]:
-    """The two-letter codes of a subset's queries and corpus; ``und`` (undetermined) for a language not ours."""
+    """The codes of a subset's queries and corpus, see `languages.language`; ``und`` (undetermined) where there is none.
+
+    Of one named ``<query>-<corpus>`` with two-letter codes these; otherwise those that the metadata list, without their
+    scripts.
+    """
     query, _, corpus = hf_subset.partition("-")
     if query in LANGUAGES and corpus in LANGUAGES:
         return query, corpus
     tags = task_metadata.hf_subsets_to_langscripts.get(hf_subset) or []
-    codes = [_ISO_639_3.get(tag.partition("-")[0], "und") for tag in tags if not tag.endswith("-Code")] or ["und"]
+    codes = [_code_of(tag) for tag in tags if not tag.endswith("-Code")] or ["und"]
     first, second = codes if len(codes) == 2 else (codes[0], codes[0])
     return (second, first) if task_metadata.name in _CORPUS_FIRST else (first, second)
+
+
+def _code_of(tag: str) -> str:
+    try:
+        return language_of(tag.partition("-")[0]).code
+    except RequestError:
+        return "und"
 
 
 def _query_texts(queries: QueryDatasetType) -> list[str]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import os
 import socket
 import warnings
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from hybrid_bench.data.guarded import read_json
 from hybrid_bench.data.trained import RECORD
 from hybrid_bench.engine.lexical import EMBEDDED
 from hybrid_bench.errors import HybridBenchError, ModelError, RequestError, first_line
@@ -198,8 +198,8 @@ def _kind_of(folder: Path) -> tuple[str, dict[str, Any]]:
 def _read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty if there is no file."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        value = read_json(path) if path.is_file() else {}
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path}: not a JSON file ({error})") from error
     if not isinstance(value, dict):
         raise ModelError(f"{path}: not a JSON object")

@@ -6,10 +6,10 @@ with a description and a prompt of their own, this is a whole task file::
     '''MyData: questions about our products, and the paragraphs of the manuals that answer them.'''
 
     from hybrid_bench.evaluation.custom import parallel_tasks
-    from hybrid_bench.data.jsonl import ParallelSource
+    from hybrid_bench.data.jsonl import JsonlReader
 
     MyDataPairs, MyDataMultilingual = parallel_tasks(
-        ParallelSource.parse("jsonl:my-data", collection="MyData"),
+        JsonlReader.parse("jsonl:my-data", collection="MyData"),
         description="Retrieve the paragraphs of our manuals that answer a customer's question.",
         prompt={"query": "Given a question about a product, retrieve the paragraphs that answer it"},
     )
@@ -30,7 +30,7 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from pydantic import ValidationError
 
 from hybrid_bench.data.collection import DataOptions
-from hybrid_bench.data.jsonl import ParallelSource
+from hybrid_bench.data.jsonl import JsonlReader
 from hybrid_bench.errors import HybridBenchError, RequestError
 from hybrid_bench.evaluation.tasks import ParallelRetrieval, pair_subsets, pool_subsets
 from hybrid_bench.languages import did_you_mean, languages
@@ -51,11 +51,11 @@ _DEFAULTS: dict[str, Any] = {
 class _OwnRetrieval(ParallelRetrieval):
     """Retrieval over a user's own data, where some languages may have questions only."""
 
-    source: ClassVar[ParallelSource]
+    reader: ClassVar[JsonlReader]
 
     def parts_of(self, subset: str) -> tuple[str, ...]:
         """See `ParallelRetrieval`; without the languages that have no passages."""
-        with_passages = self.source.passage_languages
+        with_passages = self.reader.passage_languages
         parts = tuple(code for code in super().parts_of(subset) if code in with_passages)
         if not parts:
             raise RequestError(
@@ -72,7 +72,7 @@ class _OwnRetrieval(ParallelRetrieval):
 
 
 def parallel_tasks(
-    source: ParallelSource,
+    reader: JsonlReader,
     *,
     description: str = "",
     reference: str | None = None,
@@ -89,10 +89,10 @@ def parallel_tasks(
     every language with questions, against the passages of all languages. Where all passages are in one language, these
     pools are the same as those of the first task and give the same numbers; the collection's notes say so.
 
-    The data are read here, unless the source was given its languages.
+    The data are read here, unless the reader was given its languages.
 
     Args:
-        source: Where the data come from.
+        reader: Where the data come from.
         description: What is to be retrieved; a sentence on the task's pools is added.
         reference: Address of a page about the data.
         license: The data's licence as mteb names it, e.g. ``cc-by-4.0``, or an address.
@@ -108,24 +108,24 @@ def parallel_tasks(
         RequestError: If mteb has another task of such a name, or metadata are not what mteb takes.
         DataError: If the data are read, and are not what `parallel` describes.
     """
-    declared = bool(source.declared)
+    declared = bool(reader.declared)
     if not declared:
         # What the tasks' subsets are made of is fixed with them, whatever becomes of the files.
-        source = replace(source, declared=source.passage_languages, declared_queries=source.query_languages)
-    _check(source, main_score, metadata)
+        reader = replace(reader, declared=reader.passage_languages, declared_queries=reader.query_languages)
+    _check(reader, main_score, metadata)
     try:
-        revision = source.revision
+        revision = reader.revision
     except HybridBenchError:
         if not declared:
             raise
         revision = "unavailable"  # the task can be described; loading it will say what is missing
-    tags = {language.code: language.tag for language in languages(source.languages)}
-    subsets = {f"{query}-{corpus}" for query in source.query_languages for corpus in source.passage_languages}
+    tags = {language.code: language.tag for language in languages(reader.languages)}
+    subsets = {f"{query}-{corpus}" for query in reader.query_languages for corpus in reader.passage_languages}
     if not declared:
-        subsets = {subset for subset in subsets if source.missing(DataOptions(), subset) is None}
+        subsets = {subset for subset in subsets if reader.missing(DataOptions(), subset) is None}
     common = {
         **_DEFAULTS,
-        "dataset": {"path": source.place, "revision": revision},
+        "dataset": {"path": reader.place, "revision": revision},
         "type": "Retrieval",
         "category": "t2t",
         "modalities": ["text"],
@@ -137,27 +137,27 @@ def parallel_tasks(
         "prompt": dict(prompt) if isinstance(prompt, Mapping) else prompt,
         **metadata,
     }
-    text = description.strip() or f"Retrieve the passages of {source.collection} that are relevant to a question."
-    spoken = ", ".join(source.passage_languages)
+    text = description.strip() or f"Retrieve the passages of {reader.collection} that are relevant to a question."
+    spoken = ", ".join(reader.passage_languages)
     return (
         _task(
-            source,
+            reader,
             "Pairs",
             f"{text} Questions of one language against the passages of one language ({spoken}).",
             {subset: tag for subset, tag in pair_subsets(tags).items() if subset in subsets},
             common,
         ),
         _task(
-            source,
+            reader,
             "Multilingual",
             f"{text} Questions of one language against the passages of all languages ({spoken}) at once.",
-            pool_subsets({code: tags[code] for code in source.query_languages}),
+            pool_subsets({code: tags[code] for code in reader.query_languages}),
             common,
         ),
     )
 
 
-def _check(source: ParallelSource, main_score: str, metadata: Mapping[str, Any]) -> None:
+def _check(reader: JsonlReader, main_score: str, metadata: Mapping[str, Any]) -> None:
     """Refuse here what mteb would refuse later, or not at all."""
     known = _measures()
     if main_score not in known:
@@ -170,11 +170,11 @@ def _check(source: ParallelSource, main_score: str, metadata: Mapping[str, Any])
     registry = importlib.import_module("mteb.get_tasks")._TASKS_REGISTRY
     by_name = {name.casefold(): task for name, task in registry.items()}
     for kind in ("Pairs", "Multilingual"):
-        other = by_name.get(f"{source.collection}-{kind}".casefold())
-        if other is not None and getattr(other, "source", None) != source:
+        other = by_name.get(f"{reader.collection}-{kind}".casefold())
+        if other is not None and getattr(other, "reader", None) != reader:
             raise RequestError(
                 f"there is a task '{other.metadata.name}' already ({other.__module__}): give these data another name, "
-                f"as in NAME={source.kind}:{source.place}"
+                f"as in NAME={reader.kind}:{reader.place}"
             )
 
 
@@ -185,9 +185,9 @@ def _measures() -> list[str]:
 
 
 def _task(
-    source_: ParallelSource, kind: str, description: str, subsets: dict[str, list[str]], common: Mapping[str, Any]
+    reader_: JsonlReader, kind: str, description: str, subsets: dict[str, list[str]], common: Mapping[str, Any]
 ) -> type[ParallelRetrieval]:
-    name = f"{source_.collection}-{kind}"
+    name = f"{reader_.collection}-{kind}"
     try:
         described = TaskMetadata(name=name, description=description, eval_langs=subsets, **common)
     except ValidationError as error:
@@ -196,9 +196,9 @@ def _task(
         raise RequestError(f"{name}: mteb does not take {field}={first['input']!r}: {first['msg']}") from error
 
     class Task(_OwnRetrieval):
-        source = source_
+        reader = reader_
         metadata = described
 
     Task.__doc__ = description
-    Task.__name__ = Task.__qualname__ = re.sub(r"\W", "", f"{source_.collection}{kind}")
+    Task.__name__ = Task.__qualname__ = re.sub(r"\W", "", f"{reader_.collection}{kind}")
     return Task

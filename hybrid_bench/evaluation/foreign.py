@@ -23,12 +23,12 @@ from mteb.abstasks.aggregated_task import AbsTaskAggregate
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.benchmarks.benchmark import Benchmark
 
-from hybrid_bench.data.collection import Collection, Column, DataOptions, Judgments, Passages, Queries
+from hybrid_bench.data.collection import Collection, Column, DataOptions, Judgments, Passages, Queries, clusters
 from hybrid_bench.data.files import data_folder
-from hybrid_bench.data.hashing import sha256_of_lines, sha256_once
-from hybrid_bench.data.hub import arrow_cache, cached_if_unreachable
+from hybrid_bench.data.hashing import sha256_of_lines, sha256_of_text, sha256_once
+from hybrid_bench.data.hub import arrow_cache, cached_if_unreachable, check_rows
 from hybrid_bench.engine.lexical import subset_languages
-from hybrid_bench.errors import DataError, RequestError, first_line
+from hybrid_bench.errors import DataError, HybridBenchError, RequestError, causes, first_line
 from hybrid_bench.evaluation.tasks import ExactRetrieval, TaskOptions
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.metrics import K_VALUES
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 
 __all__ = ["exact", "mteb_names", "mteb_tasks", "why_not"]
 
+#: Of the ids that two subsets have in common, the part whose judgments have to agree for them to be the same questions.
+_AGREEING = 0.9
+#: Changes when questions of several subsets are clustered in another way: then results on them are made again.
+_CLUSTERED = "clusters 1"
 #: What a task may not do in its own way, if ours is to give the same numbers.
 _OURS = ("_evaluate_subset", "evaluate", "task_specific_scores")
 _MAIN_SCORES = {
@@ -180,10 +184,21 @@ class _Foreign(ExactRetrieval):
                     ) from error
         else:
             here = {**declared.dataset, "path": str(local)}
+            files = sorted(path for path in local.rglob("*") if path.is_file())
+            digest = self.data_sha256()["data"]
+            if not arrow_cache(digest).is_dir():
+                check_rows(path for path in files if path.suffix != ".parquet")  # whose reader tells all but the name
             self.metadata = declared.model_copy(update={"dataset": here})
             try:
-                with _own_cache(self.data_sha256()["data"]):
+                with _own_cache(digest):
                     super().load_data(num_proc=num_proc, timer=timer, **kwargs)
+            except HybridBenchError:
+                raise
+            except Exception as error:  # it hands on what the file system and the readers of the formats raise
+                check_rows(files)
+                raise DataError(
+                    f"{declared.name} cannot read its data set in {local}: {first_line(causes(error)[-1])}"
+                ) from error
             finally:
                 self.metadata = declared
         self.convert_v1_dataset_format_to_v2(num_proc=num_proc)
@@ -203,6 +218,8 @@ class _Foreign(ExactRetrieval):
         parts = [str(dataset["path"]), str(dataset["revision"])]
         if self.local_folder is not None:
             parts += [f"{p.name} {sha256_once(p)}" for p in sorted(self.local_folder.rglob("*")) if p.is_file()]
+        if len(self.metadata.hf_subsets) > 1:
+            parts.append(_CLUSTERED)
         return {"data": sha256_of_lines(parts)}
 
     def pool_of(self, subset: str, split: str) -> tuple[str, tuple[str, ...]]:
@@ -228,6 +245,8 @@ def _collection_of(task: ExactRetrieval) -> tuple[Collection, dict[tuple[str, st
     same: dict[str, str] = {}  # fingerprint of a corpus -> its part: several subsets may share one
     settings = [(split, subset) for subset in task.hf_subsets for split in task.eval_splits]
     notes = []
+    several = len(task.metadata.hf_subsets) > 1
+    judged: dict[tuple[str, str], dict[str, frozenset[str]]] = {}
     for split, subset in settings:
         name = f"{split}/{subset}"
         data: Any = task.dataset[subset][split]
@@ -247,6 +266,9 @@ def _collection_of(task: ExactRetrieval) -> tuple[Collection, dict[tuple[str, st
         queries[name], absent = _queries_of(
             data, passages[part], list(passages).index(part), query_language, task.ignore_identical_ids
         )
+        judged[split, subset] = {
+            i: frozenset(d for d, gain in data["relevant_docs"][i].items() if gain >= 1) for i in queries[name].ids
+        }
         if absent and not hasattr(task, "beir_notes"):  # those tell it, and more
             notes.append(f"{name}: {absent} relevant documents are not in the corpus, and count as not retrieved")
     many = len(task.metadata.hf_subsets) * len(task.eval_splits) > 1
@@ -254,7 +276,12 @@ def _collection_of(task: ExactRetrieval) -> tuple[Collection, dict[tuple[str, st
         # Ids of two subsets need not be about the same question.
         if many:
             queries[name] = replace(each, question_ids=tuple(f"{name}/{i}" for i in each.ids))
-    numbers = {i: number for number, i in enumerate(i for each in queries.values() for i in each.question_ids)}
+    if several:
+        clustered, remarks = _clusters(judged)
+        notes += remarks
+        numbers = {i: _number(key) for i, key in clustered.items()}
+    else:
+        numbers = {i: number for number, i in enumerate(i for each in queries.values() for i in each.question_ids)}
     return Collection(
         name=task.metadata.name,
         passages=passages,
@@ -265,6 +292,84 @@ def _collection_of(task: ExactRetrieval) -> tuple[Collection, dict[tuple[str, st
         sha256=task.data_sha256(),
         notes=(*getattr(task, "beir_notes", ()), *notes),
     ), part_of
+
+
+def _clusters(
+    judged: Mapping[tuple[str, str], Mapping[str, frozenset[str]]],
+) -> tuple[dict[str, str], list[str]]:
+    """What the questions of a task with several subsets are clustered by, and what a reader has to be told of it.
+
+    In one subset questions about the same document are together. Subsets of a parallel task ask the same questions in
+    several languages, which are not independent either. They are known by their ids, but many data sets just count
+    1, 2, 3: so ids count as the same question where the judgments agree, that is, where the questions that share a
+    relevant document here share one there, for nine in ten of the ids that both have.
+
+    Args:
+        judged: The relevant documents of each query id, by split and subset.
+
+    Returns:
+        The cluster of each question id, ``<split>/<subset>/<query id>``, and remarks.
+    """
+    clustered: dict[str, str] = {}
+    remarks: list[str] = []
+    known: dict[str, dict[str, frozenset[str]]] = {}  # split -> query id -> those that share a document with it
+    documents: dict[str, dict[str, frozenset[str]]] = {}
+    shared_any = False
+    for (split, subset), relevant in judged.items():
+        together, first = _sharing(relevant)
+        before, docs = known.setdefault(split, {}), documents.setdefault(split, {})
+        shared = before.keys() & together.keys()
+        prefix = split
+        if shared:
+            same = sum(together[i] & shared == before[i] & shared for i in shared)
+            telling = any(len(together[i] & shared) > 1 for i in shared) or all(relevant[i] == docs[i] for i in shared)
+            if telling and same >= _AGREEING * len(shared):
+                shared_any = True
+            else:
+                prefix = f"{split}/{subset}"
+                remarks.append(
+                    f"{split}/{subset}: its questions count as others than those of the same ids in another subset, "
+                    "because their judgments do not agree"
+                )
+        if prefix == split:
+            known[split] = {**together, **before}
+            documents[split] = {**relevant, **docs}
+        clustered |= {f"{split}/{subset}/{i}": f"{prefix}/{first[i]}" for i in relevant}
+    if shared_any:
+        remarks.append(
+            "questions of several subsets with the same id are one question, and those about one document are one "
+            f"cluster: {len({*clustered.values()}):,} clusters of {len(clustered):,} queries"
+        )
+    elif len(judged) > 1:
+        remarks.append(
+            "each query alone: no ids show which queries of the subsets ask the same, so they count as independent "
+            "(but for those about one document); if they are translations, p-values are too small"
+        )
+    return clustered, remarks
+
+
+def _sharing(relevant: Mapping[str, frozenset[str]]) -> tuple[dict[str, frozenset[str]], dict[str, str]]:
+    """Of each query id those that share a relevant document with it, directly or by others; and the first of them.
+
+    Where more than half of the queries would be together, documents say nothing, and each query is alone.
+    """
+    by_document: dict[str, list[str]] = {}
+    for i, documents in relevant.items():
+        for document in documents:
+            by_document.setdefault(document, []).append(i)
+    component = clusters([*([i] for i in relevant), *by_document.values()])
+    members: dict[int, list[str]] = {}
+    for i, number in component.items():
+        members.setdefault(number, []).append(i)
+    if max(map(len, members.values()), default=0) > max(1, len(relevant) / 2):
+        members = {number: [i] for number, i in enumerate(relevant)}
+    together = {i: frozenset(each) for each in members.values() for i in each}
+    return together, {i: min(each) for each in members.values() for i in each}
+
+
+def _number(key: str) -> int:
+    """A number of 31 bits for a cluster, which does not depend on what other subsets were evaluated with it."""
+    return int(sha256_of_text(key)[:8], 16) >> 1
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def collections() -> dict[str, tuple[type[ParallelRetrieval], ...]]:
     """The tasks of every collection, by its name: first ``-Pairs``, then ``-Multilingual``."""
     grouped: dict[str, tuple[type[ParallelRetrieval], ...]] = {}
     for task in task_classes().values():
-        grouped[task.source.collection] = (*grouped.get(task.source.collection, ()), task)
+        grouped[task.reader.collection] = (*grouped.get(task.reader.collection, ()), task)
     return grouped
 
 

@@ -20,7 +20,7 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 
 from hybrid_bench.data.beir import beir_task, parse_beir
 from hybrid_bench.data.collection import DataOptions, PassagePool, PassageText
-from hybrid_bench.data.jsonl import ParallelSource
+from hybrid_bench.data.jsonl import JsonlReader
 from hybrid_bench.data.translations import Translations, read_translations
 from hybrid_bench.engine import models as model_names
 from hybrid_bench.engine.lexical import subset_languages
@@ -134,8 +134,11 @@ def select_tasks(request: RunRequest) -> list[AbsTask]:
     """
     register()
     settings = settings_of(request.settings)
-    for code in (*request.languages, *request.pool_languages):
-        language(code)
+    request = replace(
+        request,
+        languages=[language(code).code for code in request.languages],
+        pool_languages=[language(code).code for code in request.pool_languages],
+    )
     data = DataOptions(
         data_dir=request.data_dir,
         passage=PassageText(request.passage),
@@ -193,10 +196,10 @@ def _narrow(task: ExactRetrieval, request: RunRequest, settings: Set[Setting]) -
     """Narrow a task to the settings and languages of a request; why subsets that it asks for cannot be run."""
     left_out: dict[str, str] = {}
     if isinstance(task, ParallelRetrieval):
-        known = task.source.languages
+        known = task.reader.languages
         for code in (*request.languages, *request.pool_languages):
             if code not in known:
-                raise RequestError(f"{task.source.collection} has no language '{code}': it has {', '.join(known)}")
+                raise RequestError(f"{task.reader.collection} has no language '{code}': it has {', '.join(known)}")
         languages = {subset: set(subset.split("-")) for subset in task.hf_subsets}
     else:
         languages = {subset: set(subset_languages(task.metadata, subset)) for subset in task.hf_subsets}
@@ -210,7 +213,7 @@ def _narrow(task: ExactRetrieval, request: RunRequest, settings: Set[Setting]) -
         reasons = {subset: _why_missing(task, subset) for subset in task.hf_subsets}
         left_out = {subset: reason for subset, reason in reasons.items() if reason}
         task.hf_subsets = [subset for subset in task.hf_subsets if subset not in left_out]
-        if "translations" not in task.source.told(task.options.data, task.hf_subsets):
+        if "translations" not in task.reader.told(task.options.data, task.hf_subsets):
             # None of these is asked in translation: they are the same as without.
             task.options = replace(task.options, data=replace(task.options.data, translations=None))
     return left_out
@@ -222,7 +225,7 @@ def _why_missing(task: ParallelRetrieval, subset: str) -> str | None:
         task.parts_of(subset)
     except RequestError as error:  # no pool is left of it
         return str(error)
-    return task.source.missing(task.options.data, subset)
+    return task.reader.missing(task.options.data, subset)
 
 
 def _translations(request: RunRequest) -> Translations | None:
@@ -251,7 +254,7 @@ def named_tasks(name: str, data_dir: Path | None = None) -> list[AbsTask]:
     Args:
         name: One of our collections or tasks; a task or benchmark of mteb's; ``beir:`` and a folder (see
             `beir_format.parse_beir`); ``jsonl:`` or ``hf:`` and the place of a user's own parallel data (see
-            `parallel.ParallelSource.parse`).
+            `parallel.JsonlReader.parse`).
         data_dir: Where the data sets of mteb's tasks may lie.
 
     Raises:
@@ -260,8 +263,8 @@ def named_tasks(name: str, data_dir: Path | None = None) -> list[AbsTask]:
     """
     if name.startswith("beir:"):
         return [exact(beir_task(*parse_beir(name)))]
-    if ParallelSource.is_spec(name):
-        return [task() for task in parallel_tasks(ParallelSource.parse(name))]
+    if JsonlReader.is_spec(name):
+        return [task() for task in parallel_tasks(JsonlReader.parse(name))]
     groups = {group.casefold(): tasks for group, tasks in collections().items()}
     single = {task.casefold(): (task_class,) for task, task_class in task_classes().items()}
     ours = groups.get(name.casefold()) or single.get(name.casefold())
@@ -451,7 +454,9 @@ def _meta_or_error(name: str) -> ModelMeta | Exception:
 
 def _forget_frames(error: BaseException | None) -> None:
     """Drop the tracebacks of an error and its causes: their frames would keep a model's memory."""
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # a chain may lead back into itself
+        seen.add(id(error))
         error.__traceback__ = None
         error = error.__cause__ or error.__context__
 

@@ -14,6 +14,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 from weakref import WeakKeyDictionary, proxy
@@ -25,7 +26,7 @@ from mteb.models import CrossEncoderProtocol, EncoderProtocol, SearchProtocol
 from mteb.models.search_wrappers import SearchCrossEncoderWrapper, SearchEncoderWrapper
 from mteb.timing import TimingStack
 
-from hybrid_bench.data.collection import Collection, DataOptions, Queries, Source
+from hybrid_bench.data.collection import Collection, DataOptions, Queries, Reader
 from hybrid_bench.data.trained import read_record
 from hybrid_bench.engine.cache import EmbeddingCache
 from hybrid_bench.engine.encode import Embeddings
@@ -399,6 +400,7 @@ class ExactRetrieval(AbsTaskRetrieval):
             kept = ("languages", "mode", "alpha", "seed", "base")
             identity["training"] = {name: training[name] for name in kept if name in training}
         depth = "full" if pool.depth >= pool.pool_size else pool.depth
+        wanted = self._wanted()
         self.signature = identity | {
             "similarity": "model's own search" if ranker is None else ranker.similarity,
             "dtype": "float32",
@@ -406,6 +408,8 @@ class ExactRetrieval(AbsTaskRetrieval):
             "depth": self.signature.get("depth", "full") if depth == "full" else depth,
             "caveat": self.caveat,
             "notes": list(collection.notes),
+            # Queries are given with it, passages without, as mteb does.
+            "outer_white_space": collection.padded(wanted, dict.fromkeys(chain.from_iterable(wanted.values()))),
         }
         metadata = {
             **self.signature,
@@ -421,35 +425,35 @@ class ExactRetrieval(AbsTaskRetrieval):
 class ParallelRetrieval(ExactRetrieval):
     """Retrieval over a collection that has one part for each language.
 
-    A task file sets ``metadata`` and ``source``. Subsets named ``<query>-<corpus>`` ask the queries of one language
+    A task file sets ``metadata`` and ``reader``. Subsets named ``<query>-<corpus>`` ask the queries of one language
     against the passages of one language; subsets named ``<query>`` ask them against all languages at once.
 
     Attributes:
-        source: Where the collection comes from.
+        reader: Reads the collection.
     """
 
-    source: ClassVar[Source]
+    reader: ClassVar[Reader]
 
     @property
     def collection_name(self) -> str:
         """See `ExactRetrieval`."""
-        return self.source.collection
+        return self.reader.collection
 
     @property
     def notice(self) -> str:
         """See `ExactRetrieval`."""
-        return self.source.notice
+        return self.reader.notice
 
     def read_collection(self) -> Collection:
         """The collection as the options ask for it, at least with the languages that the chosen subsets need."""
-        return self.source.load(self.options.data, self._languages())
+        return self.reader.load(self.options.data, self._languages())
 
     def data_sha256(self) -> Mapping[str, str]:
         """See `ExactRetrieval`."""
         needed, data = self._languages(), self.options.data
         if "translations" not in self.told():  # then the results do not depend on them
             data = replace(data, translations=None)
-        return {part: sha for part, sha in self.source.sha256(data, needed).items() if not part or part in needed}
+        return {part: sha for part, sha in self.reader.sha256(data, needed).items() if not part or part in needed}
 
     def told(self) -> dict[str, str]:
         """See `ExactRetrieval`."""
@@ -457,7 +461,7 @@ class ParallelRetrieval(ExactRetrieval):
         # Of all its subsets, not the chosen ones: what is still missing of a result belongs to what is there.
         subsets = self.metadata.hf_subsets
         pooled = narrowed is not None and any("-" not in subset for subset in subsets)
-        return dict(self.source.told(self.options.data, subsets)) | (
+        return dict(self.reader.told(self.options.data, subsets)) | (
             {"pool_languages": "-".join(sorted(narrowed))} if narrowed is not None and pooled else {}
         )
 
@@ -471,7 +475,7 @@ class ParallelRetrieval(ExactRetrieval):
         if corpus:
             return (corpus,)
         narrowed = self.options.pool_languages
-        everything = self.source.languages
+        everything = self.reader.languages
         return everything if narrowed is None else tuple(code for code in everything if code in narrowed)
 
     def pool_of(self, subset: str, split: str = "") -> tuple[str, tuple[str, ...]]:
@@ -498,7 +502,7 @@ class ParallelRetrieval(ExactRetrieval):
         timer = timer or TimingStack()
         with timer("Data loading", log_message=f"Loading dataset {self.metadata.name}..."):
             for subset in self.hf_subsets:
-                if reason := self.source.missing(self.options.data, subset):
+                if reason := self.reader.missing(self.options.data, subset):
                     raise RequestError(f"{self.metadata.name} cannot run subset {subset}: {reason}")
             collection = self.read_collection()
             for subset in self.hf_subsets:

@@ -74,16 +74,24 @@ def export_beir(
                     _check_for_beir(task, data, f"{name} ({place})")
                     judged[split] = _judged(data, f"{name} ({place})", tell)
                 folder = out.joinpath(file_name(name), *map(file_name, _subset(task, subset)))
+                written_in = _languages(task, subset)
                 common = _common_queries(splits.values())
                 if common is not None:
                     corpus = next(iter(splits.values()))["corpus"]
-                    write_beir(folder, corpus, common, judged, overwrite=overwrite)
+                    write_beir(folder, corpus, common, judged, languages=written_in, overwrite=overwrite)
                     written.append(folder)
                 else:
                     for split, data in splits.items():
                         of_split = {split: judged[split]}
                         inner = folder / file_name(split)
-                        write_beir(inner, data["corpus"], data["queries"], of_split, overwrite=overwrite)
+                        write_beir(
+                            inner,
+                            data["corpus"],
+                            data["queries"],
+                            of_split,
+                            languages=written_in,
+                            overwrite=overwrite,
+                        )
                         written.append(inner)
         tell(f"{name}: {len(written)} {'folder' if len(written) == 1 else 'folders'} in {out / file_name(name)}")
         folders += written
@@ -286,6 +294,24 @@ def _loaded(task: AbsTaskRetrieval, tell: Callable[[str], None]) -> Iterator[Non
 def _subset(task: AbsTaskRetrieval, subset: str) -> list[str]:
     """The subset's name, where there is more than the one that mteb gives a task without subsets."""
     return [] if task.metadata.hf_subsets == ["default"] else [subset]
+
+
+def _languages(task: AbsTaskRetrieval, subset: str) -> tuple[str | None, str | None]:
+    """The languages of a subset's queries and of its corpus; None where it is not known, or not one."""
+    from hybrid_bench.engine.lexical import subset_languages
+    from hybrid_bench.evaluation.tasks import ParallelRetrieval
+
+    if isinstance(task, ParallelRetrieval):
+        query, parts = task.pool_of(subset, task.eval_splits[0])
+        collection = task.read_collection()
+        codes: tuple[str, str] = (
+            collection.queries[query].language,
+            collection.passages[parts[0]].language if len(parts) == 1 else "und",
+        )
+    else:
+        codes = subset_languages(task.metadata, subset)
+    query_language, language = (None if code == "und" else code for code in codes)
+    return query_language, language
 
 
 def _judged(data: Any, place: str, tell: Callable[[str], None]) -> dict[str, dict[str, int]]:

@@ -8,7 +8,6 @@ runs with options stay behind: no reader of mteb's knows them.
 from __future__ import annotations
 
 import importlib
-import json
 import math
 import re
 from collections import Counter
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_bench.data.files import atomic
+from hybrid_bench.data.guarded import parse_json, read_json
 from hybrid_bench.errors import DataError, RequestError, listed
 from hybrid_bench.languages import did_you_mean
 
@@ -242,7 +242,7 @@ def _check_model(offer: _Offer) -> None:
 
     path = offer.folder / META_FILE
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = read_json(path, nan=True)
         name, revision = told["name"], told["revision"]
         # As the results repository reads it: the loader is a name there, and one entry is from before `model_type`.
         ModelMeta.model_validate({key: told[key] for key in told if key != "is_cross_encoder"} | {"loader": None})
@@ -406,7 +406,7 @@ def _check_settings(offer: _Offer) -> None:
     told: Counter[tuple[str, str, str]] = Counter()
     for number, line in enumerate(_lines(path), start=1):
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
             missing = _SETTINGS_KEYS - entry.keys()
             splits = entry["splits"] if "splits" in entry else [entry["split"]]
             subsets = entry["subsets"] if "subsets" in entry else [entry["subset"]]
@@ -466,7 +466,7 @@ def _is_number(value: Any) -> bool:
 def scores_by_subset(path: Path) -> dict[tuple[str, str], Any]:
     """The scores in a result file by split and subset; empty for none, and for what is told to be unreadable."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))["scores"]
+        told = read_json(path, nan=True)["scores"]
         return {(split, entry["hf_subset"]): entry for split, entries in told.items() for entry in entries}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
@@ -480,7 +480,7 @@ def _lines(path: Path) -> list[str]:
 def _task_of_line(line: str) -> Any:
     """The task of a line of settings; None if it cannot be told."""
     try:
-        return json.loads(line)["task"]
+        return parse_json(line)["task"]
     except (ValueError, TypeError, KeyError):
         return None
 

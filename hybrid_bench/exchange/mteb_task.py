@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_bench.data.files import atomic
+from hybrid_bench.data.guarded import read_json
 from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.exchange.mteb_results import META_FILE, scores_by_subset, write_file
 
@@ -327,8 +328,8 @@ def _baselines(tasks: Sequence[ParallelRetrieval], runs: Sequence[Path]) -> dict
     for run in [run for path in runs for run in _runs_below(path)]:
         meta = run / META_FILE
         try:
-            model = str(json.loads(meta.read_text(encoding="utf-8"))["name"])
-        except (ValueError, TypeError, KeyError) as error:
+            model = str(read_json(meta)["name"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise DataError(f"{meta} does not tell a model's name ({error}): run the model again") from error
         for task in tasks:
             scores = scores_by_subset(run / f"{task.metadata.name}.json")

@@ -32,12 +32,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from hybrid_bench.data.files import atomic
+from hybrid_bench.data.guarded import read_json
 from hybrid_bench.data.hashing import sha256_of_json
 from hybrid_bench.data.translations import Row, format_row, header, parse_row, read_rows, write_rows
 from hybrid_bench.engine.encode import progress_bar
 from hybrid_bench.engine.models import folder_hash, offline_if_unreachable
 from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError
-from hybrid_bench.languages import LANGUAGES, did_you_mean, languages
+from hybrid_bench.languages import LANGUAGES, did_you_mean, language, languages, name_of
 from hybrid_bench.version import VERSION
 
 if TYPE_CHECKING:
@@ -407,7 +408,7 @@ class _File:
         if not self.path.exists():
             return
         place = {(c, query_id): at for c, texts in queries.items() for at, query_id in enumerate(texts)}
-        order = {code: at for at, code in enumerate(LANGUAGES)}
+        order = {code: at for at, code in enumerate(LANGUAGES)}  # others follow
         lines = _split(self.path.read_bytes())
         columns = None if self.path.suffix == ".jsonl" else list(Row._fields)
         mine: list[tuple[tuple[int, int, int], int]] = []
@@ -417,7 +418,8 @@ class _File:
             row = parse_row(line.decode("utf-8-sig").rstrip("\r\n"), columns)
             if row.source == self.source:
                 known = place.get((row.corpus_language, row.query_id), len(place))
-                mine.append(((order[row.corpus_language], order[row.query_language], known), at))
+                corpus, query = (order.get(code, len(order)) for code in (row.corpus_language, row.query_language))
+                mine.append(((corpus, query, known), at))
         slots = [at for _, at in mine]
         sorted_slots = [at for _, at in sorted(mine)]
         if slots == sorted_slots:
@@ -479,7 +481,7 @@ class _File:
         if not self.sidecar.exists():
             return {}
         try:
-            value = json.loads(self.sidecar.read_text(encoding="utf-8"))
+            value = read_json(self.sidecar)
         except (OSError, ValueError) as error:
             raise DataError(f"cannot read {self.sidecar}: {_line(error)}; restore it, or write another file") from error
         sources = value.get("sources") if isinstance(value, dict) else None
@@ -752,7 +754,7 @@ class _Model:
 
     def _refuse(self, codes: Iterable[str]) -> None:
         """`ModelError` if there are languages that the model does not know."""
-        unknown = ", ".join(f"{LANGUAGES[code].name} ({code})" for code in dict.fromkeys(codes))
+        unknown = ", ".join(f"{name_of(code)} ({code})" for code in dict.fromkeys(codes))
         if unknown:
             raise ModelError(f"{self.name} does not know {unknown}: leave the language out, or take another model")
 
@@ -773,9 +775,7 @@ class _Model:
         """T5 and others: told in words."""
         if self.request.prefix is not None:
             named = {
-                (c, q): self.request.prefix.replace("{source}", LANGUAGES[c].name).replace(
-                    "{target}", LANGUAGES[q].name
-                )
+                (c, q): self.request.prefix.replace("{source}", name_of(c)).replace("{target}", name_of(q))
                 for c, q in pairs
             }
             return {pair: _Direction(prefix) for pair, prefix in named.items()}
@@ -807,7 +807,7 @@ class _Model:
                     f"{self.name} translates from {source} {into}, not from {c} into {q}: take another model{unsaid}"
                 )
             if not _is_one(source):
-                self.tell(f"{self.name} does not say whether it reads {LANGUAGES[c].name}: it translates from {source}")
+                self.tell(f"{self.name} does not say whether it reads {name_of(c)}: it translates from {source}")
             prefix = f">>{marks[0]}<<" if marks else ""
             directions[c, q] = _Direction(f"{prefix} ", self._id(prefix)) if prefix else _Direction()
         return directions
@@ -815,7 +815,7 @@ class _Model:
 
 def _marian_names(code: str) -> tuple[str, ...]:
     """What a language may be called by Marian's models, the most exact first."""
-    iso, script = LANGUAGES[code].tag.split("-")
+    iso, script = language(code).tag.split("-")
     names = (*_MARIAN.get(code, ()), f"{iso}_{script}", iso, code)
     return (*names, *(f"{name}_{script}" for name in names if "_" not in name))
 

@@ -24,7 +24,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from hybrid_bench.errors import one_line
-from hybrid_bench.languages import LANGUAGES
+from hybrid_bench.languages import name_of
 from hybrid_bench.reporting.drawing import DIVERGING, SEQUENTIAL, Scale, file_names, ink, number
 from hybrid_bench.reporting.elements import Cell, Details, Element, HeatMap, Table
 from hybrid_bench.reporting.svg import draw, hint
@@ -163,7 +163,7 @@ def _p(value: float) -> str:
 
 def _spoken(code: str) -> str:
     """A language's name where its code is known."""
-    return LANGUAGES[code].name if code in LANGUAGES else code
+    return name_of(code)
 
 
 # -- heat maps ----------------------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from hybrid_bench.data.guarded import parse_json
+
 __all__ = ["FORMAT", "METADATA_KEY", "QUERY_COLUMNS", "SIGNATURES", "metadata_of", "read_signatures", "table_path"]
 
 #: Changes when ranks, measures or the table change their meaning; results of another format are run again.
@@ -49,8 +51,8 @@ def read_signatures(folder: Path) -> dict[str, dict[str, Any]]:
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
-                entry = json.loads(line)
+                entry = parse_json(line)
                 found[entry["task"]] = entry
-            except (json.JSONDecodeError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError):
                 continue
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from sentence_transformers.util import load_file_path
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModel, DistilBertConfig, DistilBertModel, PreTrainedTokenizerFast
 
+from hybrid_bench.data.guarded import read_json
 from hybrid_bench.engine.models import offline_if_unreachable
 from hybrid_bench.errors import HybridBenchError, ModelError, RequestError, first_line
 from hybrid_bench.training.config import LoraConfig, ModelConfig
@@ -196,11 +196,11 @@ class Folder(NamedTuple):
                         raise FileNotFoundError("it has neither modules.json nor config.json")
                     return cls((), None)
                 width = None
-                found = json.loads(Path(modules).read_text(encoding="utf-8"))
+                found = read_json(Path(modules))
                 for each in found:
                     if each["type"].endswith(".Dense"):
                         settings = load_file_path(at, "config.json", each["path"], revision=revision)
-                        width = int(json.loads(Path(str(settings)).read_text(encoding="utf-8"))["out_features"])
+                        width = int(read_json(Path(str(settings)))["out_features"])
                 return cls(tuple(each["type"].rpartition(".")[2] for each in found), width)
         except Exception as error:  # the hub's errors are of many kinds
             raise ModelError(
@@ -312,7 +312,7 @@ def network_config(model: ModelConfig) -> PretrainedConfig:
     modules = folder / "modules.json"
     try:
         if modules.is_file():
-            subfolder = json.loads(modules.read_text(encoding="utf-8"))[0]["path"]
+            subfolder = read_json(modules)[0]["path"]
         name = str(folder / subfolder) if folder.is_dir() else model.name
         with offline_if_unreachable():
             config: PretrainedConfig = AutoConfig.from_pretrained(
@@ -366,7 +366,7 @@ def longest_text(model: ModelConfig) -> int | None:
     if model.kind != "pretrained" or not path.is_file():
         return DEFAULT_LENGTH if model.kind == "transformer" else None
     try:
-        length = json.loads(path.read_text(encoding="utf-8")).get("max_seq_length")
+        length = read_json(path).get("max_seq_length")
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"cannot read {path}: {first_line(error)}") from error
     return length if isinstance(length, int) else None

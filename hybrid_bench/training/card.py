@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tabulate import tabulate
 
 from hybrid_bench.data.trained import RECORD
-from hybrid_bench.languages import LANGUAGES
+from hybrid_bench.languages import name_of
 from hybrid_bench.training.config import TrainingConfig
 from hybrid_bench.training.prepared import Prepared
 from hybrid_bench.version import VERSION
@@ -37,7 +37,7 @@ def _how(config: TrainingConfig) -> str:
 def model_card(card: str, ready: Prepared, record: Mapping[str, Any]) -> str:
     """The model card of sentence-transformers with a section of ours before its section on training."""
     config = ready.config
-    names = [LANGUAGES[code].name if code in LANGUAGES else code for code in ready.languages]
+    names = [name_of(code) for code in ready.languages]
     sources = [
         [source.name, f"{len(source):,}", " ".join(source.languages), f"{ready.plan.batches[source.name]:,}"]
         for source in ready.sources

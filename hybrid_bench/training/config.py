@@ -16,8 +16,7 @@ import importlib.util
 import json
 import math
 import re
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
+from hybrid_bench.data.guarded import parse_toml, parse_yaml, read_text
 from hybrid_bench.errors import DataError, RequestError, first_line, shown
 from hybrid_bench.languages import did_you_mean
 from hybrid_bench.training.sampling import Sampling
@@ -483,35 +483,24 @@ def _path_of(name: str | Path) -> Path:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {first_line(error)}") from error
-    if path.suffix in {".yaml", ".yml"}:
-        table = _parse_yaml(path, text)
-    elif path.suffix == ".toml":
-        try:
-            table = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise RequestError(f"{path} is no TOML: {first_line(error)}") from error
-    else:
+    parsers: dict[str, tuple[str, Callable[[str], Any]]] = {
+        ".toml": ("TOML", parse_toml),
+        ".yaml": ("YAML", parse_yaml),
+        ".yml": ("YAML", parse_yaml),
+    }
+    if path.suffix not in parsers:
         raise RequestError(f"{path}: a configuration ends in .toml, .yaml or .yml")
+    name, parse = parsers[path.suffix]
+    try:
+        table = parse(text)
+    except ValueError as error:
+        raise RequestError(f"{path} is no {name}: {first_line(error)}") from error
     if not isinstance(table, dict):
         raise RequestError(f"{path}: should hold settings by name, found {shown(table)}")
     return table
-
-
-def _parse_yaml(path: Path, text: str) -> Any:
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """As SafeLoader, but 3e-5 is a number, as it is in TOML, in JSON and in YAML 1.2."""
-
-    number = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
-    try:
-        return yaml.load(text, Loader)  # it is a SafeLoader
-    except yaml.YAMLError as error:
-        raise RequestError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
 
 
 @cache

@@ -26,9 +26,9 @@ from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderW
 from sentence_transformers.base.evaluation import SentenceEvaluator
 from sentence_transformers.util import disable_logging
 
-from hybrid_bench.data.collection import Collection, DataOptions, Judgments, Queries, Source
+from hybrid_bench.data.collection import Collection, DataOptions, Judgments, Queries, Reader
 from hybrid_bench.data.hashing import sha256_of_lines
-from hybrid_bench.data.jsonl import ParallelSource
+from hybrid_bench.data.jsonl import JsonlReader
 from hybrid_bench.engine.models import with_options
 from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.evaluation.custom import parallel_tasks
@@ -98,7 +98,7 @@ class HybridRetrievalEvaluator(SentenceEvaluator):
 
     def __init__(
         self,
-        collection: str | Source | Collection,
+        collection: str | Reader | Collection,
         *,
         settings: Sequence[str] = (),
         languages: Sequence[str] = (),
@@ -285,7 +285,7 @@ def _header_of(path: Path) -> list[str]:
 
 
 def _tasks(
-    collection: str | Source | Collection,
+    collection: str | Reader | Collection,
     data: DataOptions,
     settings: Sequence[str],
     languages: Sequence[str],
@@ -321,7 +321,7 @@ def _tasks(
             raise RequestError(f"{source.collection} has no language '{code}': it has {', '.join(source.languages)}")
     wanted = settings_of(settings)
     options = TaskOptions(data=data, pool_languages=tuple(pool_languages) or None)
-    kinds = parallel_tasks(source) if isinstance(source, ParallelSource) else _task_classes(source, source.load(data))
+    kinds = parallel_tasks(source) if isinstance(source, JsonlReader) else _task_classes(source, source.load(data))
     made: list[ExactRetrieval] = [kind() for kind in kinds]
     for task in made:
         task.options = options
@@ -341,7 +341,7 @@ def _tasks(
 
 @dataclass(frozen=True)
 class _Held:
-    """A collection that is at hand, as a `corpora.Source`."""
+    """A collection that is at hand, as a `collection.Reader`."""
 
     held: Collection
     notice: str = ""
@@ -367,7 +367,7 @@ class _Held:
         return None
 
 
-def _task_classes(source: Source, collection: Collection) -> list[type[ParallelRetrieval]]:
+def _task_classes(source: Reader, collection: Collection) -> list[type[ParallelRetrieval]]:
     """The two tasks of a source that has no task file, with the subsets in which a question has a relevant passage."""
     spoken = {name: queries.language for name, queries in collection.queries.items()}
     spoken |= {name: passages.language for name, passages in collection.passages.items()}
@@ -401,7 +401,7 @@ def _task_classes(source: Source, collection: Collection) -> list[type[ParallelR
                 eval_langs=eval_langs,
                 **common,
             )
-            found.append(type(f"Held{kind}", (_HeldRetrieval,), {"source": source, "metadata": described}))
+            found.append(type(f"Held{kind}", (_HeldRetrieval,), {"reader": source, "metadata": described}))
     return found
 
 

@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 
 from hybrid_bench.data.collection import Collection, Column, DataOptions, take
 from hybrid_bench.data.hashing import splitmix64
-from hybrid_bench.data.lareqa import LareqaSource
-from hybrid_bench.data.miracl import MiraclSource
+from hybrid_bench.data.lareqa import LareqaReader
+from hybrid_bench.data.miracl import MiraclReader
 from hybrid_bench.errors import DataError, RequestError, first_line
 from hybrid_bench.languages import did_you_mean
 from hybrid_bench.training.sources import SourceTexts, collection_files, lareqa_articles
@@ -327,7 +327,7 @@ def evaluation_texts(
     """
     from hybrid_bench.evaluation.registry import collections as known_collections  # mteb, which takes seconds
 
-    known = {name: tasks[0].source for name, tasks in known_collections().items()}
+    known = {name: tasks[0].reader for name, tasks in known_collections().items()}
     for name in (*collections, *(questions or ())):
         if name not in known:
             raise RequestError(f"no collection '{name}' to compare training data with: {did_you_mean(name, known)}")
@@ -344,12 +344,12 @@ def evaluation_texts(
 
 def _read(name: str, source: Any, data_dir: Path | None, questions: Some[str] | None) -> EvaluationTexts:
     options = DataOptions(data_dir=data_dir)
-    if isinstance(source, MiraclSource):
+    if isinstance(source, MiraclReader):
         asked = {code: source.topics(options, code) for code in source.languages}
         texts = tuple(text for topics in asked.values() for text in topics.values())
         return EvaluationTexts(name, texts, about=f"{len(texts):,} questions, no passages")
     collection = source.load(options)
-    if not isinstance(source, LareqaSource):
+    if not isinstance(source, LareqaReader):
         return EvaluationTexts.of(collection, questions=questions)
     articles = lareqa_articles(collection_files(source, data_dir))
     return EvaluationTexts.of(

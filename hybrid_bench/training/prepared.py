@@ -213,7 +213,7 @@ def _asked(config: TrainingConfig, name: str) -> frozenset[str]:
     wanted, known = config.evaluation, collections()
     if name not in known:
         raise RequestError(f"evaluation.folds divides collections, and '{name}' is none: {did_you_mean(name, known)}")
-    collection = known[name][0].source.load(DataOptions(data_dir=config.data_dir))
+    collection = known[name][0].reader.load(DataOptions(data_dir=config.data_dir))
     number = collection.paragraph_cluster if wanted.by == "paragraph" else collection.article_cluster
     return frozenset(each for each, cluster in number.items() if cluster % wanted.folds in wanted.fold)
 

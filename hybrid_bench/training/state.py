@@ -19,6 +19,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from hybrid_bench.data.files import atomic, settle
+from hybrid_bench.data.guarded import read_json
 from hybrid_bench.data.hashing import sha256_of
 from hybrid_bench.data.trained import RECORD, read_record
 from hybrid_bench.errors import DataError, RequestError, first_line, shown
@@ -84,7 +85,11 @@ class Ended(NamedTuple):
 
 def ended_at(checkpoint: Path) -> Ended | None:
     """What a checkpoint says if it is of the last step, or of the one at which the training was stopped."""
-    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    path = checkpoint / "trainer_state.json"
+    try:
+        state = read_json(path, nan=True)
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {first_line(error)}; --overwrite starts anew") from error
     control = state.get("stateful_callbacks", {}).get("TrainerControl", {}).get("args", {})
     if not control.get("should_training_stop") and state["global_step"] < state["max_steps"]:
         return None
@@ -252,8 +257,8 @@ def found_state(
     checkpoints = [] if overwrite else _checkpoints(config.work)
     if checkpoints and path.is_file():
         try:
-            saved = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
+            saved = read_json(path, nan=True)
+        except (OSError, ValueError) as error:
             raise DataError(f"cannot read {path}: {first_line(error)}; --overwrite starts anew") from error
         difference = first_difference(saved, now)
         if difference:
@@ -313,14 +318,14 @@ def write_manifest(checkpoint: Path) -> None:
 def _damage(checkpoint: Path) -> str:
     """Why a checkpoint is not whole; empty if it is, and the one is that it calls the best."""
     try:
-        files = json.loads((checkpoint / _MANIFEST).read_text(encoding="utf-8"))
+        files = read_json(checkpoint / _MANIFEST, nan=True)
         for name, (size, digest) in files.items():
             path = checkpoint / name
             if not path.is_file():
                 return f"{name} is missing"
             if path.stat().st_size != size or sha256_of(path) != digest:
                 return f"{name} is damaged"
-        best = _best_of(checkpoint, json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8")))
+        best = _best_of(checkpoint, read_json(checkpoint / "trainer_state.json", nan=True))
     except FileNotFoundError as error:
         name = Path(error.filename).name
         return "it was not saved to the end" if name == _MANIFEST else f"{name} is missing"
@@ -360,5 +365,8 @@ def noted_before(config: TrainingConfig) -> dict[str, float]:
     path = config.work / BEFORE
     if not config.evaluation.before or not path.is_file():
         return {}
-    before: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        before: dict[str, float] = read_json(path, nan=True)
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {first_line(error)}; remove it, or --overwrite starts anew") from error
     return before

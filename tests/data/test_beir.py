@@ -202,7 +202,7 @@ WRONG_LINES = {
         '{"_id": 1, "text": "a"}\n{"_id": "1", "text": "b"}',
         "corpus.jsonl:2: '_id' \"1\" stands in line 1 already",
     ),
-    "half a character": (f'{{"_id": "d1", "text": "a{ODD}"}}', "corpus.jsonl:1: 'text' is not Unicode text"),
+    "half a character": (f'{{"_id": "d1", "text": "a{ODD}"}}', "corpus.jsonl:1: 'text' has half a surrogate pair"),
     "nothing": ("\n \n", "corpus.jsonl is empty: it should hold one object"),
 }
 
@@ -518,7 +518,10 @@ def test_the_language_of_a_folder(tmp_path: Path, language: str | None, tag: str
 @pytest.mark.parametrize(
     ("language", "message"),
     [
-        ("xx", r"unknown language 'xx': .*for others give language and script, as deu-Latn for German"),
+        (
+            "xx",
+            "unknown language 'xx': give a code of ISO 639-1 or 639-3, with or without script, as de, deu or deu-Latn",
+        ),
         ("German", "given by code, 'de'"),
         ("qqq-Latn", "unknown language 'qqq-Latn': mteb has no such language or script"),
         ("deu-Xxxx", "unknown language 'deu-Xxxx'"),

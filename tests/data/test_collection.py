@@ -296,3 +296,16 @@ def test_clusters_of_a_long_chain() -> None:
     chain = [[f"{number}", f"{number + 1}"] for number in range(n)]
     assert set(clusters(chain).values()) == {0}
     assert set(clusters(reversed(chain)).values()) == {0}
+
+
+def test_texts_with_outer_white_space_are_counted_as_models_are_given_them() -> None:
+    """Queries as they are, passages with their titles before them."""
+    passages = {
+        "de": Passages("de", ("a", "b", "c"), (" eins", "zwei", "drei\n"), ("", "Titel", "Titel")),
+        "en": Passages("en", ("d", "e"), ("one", "two\u3000")),
+    }
+    nothing = Judgments.of([])
+    queries = {"de": Queries("de", ("q", "r"), ("q", "r"), ("wer ", "was"), nothing)}
+    collection = Collection("test", passages, queries, {}, {}, "1", {})
+    assert collection.padded(["de"], ["de", "en"]) == {"queries": 1, "passages": 3}
+    assert collection.padded([], ["en"]) == {"queries": 0, "passages": 1}

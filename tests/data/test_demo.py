@@ -13,7 +13,7 @@ import pytest
 import regex
 
 import hybrid_bench
-from hybrid_bench.data.lareqa import LareqaSource, load_lareqa
+from hybrid_bench.data.lareqa import LareqaReader, load_lareqa
 
 FOLDER = Path(hybrid_bench.__file__).parent / "demo"
 #: Script by language.
@@ -67,7 +67,7 @@ def texts(document: Any) -> Iterator[str]:
 
 
 def test_it_has_the_languages_of_xquad_r(documents: dict[str, Any]) -> None:
-    xquad_r = importlib.import_module("hybrid_bench.tasks.xquad_r").SOURCE
+    xquad_r = importlib.import_module("hybrid_bench.tasks.xquad_r").READER
     assert sorted(documents) == sorted(SCRIPTS) == sorted(xquad_r.files)
 
 
@@ -167,8 +167,8 @@ def test_sentences_and_questions_end_as_they_do_in_the_language(code: str, docum
 
 
 def test_it_loads_as_a_collection(documents: dict[str, Any]) -> None:
-    source = importlib.import_module("hybrid_bench.tasks.demo").SOURCE
-    assert isinstance(source, LareqaSource)
+    source = importlib.import_module("hybrid_bench.tasks.demo").READER
+    assert isinstance(source, LareqaReader)
     demo = load_lareqa(source)
     for code, document in documents.items():
         ids = [qa["id"] for qa in questions(document)]

@@ -328,9 +328,9 @@ def test_what_stands_for_the_content_is_believed(tmp_path: Path, monkeypatch: py
     [
         (["a.csv"], "rows: a.csv and the like are neither Parquet nor JSON lines"),
         (["a.jsonl", "b.parquet"], "rows: a.jsonl and the like are neither"),
-        (["no.parquet"], "rows: cannot be read: Parquet magic bytes not found"),
-        (["no.jsonl"], "rows: cannot be read: JSON parse error"),
-        (["no.jsonl.gz"], "rows: cannot be read: "),
+        (["no.parquet"], r"cannot read .*no\.parquet: Parquet magic bytes not found"),
+        (["no.jsonl"], r".*no\.jsonl:1: not JSON \("),
+        (["no.jsonl.gz"], r"cannot read .*no\.jsonl\.gz: Not a gz"),
         (["gone.parquet"], "cannot read .*gone.parquet: No such file"),
     ],
 )

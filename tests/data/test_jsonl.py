@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hub_server import COMMIT, HubServer, nowhere, serving, use_hub
 from hybrid_bench.data import jsonl as parallel
 from hybrid_bench.data.collection import Collection, Column, DataOptions, text_id
-from hybrid_bench.data.jsonl import ParallelSource
+from hybrid_bench.data.jsonl import JsonlReader
 from hybrid_bench.errors import DataError, RequestError
 
 Row = dict[str, Any]
@@ -99,7 +99,7 @@ def as_objects(relevant: list[Any] | None) -> list[Row] | None:
 
 
 def load(spec: str, **arguments: Any) -> Collection:
-    return ParallelSource.parse(spec, **arguments).load(NONE)
+    return JsonlReader.parse(spec, **arguments).load(NONE)
 
 
 def relevant_of(collection: Collection) -> dict[str, dict[str, set[tuple[str, str, int]]]]:
@@ -139,7 +139,7 @@ def plain(collection: Collection) -> Any:
 
 
 def test_a_folder_of_json_lines_becomes_a_collection(tmp_path: Path) -> None:
-    source = ParallelSource.parse(f"jsonl:{write(tmp_path / 'Rivers')}")
+    source = JsonlReader.parse(f"jsonl:{write(tmp_path / 'Rivers')}")
     collection = source.load(NONE)
     assert (source.collection, collection.name) == ("Rivers", "Rivers")
     assert collection.parts == source.languages == collection.languages == ("de", "en", "fr")
@@ -434,7 +434,7 @@ def test_notes_say_where_translations_are_missing_and_where_ids_are_joined(tmp_p
 
 def test_a_collection_in_one_language_works_and_says_what_that_means(tmp_path: Path) -> None:
     passages = [row for row in PASSAGES if row["language"] == "en"]
-    source = ParallelSource.parse(f"jsonl:{write(tmp_path / 'x', passages, QUESTIONS[:1])}")
+    source = JsonlReader.parse(f"jsonl:{write(tmp_path / 'x', passages, QUESTIONS[:1])}")
     assert (source.languages, source.query_languages) == (("en",), ("en",))
     assert source.load(NONE).notes == (
         "all passages are in one language ('en'), so a pool of all languages is the same as that of 'en'",
@@ -443,7 +443,7 @@ def test_a_collection_in_one_language_works_and_says_what_that_means(tmp_path: P
 
 def test_a_language_with_questions_only_has_an_empty_part(tmp_path: Path) -> None:
     asked = {"id": "q1", "language": "sw", "text": "Danube ina urefu gani?"}
-    source = ParallelSource.parse(f"jsonl:{write(tmp_path / 'x', PASSAGES, [*QUESTIONS[:2], asked])}")
+    source = JsonlReader.parse(f"jsonl:{write(tmp_path / 'x', PASSAGES, [*QUESTIONS[:2], asked])}")
     collection = source.load(NONE)
     assert source.languages == collection.parts == collection.languages == ("de", "en", "fr", "sw")
     assert source.passage_languages == ("de", "en", "fr")
@@ -521,10 +521,10 @@ def test_duplicates_are_found_in_large_files_too(tmp_path: Path, monkeypatch: py
 
 def test_the_same_object_until_a_file_changes(tmp_path: Path) -> None:
     folder = write(tmp_path / "x")
-    source = ParallelSource.parse(f"jsonl:{folder}")
+    source = JsonlReader.parse(f"jsonl:{folder}")
     first = source.load(NONE)
     assert source.load(DataOptions(data_dir=tmp_path), ["en"]) is first
-    assert ParallelSource.parse(f"jsonl:{folder}", notice="Not for sale.").load(NONE) is first
+    assert JsonlReader.parse(f"jsonl:{folder}", notice="Not for sale.").load(NONE) is first
     (folder / "questions.jsonl").write_text(lines([*QUESTIONS, QUESTIONS[0] | {"language": "fr"}]), encoding="utf-8")
     second = source.load(NONE)
     assert "q1" in second.queries["fr"].question_ids
@@ -534,7 +534,7 @@ def test_the_same_object_until_a_file_changes(tmp_path: Path) -> None:
 
 def test_a_folder_in_the_hubs_layout_is_read_again_when_it_changes(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "x")
-    source = ParallelSource.parse(f"hf:{folder}")
+    source = JsonlReader.parse(f"hf:{folder}")
     first = source.load(NONE)
     assert source.load(NONE) is first
     write_dataset(folder, PASSAGES, QUESTIONS[:2])
@@ -545,15 +545,15 @@ def test_a_folder_in_the_hubs_layout_is_read_again_when_it_changes(tmp_path: Pat
 
 def test_languages_that_are_given_are_not_looked_up_but_checked(tmp_path: Path) -> None:
     folder = write(tmp_path / "x")
-    source = ParallelSource.parse(f"jsonl:{folder}", languages=["fr", "en", "de"])
+    source = JsonlReader.parse(f"jsonl:{folder}", languages=["fr", "en", "de"])
     assert source.load(NONE).parts == source.languages == source.query_languages == ("de", "en", "fr")
-    wrong = ParallelSource.parse(f"x=jsonl:{folder}", languages=["de", "en"], query_languages=["de", "en", "fr"])
+    wrong = JsonlReader.parse(f"x=jsonl:{folder}", languages=["de", "en"], query_languages=["de", "en", "fr"])
     (folder / "passages.jsonl").unlink()
     assert wrong.languages == ("de", "en", "fr")  # nothing is read
     write(folder)
     with pytest.raises(DataError, match=r": the passages are in de, en, fr, not in de, en$"):
         wrong.load(NONE)
-    wrong = ParallelSource.parse(f"jsonl:{folder}", languages=["de", "en", "fr"], query_languages=["en"])
+    wrong = JsonlReader.parse(f"jsonl:{folder}", languages=["de", "en", "fr"], query_languages=["en"])
     with pytest.raises(DataError, match=r": the questions are in de, en, fr, not in en$"):
         wrong.load(NONE)
 
@@ -564,19 +564,19 @@ def test_languages_that_are_given_are_not_looked_up_but_checked(tmp_path: Path) 
 def test_what_stands_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "my data (v2)")
     monkeypatch.chdir(tmp_path)
-    source = ParallelSource.parse("jsonl:my data (v2)")
+    source = JsonlReader.parse("jsonl:my data (v2)")
     assert (source.collection, source.place) == ("my-data-v2", str(tmp_path / "my data (v2)"))
-    assert ParallelSource.parse(source.spec) == source
-    assert ParallelSource.parse("Rivers=jsonl:my data (v2)/").collection == "Rivers"
-    assert ParallelSource.parse("Rivers=jsonl:my data (v2)", collection="Lakes").collection == "Lakes"
+    assert JsonlReader.parse(source.spec) == source
+    assert JsonlReader.parse("Rivers=jsonl:my data (v2)/").collection == "Rivers"
+    assert JsonlReader.parse("Rivers=jsonl:my data (v2)", collection="Lakes").collection == "Lakes"
     (tmp_path / "all.v1.jsonl.gz").touch()
-    assert ParallelSource.parse("jsonl:all.v1.jsonl.gz").collection == "all.v1"
-    hub = ParallelSource.parse("hf:org/Some-Data_1@refs/pr/1")
+    assert JsonlReader.parse("jsonl:all.v1.jsonl.gz").collection == "all.v1"
+    hub = JsonlReader.parse("hf:org/Some-Data_1@refs/pr/1")
     assert (hub.collection, hub.place, hub.wanted) == ("Some-Data_1", "org/Some-Data_1", "refs/pr/1")
     assert hub.spec == "Some-Data_1=hf:org/Some-Data_1@refs/pr/1"
-    assert ParallelSource.parse(hub.spec) == hub
+    assert JsonlReader.parse(hub.spec) == hub
     (tmp_path / "org" / "Some-Data_1").mkdir(parents=True)  # as in `datasets`, a folder comes first
-    assert ParallelSource.parse("hf:org/Some-Data_1").place == str(tmp_path / "org" / "Some-Data_1")
+    assert JsonlReader.parse("hf:org/Some-Data_1").place == str(tmp_path / "org" / "Some-Data_1")
 
 
 @pytest.mark.parametrize(
@@ -591,7 +591,7 @@ def test_what_stands_on_the_command_line(tmp_path: Path, monkeypatch: pytest.Mon
     ],
 )
 def test_which_names_are_meant_for_it(text: str, yes: bool) -> None:
-    assert ParallelSource.is_spec(text) is yes
+    assert JsonlReader.is_spec(text) is yes
 
 
 @pytest.mark.parametrize(
@@ -618,13 +618,13 @@ def test_wrong_names_are_refused_at_once(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file.txt").touch()
     with pytest.raises(RequestError) as caught:
-        ParallelSource.parse(spec)
+        JsonlReader.parse(spec)
     assert str(caught.value) == message.format(cwd=tmp_path)
 
 
 def test_an_unknown_language_among_those_given_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="unknown language 'German': languages are given by code, 'de'"):
-        ParallelSource.parse(f"jsonl:{write(tmp_path)}", collection="x", languages=["German"])
+        JsonlReader.parse(f"jsonl:{write(tmp_path)}", collection="x", languages=["German"])
 
 
 # -- wrong data ---------------------------------------------------------------------------------------------------
@@ -639,8 +639,8 @@ def without(row: Mapping[str, Any], key: str) -> Row:
 @pytest.mark.parametrize(
     ("table", "line", "message"),
     [
-        ("passages", {**PASSAGE, "language": "xx"}, "unknown language 'xx': known: ar, "),
-        ("passages", {**PASSAGE, "language": "eng"}, "unknown language 'eng': did you mean 'en'?"),
+        ("passages", {**PASSAGE, "language": "xx"}, "unknown language 'xx': give a code of ISO 639-1 or 639-3"),
+        ("passages", {**PASSAGE, "language": "EN"}, "unknown language 'EN': did you mean 'en'?"),
         ("passages", {**PASSAGE, "language": "German"}, "unknown language 'German': languages are given by code, 'de'"),
         ("passages", {**PASSAGE, "language": ["de"]}, "'language' should be a string, found [\"de\"]"),
         ("passages", without(PASSAGE, "language"), "'language' is missing, found only 'id', 'text', 'title'"),
@@ -674,7 +674,7 @@ def without(row: Mapping[str, Any], key: str) -> Row:
         (
             "questions",
             {**QUESTION, "relevant": [{"id": "p1", "language": "xx"}]},
-            "unknown language 'xx': known: ar, ",
+            "unknown language 'xx': give a code",
         ),
         (
             "questions",

@@ -13,7 +13,7 @@ from hybrid_bench.evaluation.registry import collections
 
 @pytest.fixture(scope="module")
 def mlqa_r(data_dir: Path) -> Collection:
-    return collections()["MLQA-R"][0].source.load(DataOptions(data_dir=data_dir))
+    return collections()["MLQA-R"][0].reader.load(DataOptions(data_dir=data_dir))
 
 
 def test_query_cells_are_those_published(mlqa_r: Collection) -> None:

@@ -140,7 +140,7 @@ class TestRefused:
             pytest.param(HEADER + GOOD + "de\t1\ten\tx\n", [":3:", "missing column 'source'", "4 of 5"], id="columns"),
             pytest.param(HEADER + "de\t1\ten\tx\ty\tnllb\n", [":2:", "6 columns", "tab", ".jsonl"], id="tab in a text"),
             pytest.param(
-                HEADER + "de\t1\teng\tx\ty\n", [":2:", "query_language", "'eng'", "did you mean 'en'"], id="code"
+                HEADER + "de\t1\tEN\tx\ty\n", [":2:", "query_language", "'EN'", "did you mean 'en'"], id="code"
             ),
             pytest.param(HEADER + "German\t1\ten\tx\ty\n", [":2:", "corpus_language", "'de'"], id="name for a code"),
             pytest.param(HEADER + "de\t1\ten\t \ty\n", [":2:", "empty text", "query '1'"], id="text"),
@@ -172,7 +172,7 @@ class TestRefused:
             pytest.param(
                 line_of().replace('"81674#0"', "81674"), [":1:", "query_id must be a string, not 81674"], id="int"
             ),
-            pytest.param(line_of(query_language="no"), [":1:", "unknown language 'no'"], id="code"),
+            pytest.param(line_of(query_language="nx"), [":1:", "unknown language 'nx'"], id="code"),
             pytest.param(line_of(text=""), [":1:", "empty text"], id="text"),
             pytest.param(line_of() + '{"corpus_language": "de"', [":2:", "not JSON"], id="truncated"),
             pytest.param("[1]\n", [":1:", "JSON object"], id="array"),

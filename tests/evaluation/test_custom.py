@@ -17,7 +17,7 @@ import pytest
 
 import hybrid_bench
 from hybrid_bench.data.collection import Collection, DataOptions
-from hybrid_bench.data.jsonl import ParallelSource
+from hybrid_bench.data.jsonl import JsonlReader
 from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.evaluation import custom
 from hybrid_bench.evaluation.custom import parallel_tasks
@@ -118,8 +118,8 @@ def test_the_documented_task_file_has_ten_lines_and_describes_two_tasks(task_fil
         assert metadata.prompt == {"query": "Given a question about a product, retrieve the paragraphs that answer it"}
         assert metadata.description.startswith("Retrieve the paragraphs of our manuals that answer a customer's ")
         assert metadata.main_score == "map"
-        assert metadata.dataset["revision"] == ParallelSource.parse("jsonl:my-data").revision
-    assert module.MyDataPairs.source.collection == "MyData"
+        assert metadata.dataset["revision"] == JsonlReader.parse("jsonl:my-data").revision
+    assert module.MyDataPairs.reader.collection == "MyData"
     assert "one language (de, en)" in pairs.description
     assert "all languages (de, en)" in multilingual.description
 
@@ -139,7 +139,7 @@ def test_the_documented_task_file_gives_the_numbers_worked_out_by_hand(task_file
 
 
 def test_lexical_search_gives_the_same_ranks_where_words_decide(tmp_path: Path) -> None:
-    pairs, _ = parallel_tasks(ParallelSource.parse(f"Words=jsonl:{write(tmp_path)}"))
+    pairs, _ = parallel_tasks(JsonlReader.parse(f"Words=jsonl:{write(tmp_path)}"))
     task = pairs()
     evaluate(mteb.get_model("hybrid_bench/bm25"), [task])
     assert {question: row["ranks"] for question, row in per_query(task, "en-de").items()} == RANKS["en-de"]
@@ -152,11 +152,11 @@ SUBSETS = {"Pairs": ["ar-en", "de-de", "zh-th"], "Multilingual": ["en", "zh"]}
 
 @pytest.fixture(scope="module")
 def original(data_dir: Path) -> Collection:
-    return task_classes()["XQuAD-R-Pairs"].source.load(DataOptions(data_dir=data_dir))
+    return task_classes()["XQuAD-R-Pairs"].reader.load(DataOptions(data_dir=data_dir))
 
 
 @pytest.fixture(scope="module")
-def converted(original: Collection, tmp_path_factory: pytest.TempPathFactory) -> ParallelSource:
+def converted(original: Collection, tmp_path_factory: pytest.TempPathFactory) -> JsonlReader:
     """XQuAD-R as a user would write it down: the answer in its own language at each version of a question.
 
     Sentences are numbered in each language by itself, so that the language has to be given.
@@ -189,10 +189,10 @@ def converted(original: Collection, tmp_path_factory: pytest.TempPathFactory) ->
             )
     folder = write(tmp_path_factory.mktemp("converted") / "xquad", passages, questions)
     # Under its own name, so that the ids are the same, which decide where scores are equal.
-    return ParallelSource.parse(f"jsonl:{folder}", collection="XQuAD-R")
+    return JsonlReader.parse(f"jsonl:{folder}", collection="XQuAD-R")
 
 
-def test_xquad_r_in_this_form_is_the_same_collection(original: Collection, converted: ParallelSource) -> None:
+def test_xquad_r_in_this_form_is_the_same_collection(original: Collection, converted: JsonlReader) -> None:
     again = converted.load(DataOptions())
     assert again.parts == original.parts
     assert again.paragraph_cluster == original.paragraph_cluster
@@ -218,7 +218,7 @@ def judged(collection: Collection, code: str) -> set[tuple[str, str, int]]:
     }
 
 
-def test_xquad_r_in_this_form_gives_the_same_ranks(data_dir: Path, converted: ParallelSource) -> None:
+def test_xquad_r_in_this_form_gives_the_same_ranks(data_dir: Path, converted: JsonlReader) -> None:
     model = mteb.get_model("hybrid_bench/char-ngram")
     for kind, subsets in SUBSETS.items():
         published = task_classes()[f"XQuAD-R-{kind}"]
@@ -245,7 +245,7 @@ def test_xquad_r_in_this_form_gives_the_same_ranks(data_dir: Path, converted: Pa
 def test_languages_with_questions_only_or_passages_only(tmp_path: Path) -> None:
     passages = [*PASSAGES, {"id": "p9", "language": "fr", "text": "kilos limas yyyyy"}]
     questions = [*QUESTIONS, {"id": "q2", "language": "sw", "text": "kilos limas mikes novas"}]
-    pairs, multilingual = parallel_tasks(ParallelSource.parse(f"Mixed=jsonl:{write(tmp_path, passages, questions)}"))
+    pairs, multilingual = parallel_tasks(JsonlReader.parse(f"Mixed=jsonl:{write(tmp_path, passages, questions)}"))
     # No question has a relevant passage in French, and there is none in Swahili.
     assert set(pairs.metadata.eval_langs) == {
         f"{query}-{corpus}" for query in ("de", "en", "sw") for corpus in ("de", "en")
@@ -268,7 +268,7 @@ def test_languages_with_questions_only_or_passages_only(tmp_path: Path) -> None:
 def test_a_collection_in_one_language_gives_the_same_numbers_twice(tmp_path: Path) -> None:
     passages = [row for row in PASSAGES if row["language"] == "en"]
     questions = [row for row in QUESTIONS if row["language"] == "en"]
-    pairs, multilingual = parallel_tasks(ParallelSource.parse(f"Mono=jsonl:{write(tmp_path, passages, questions)}"))
+    pairs, multilingual = parallel_tasks(JsonlReader.parse(f"Mono=jsonl:{write(tmp_path, passages, questions)}"))
     assert list(pairs.metadata.eval_langs) == ["en-en"]
     assert list(multilingual.metadata.eval_langs) == ["en"]
     scores = evaluate(mteb.get_model("hybrid_bench/char-ngram"), [pairs(), multilingual()])
@@ -277,7 +277,7 @@ def test_a_collection_in_one_language_gives_the_same_numbers_twice(tmp_path: Pat
 
 def test_given_languages_make_tasks_without_the_data(tmp_path: Path) -> None:
     write(tmp_path / "x")
-    source = ParallelSource.parse(f"Given=jsonl:{tmp_path / 'x'}", languages=["de", "en"], query_languages=["en"])
+    source = JsonlReader.parse(f"Given=jsonl:{tmp_path / 'x'}", languages=["de", "en"], query_languages=["en"])
     (tmp_path / "x" / "passages.jsonl").unlink()
     pairs, multilingual = parallel_tasks(source)
     assert list(pairs.metadata.eval_langs) == ["en-de", "en-en"]
@@ -288,7 +288,7 @@ def test_given_languages_make_tasks_without_the_data(tmp_path: Path) -> None:
 
 
 def test_data_that_lost_a_language_are_noticed(tmp_path: Path) -> None:
-    pairs, _ = parallel_tasks(ParallelSource.parse(f"Lost=jsonl:{write(tmp_path)}"))
+    pairs, _ = parallel_tasks(JsonlReader.parse(f"Lost=jsonl:{write(tmp_path)}"))
     write(tmp_path, [row for row in PASSAGES if row["language"] == "en"])
     with pytest.raises(DataError, match="the passages are in en, not in de, en"):
         pairs().load_data()
@@ -300,7 +300,7 @@ def test_data_that_lost_a_language_are_noticed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["XQuAD-R", "xquad-r", "HybridDemo"])
 def test_the_name_of_an_existing_collection_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(RequestError) as caught:
-        parallel_tasks(ParallelSource.parse(f"{name}=jsonl:{write(tmp_path)}"))
+        parallel_tasks(JsonlReader.parse(f"{name}=jsonl:{write(tmp_path)}"))
     assert re.fullmatch(
         rf"there is a task '(?i:{name})-Pairs' already \(hybrid_bench\.tasks\.\w+\): give these data another name, as "
         rf"in NAME=jsonl:{tmp_path}",
@@ -311,13 +311,13 @@ def test_the_name_of_an_existing_collection_is_refused(tmp_path: Path, name: str
 def test_the_same_tasks_may_be_made_twice_but_not_those_of_other_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = ParallelSource.parse(f"Again=jsonl:{write(tmp_path / 'a')}")
+    source = JsonlReader.parse(f"Again=jsonl:{write(tmp_path / 'a')}")
     registry = importlib.import_module("mteb.get_tasks")._TASKS_REGISTRY
     for task in parallel_tasks(source):
         monkeypatch.setitem(registry, task.metadata.name, task)
     assert [task.metadata.name for task in parallel_tasks(source)] == ["Again-Pairs", "Again-Multilingual"]
     with pytest.raises(RequestError, match="there is a task 'Again-Pairs' already"):
-        parallel_tasks(ParallelSource.parse(f"Again=jsonl:{write(tmp_path / 'b')}"))
+        parallel_tasks(JsonlReader.parse(f"Again=jsonl:{write(tmp_path / 'b')}"))
 
 
 @pytest.mark.parametrize(
@@ -333,13 +333,13 @@ def test_the_same_tasks_may_be_made_twice_but_not_those_of_other_data(
 )
 def test_metadata_that_mteb_does_not_take_are_refused(tmp_path: Path, arguments: Row, message: str) -> None:
     with pytest.raises(RequestError) as caught:
-        parallel_tasks(ParallelSource.parse(f"Refused=jsonl:{write(tmp_path)}"), **arguments)
+        parallel_tasks(JsonlReader.parse(f"Refused=jsonl:{write(tmp_path)}"), **arguments)
     assert str(caught.value).startswith(message)
 
 
 def test_further_metadata_reach_mteb(tmp_path: Path) -> None:
     tasks = parallel_tasks(
-        ParallelSource.parse(f"Told=jsonl:{write(tmp_path)}", notice="Not for sale."),
+        JsonlReader.parse(f"Told=jsonl:{write(tmp_path)}", notice="Not for sale."),
         main_score="ndcg_at_10",
         license="cc-by-4.0",
         reference="https://example.org/data",
@@ -360,4 +360,4 @@ def test_further_metadata_reach_mteb(tmp_path: Path) -> None:
 def test_wrong_data_are_named_when_tasks_are_made(tmp_path: Path) -> None:
     folder = write(tmp_path, PASSAGES, [*QUESTIONS, {"id": "q", "language": "en", "text": "?", "relevant": ["p7"]}])
     with pytest.raises(DataError, match=r"questions\.jsonl:4: the relevant passage 'p7' does not exist"):
-        parallel_tasks(ParallelSource.parse(f"Wrong=jsonl:{folder}"))
+        parallel_tasks(JsonlReader.parse(f"Wrong=jsonl:{folder}"))

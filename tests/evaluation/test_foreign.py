@@ -781,10 +781,10 @@ class TestLanguages:
         ("name", "subset", "languages"),
         [
             ("NFCorpus", "default", ("en", "en")),
-            ("XQuADRetrieval", "ro", ("und", "und")),
+            ("XQuADRetrieval", "ro", ("ro", "ro")),
             ("MLQARetrieval", "zho-eng", ("en", "zh")),
             ("XPQARetrieval", "cmn-eng", ("en", "zh")),
-            ("XPQARetrieval", "ita-eng", ("en", "und")),
+            ("XPQARetrieval", "ita-eng", ("en", "it")),
             ("BelebeleRetrieval", "zho_Hans-eng_Latn", ("en", "zh")),
             ("CUREv1", "es", ("es", "en")),
         ],

@@ -19,7 +19,7 @@ from mteb.benchmarks.get_benchmark import _build_aliases_registry, _build_regist
 from mteb.models.model_implementations import MODEL_REGISTRY
 
 from hybrid_bench.data.collection import DataOptions
-from hybrid_bench.data.lareqa import LareqaSource
+from hybrid_bench.data.lareqa import LareqaReader
 from hybrid_bench.errors import RequestError
 from hybrid_bench.evaluation.registry import BENCHMARK, collections, register, task_classes
 from hybrid_bench.languages import LANGUAGES, Setting
@@ -122,7 +122,7 @@ def test_tasks_and_collections() -> None:
         name: [f"{name}-Pairs", f"{name}-Multilingual"] for name in (*COLLECTIONS, "MIRACL")
     }
     for tasks in collections().values():
-        assert tasks[0].source is tasks[1].source  # so that both share what is loaded
+        assert tasks[0].reader is tasks[1].reader  # so that both share what is loaded
 
 
 def state() -> tuple[Any, ...]:
@@ -209,8 +209,8 @@ def test_metadata_is_filled(name: str) -> None:
     assert metadata.is_filled()
     assert metadata.license == ("cc-by-sa-4.0" if "XQuAD" in name else "cc-by-nc-4.0")
     assert metadata.is_public
-    source = task_classes()[name].source
-    assert isinstance(source, LareqaSource)
+    source = task_classes()[name].reader
+    assert isinstance(source, LareqaReader)
     assert metadata.dataset["revision"] == source.revision
 
 
@@ -272,7 +272,7 @@ def test_subsets_of_multilingual(collection: str, codes: list[str]) -> None:
     query, pool = task.pool_of("ar", "test")
     assert (query, sorted(pool)) == ("ar", codes)
     assert (task.query_set_of("ar"), task.parts_of("ar")) == (query, pool)
-    assert pool == task.source.languages  # in the order of the collection
+    assert pool == task.reader.languages  # in the order of the collection
 
 
 # -- the layout that mteb is given --------------------------------------------------------------------------------
@@ -322,16 +322,16 @@ def test_layout(name: str, pools: dict[str, list[str]], data_dir: Path) -> None:
     for collection in ("HybridDemo", "XQuAD-R"):
         task = task_classes()[f"{collection}-{name}"]()
         task.options = replace(task.options, data=DataOptions(data_dir=data_dir))
-        source = task.source
-        assert isinstance(source, LareqaSource)
+        source = task.reader
+        assert isinstance(source, LareqaReader)
         check_layout(task, pools, dict(source.candidates), source.questions["ar"])
 
 
 def test_layout_of_a_narrowed_pool() -> None:
     task = task_classes()["HybridDemo-Multilingual"]()
     task.options = replace(task.options, pool_languages=("zh", "de"))
-    source = task.source
-    assert isinstance(source, LareqaSource)
+    source = task.reader
+    assert isinstance(source, LareqaReader)
     check_layout(task, {"en": ["de", "zh"]}, dict(source.candidates), 84)
 
 

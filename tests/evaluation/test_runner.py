@@ -22,7 +22,7 @@ from mteb.models.abs_encoder import AbsEncoder
 from helpers import WordCounts, registered, save_tiny, static_model, task_of, texts_of
 from hybrid_bench.data.files import RemoteFile
 from hybrid_bench.data.hashing import sha256_of
-from hybrid_bench.data.lareqa import LareqaSource
+from hybrid_bench.data.lareqa import LareqaReader
 from hybrid_bench.data.translations import Row, Translations, read_translations, write_rows
 from hybrid_bench.errors import DataError, ModelError, RequestError
 from hybrid_bench.evaluation.registry import task_classes
@@ -317,10 +317,10 @@ class TestResume:
         assert len(list((folder / "superseded").iterdir())) == 2
 
 
-def changed_source(folder: Path) -> LareqaSource:
+def changed_source(folder: Path) -> LareqaReader:
     """The demo with one question put otherwise."""
-    source = task_of(PAIRS).source
-    assert isinstance(source, LareqaSource)
+    source = task_of(PAIRS).reader
+    assert isinstance(source, LareqaReader)
     assert source.root is not None
     folder.mkdir()
     files = {}

@@ -198,7 +198,7 @@ class TestSharing:
             role: [subset for asked, subset, _ in WordCounts.asked if asked == role] for role in ("query", "document")
         }
         assert asked["query"] == ["de"]
-        assert sorted(asked["document"]) == sorted(task_of(MULTI).source.languages)
+        assert sorted(asked["document"]) == sorted(task_of(MULTI).reader.languages)
 
     def test_embeddings_on_disk_serve_another_model_object(self, tmp_path: Path) -> None:
         first = evaluate(WordCounts(), task_of(PAIRS, ["de-en"], embedding_cache=tmp_path))
@@ -610,3 +610,12 @@ def test_an_option_told_with_another_value_is_refused() -> None:
     task = task_of(MULTI, ["de"], pool_languages=("de", "en", "th"))
     with pytest.raises(RequestError, match="pool_languages"):
         mteb.evaluate(model, task, cache=None, co2_tracker=False, show_progress_bar=False)
+
+
+def test_the_signature_counts_the_texts_that_are_stripped_or_not(data_dir: Path) -> None:
+    """XQuAD-R has 421 such texts: mteb strips the 33 passages, and gives models the 388 queries as they are."""
+    task = task_of("XQuAD-R-Multilingual", data_dir=data_dir)
+    task.load_data()
+    collection = task.collection
+    assert collection is not None
+    assert collection.padded(collection.queries, collection.parts) == {"queries": 388, "passages": 33}

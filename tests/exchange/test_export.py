@@ -17,8 +17,11 @@ from mteb.abstasks.task_metadata import TaskMetadata
 
 from helpers import task_of
 from hybrid_bench.data.beir import beir_task, read_beir, write_beir
+from hybrid_bench.engine.lexical import subset_languages
 from hybrid_bench.errors import DataError, ModelError, RequestError
+from hybrid_bench.evaluation.foreign import exact
 from hybrid_bench.exchange.export import Results, export_beir, export_trec, write_qrels, write_trec_run
+from hybrid_bench.languages import Setting
 
 CORPUS = {"id": ["d1", "d2", "d3"], "title": ["", "two", ""], "text": ["first", "second", "third"]}
 QUERIES = {"id": ["q1", "q2"], "text": ["what", "where"]}
@@ -371,3 +374,14 @@ def test_a_run_leaves_out_what_the_task_leaves_out(tmp_path: Path) -> None:
 def test_no_documents_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="0 documents of each query cannot be written: give at least 1"):
         export_trec(by_number, [small_task(tmp_path / "small")], tmp_path / "out", k=0, run="m")
+
+
+def test_both_languages_of_a_pair_come_back(tmp_path: Path) -> None:
+    tasks = [task_of("HybridDemo-Pairs", ["ar-de", "de-de"]), task_of("HybridDemo-Multilingual", ["ar"])]
+    pair, alone, pool = map(beir_task, export_beir(tasks, tmp_path))
+    assert pair.metadata.eval_langs == ["arb-Arab", "deu-Latn"]
+    assert subset_languages(pair.metadata, "default") == ("ar", "de")
+    assert exact(pair).setting_of("default") is Setting.CROSS_LINGUAL
+    assert alone.metadata.eval_langs == ["deu-Latn"]
+    assert pool.metadata.eval_langs == ["und-Zyyy"]  # a pool of all languages is in none
+    assert beir_task(tmp_path / "HybridDemo-Pairs" / "ar-de", "el").metadata.eval_langs == ["ell-Grek"]

@@ -16,7 +16,7 @@ import pytest
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 
 from helpers import run_folder, task_of
-from hybrid_bench.data.jsonl import ParallelSource
+from hybrid_bench.data.jsonl import JsonlReader
 from hybrid_bench.engine.lexical import CharNgramEncoder
 from hybrid_bench.engine.models import load, model_meta
 from hybrid_bench.errors import DataError, RequestError
@@ -98,7 +98,7 @@ def test_names_and_texts_of_any_kind_make_a_class(name: str, tmp_path: Path) -> 
     questions = [{"id": "q1", "language": code, "text": "asked", "relevant": ["p1"]} for code in ("de", "en")]
     for file, rows in (("passages", passages), ("questions", questions)):
         (tmp_path / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    source = ParallelSource.parse(f"{name.replace(' ', '-')}=jsonl:{tmp_path}")
+    source = JsonlReader.parse(f"{name.replace(' ', '-')}=jsonl:{tmp_path}")
     for text in HOSTILE:
         kinds = parallel_tasks(source, description=f"All of {text}", bibtex_citation=f"@misc{{x, {text}")
         written = mteb_task.source_of([kind() for kind in kinds])

@@ -28,7 +28,7 @@ from hybrid_bench.evaluation.registry import BENCHMARK, BENCHMARK_COLLECTIONS, c
 
 PUBLIC = {name: task for name, task in task_classes().items() if task.metadata.is_public}
 #: MIRACL's passages are a download of many gigabytes, so its statistics are calculated by whoever gives it to mteb.
-WITH_STATISTICS = {name: task for name, task in task_classes().items() if task.source.collection != "MIRACL"}
+WITH_STATISTICS = {name: task for name, task in task_classes().items() if task.reader.collection != "MIRACL"}
 benchmarks_module = importlib.import_module("mteb.benchmarks.benchmarks")
 
 public = pytest.mark.parametrize("name", PUBLIC)
@@ -56,7 +56,7 @@ def test_a_prompt_by_role_is_for_retrieval_only(name: str) -> None:
 
 
 def test_only_the_demonstration_is_private() -> None:
-    private = {task.source.collection for name, task in task_classes().items() if name not in PUBLIC}
+    private = {task.reader.collection for name, task in task_classes().items() if name not in PUBLIC}
     assert private == {"HybridDemo"}
 
 

@@ -31,7 +31,7 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 
 from helpers import save_tiny, static_model, texts_of
 from hybrid_bench.data.collection import Collection, DataOptions, Judgments
-from hybrid_bench.data.jsonl import ParallelSource
+from hybrid_bench.data.jsonl import JsonlReader
 from hybrid_bench.errors import DataError, ModelError, RequestError
 from hybrid_bench.evaluation.registry import collections
 from hybrid_bench.evaluation.runner import RunRequest, run
@@ -51,7 +51,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-DEMO = collections()["HybridDemo"][0].source
+DEMO = collections()["HybridDemo"][0].reader
 #: Scores by measure, by subset, by task.
 Subsets = dict[str, dict[str, dict[str, Any]]]
 
@@ -170,7 +170,7 @@ def test_a_narrower_pool(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_numbers_are_those_of_run_on_real_data(data_dir: Path, tmp_path: Path) -> None:
-    source = collections()["XQuAD-R"][0].source
+    source = collections()["XQuAD-R"][0].reader
     collection = source.load(DataOptions(data_dir=data_dir))
     model = static_model(texts_of(collection, ["en"])[::4], dimension=32)
     chosen: dict[str, Any] = {"languages": ["en", "es"], "pool_languages": ["en", "es", "de"]}
@@ -207,7 +207,7 @@ def test_a_users_own_source(tmp_path: Path) -> None:
     words = [line["text"] for lines in rows.values() for line in lines]
     model = static_model(words, dimension=256)
     spec = f"jsonl:{tmp_path}"
-    for given in (spec, ParallelSource.parse(spec)):
+    for given in (spec, JsonlReader.parse(spec)):
         metrics = HybridRetrievalEvaluator(given, name="")(model)
         assert metrics["monolingual_map"] == 1.0
         assert metrics["cross_lingual_map"] == (1 + 1 / 2) / 2

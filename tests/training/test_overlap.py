@@ -279,7 +279,7 @@ def test_a_collection_that_is_trained_on_is_not_compared_but_named(data_dir: Pat
 
 def test_only_the_questions_that_are_asked_count() -> None:
     """Trained on one part of the demo, evaluated on the other."""
-    demo = collections()["HybridDemo"][0].source.load(DataOptions())
+    demo = collections()["HybridDemo"][0].reader.load(DataOptions())
     options = {"folds": 2, "fold": [0]}
     training = SourceSpec("demo", "lareqa", dataset="HybridDemo", options=options).load()
     held_out = {i for i, number in demo.paragraph_cluster.items() if number % 2 == 1}

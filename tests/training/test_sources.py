@@ -768,7 +768,7 @@ def test_articles_are_those_of_the_collection_and_have_titles_in_all_languages(d
     task = collections()["MLQA-R"][0]
     files = {path.stem: path for path in sorted((data_dir / "mlqa-r").glob("*.json"))}
     found = lareqa_articles(files)
-    cluster = task.source.load(DataOptions(data_dir=data_dir)).article_cluster
+    cluster = task.reader.load(DataOptions(data_dir=data_dir)).article_cluster
     assert {(found.number[i], cluster[i]) for i in cluster} == {(number, number) for number in range(520)}
     (prime,) = (titles for titles in found.titles if "Prime number" in titles)
     assert "素数" in prime
@@ -789,7 +789,7 @@ def test_a_collection_of_the_project_by_name(data_dir: Path) -> None:
 
 
 def test_folds_part_the_questions_by_paragraph_or_article() -> None:
-    demo = collections()["HybridDemo"][0].source.load(DataOptions())
+    demo = collections()["HybridDemo"][0].reader.load(DataOptions())
     for by, cluster in (("paragraph", demo.paragraph_cluster), ("article", demo.article_cluster)):
         parts = [
             spec("lareqa", dataset="HybridDemo", options={"folds": 3, "fold": [fold], "by": by}).load()

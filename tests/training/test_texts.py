@@ -268,7 +268,7 @@ def test_the_groups_of_negatives_are_columns_of_the_table() -> None:
 
 def test_answers_of_xquad_r_when_joined(data_dir: Path) -> None:
     """In English 656 of 1,190 questions share their answer; over all languages more do, and some share their words."""
-    collection = task_classes()["XQuAD-R-Pairs"]().source.load(DataOptions(data_dir=data_dir))
+    collection = task_classes()["XQuAD-R-Pairs"]().reader.load(DataOptions(data_dir=data_dir))
     columns: dict[str, list[str]] = {}
     for code, queries in collection.queries.items():
         judged = queries.judgments

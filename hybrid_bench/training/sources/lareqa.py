@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,7 +14,8 @@ import pyarrow as pa
 
 from hybrid_bench.data.collection import PassageText, clusters
 from hybrid_bench.data.files import resolve
-from hybrid_bench.data.lareqa import LareqaSource, read_lareqa
+from hybrid_bench.data.guarded import read_json
+from hybrid_bench.data.lareqa import LareqaReader, read_lareqa
 from hybrid_bench.errors import DataError, RequestError, shown
 from hybrid_bench.languages import did_you_mean
 from hybrid_bench.training.sources.places import local_path
@@ -41,7 +41,7 @@ class Articles(NamedTuple):
     paragraphs: Mapping[str, tuple[str, ...]]
 
 
-def collection_files(source: LareqaSource, data_dir: Path | None = None) -> dict[str, Path]:
+def collection_files(source: LareqaReader, data_dir: Path | None = None) -> dict[str, Path]:
     """The files of a collection in LAReQA's format, by language; see `sources.resolve` for what is raised."""
     if source.root is not None:
         return {code: source.root / remote.path for code, remote in source.files.items()}
@@ -58,7 +58,7 @@ def lareqa_articles(files: Mapping[str, Path]) -> Articles:
     together: list[tuple[str, list[str]]] = []
     paragraphs: dict[str, tuple[str, ...]] = {}
     for path in files.values():
-        for article in json.loads(path.read_text(encoding="utf-8"))["data"]:
+        for article in read_json(path)["data"]:
             found = {qa["id"]: paragraph["context"] for paragraph in article["paragraphs"] for qa in paragraph["qas"]}
             together.append((str(article.get("title", "")), list(found)))
             paragraphs |= {each: (*paragraphs.get(each, ()), text) for each, text in found.items()}
@@ -75,8 +75,8 @@ def read_lareqa_format(spec: SourceSpec, data_dir: Path | None) -> SourceTexts:
     if spec.dataset:
         from hybrid_bench.evaluation.registry import collections  # mteb, which takes seconds
 
-        sources = {name: tasks[0].source for name, tasks in collections().items()}
-        known = {name: source for name, source in sources.items() if isinstance(source, LareqaSource)}
+        sources = {name: tasks[0].reader for name, tasks in collections().items()}
+        known = {name: source for name, source in sources.items() if isinstance(source, LareqaReader)}
         if spec.dataset not in known:
             raise RequestError(
                 f"{spec.name}: no collection '{spec.dataset}' in LAReQA's format: {did_you_mean(spec.dataset, known)}"
