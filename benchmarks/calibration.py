@@ -451,11 +451,7 @@ def intervals(totals: Totals, resamples: int, seed: int) -> dict[str, tuple[Floa
 
 
 def sign_flip_interval(totals: Totals, flips: Floats, level: float = LEVEL) -> tuple[Floats, Floats]:
-    """All theta that the sign-flip test does not reject: of the shares x_c - theta w_c, w_c = n_c / N.
-
-    With u = sum_c s_c x_c and v = sum_c s_c w_c, a flip s counts against theta where |u - theta v| >= |Delta - theta|:
-    between the roots (Delta - u) / (1 - v) and (Delta + u) / (1 + v), which have Delta between them. So p falls on both
-    sides of Delta, and the ends are quantiles of the roots. It holds 0 if and only if p > level, for the same flips.
+    """The intervals of `significance.sign_flip_interval`, for samples that need not have articles of the same size.
 
     Args:
         totals: The samples.
@@ -466,17 +462,7 @@ def sign_flip_interval(totals: Totals, flips: Floats, level: float = LEVEL) -> t
         Lower and upper ends, (n,) each; infinite where there are too few flips for this level.
     """
     size = totals.counts.sum(axis=1, keepdims=True)
-    delta = totals.estimate[:, None]
-    u, v = totals.sums / size @ flips.T, np.broadcast_to(totals.counts / size @ flips.T, (len(delta), len(flips)))
-    roots = []
-    for over, under, without in ((delta - u, 1 - v, -np.inf), (delta + u, 1 + v, np.inf)):
-        # Nothing is left of 1 - |v| where all clusters have the same sign: every theta is then as good.
-        roots.append(np.divide(over, under, out=np.full_like(u, without), where=under > 1e-9))
-    open_ended = np.isinf(roots[0]) | np.isinf(roots[1])
-    low = np.where(open_ended, -np.inf, np.minimum(*roots))
-    high = np.where(open_ended, np.inf, np.maximum(*roots))
-    place = int(level * len(flips))  # p > level where more flips than this count
-    return np.partition(low, place, axis=1)[:, place], np.partition(high, -1 - place, axis=1)[:, -1 - place]
+    return significance._not_rejected(totals.sums / size, totals.counts / size, flips, level)
 
 
 def _flips(n_clusters: int, resamples: int, seed: int) -> Floats:
@@ -539,7 +525,9 @@ def _bca(totals: Totals, ordered: Floats, z: float) -> tuple[Floats, Floats]:
     without = totals.sums.sum(axis=1, keepdims=True) - totals.sums
     without = without / (totals.counts.sum(axis=1, keepdims=True) - totals.counts)
     change = without.mean(axis=1, keepdims=True) - without
-    acceleration = (change**3).sum(axis=1) / (6 * (change**2).sum(axis=1) ** 1.5)
+    cubes, scale = (change**3).sum(axis=1), 6 * (change**2).sum(axis=1) ** 1.5
+    # In a sample of the same few articles over and over nothing changes.
+    acceleration = np.divide(cubes, scale, out=np.zeros_like(cubes), where=scale > 0)
     low, high = (special.ndtr(bias + (bias + q) / (1 - acceleration * (bias + q))) for q in (-z, z))
     return _ends(ordered, low, high)
 
