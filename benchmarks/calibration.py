@@ -415,13 +415,16 @@ def resamples_of(n_clusters: int, resamples: int, seed: int) -> Floats:
     return np.bincount(places.ravel(), minlength=taken.size).reshape(taken.shape).astype(np.float64)
 
 
-def intervals(totals: Totals, resamples: int, seed: int) -> dict[str, tuple[Floats, Floats]]:
+def intervals(
+    totals: Totals, resamples: int, seed: int, methods: Sequence[str] = METHODS
+) -> dict[str, tuple[Floats, Floats]]:
     """95% intervals of the means of a block of samples, by method: lower and upper ends, (n,) each.
 
     Args:
         totals: The samples; all see the same resamples and flips.
         resamples: Number of resamples and flips.
         seed: Of both.
+        methods: Of these only.
     """
     n_clusters = totals.sums.shape[1]
     times = resamples_of(n_clusters, resamples, seed)
@@ -434,20 +437,21 @@ def intervals(totals: Totals, resamples: int, seed: int) -> dict[str, tuple[Floa
     plain = _ends(ordered, LEVEL / 2, 1 - LEVEL / 2)
     pivots = np.divide(means - estimate[:, None], errors, out=np.zeros_like(means), where=errors > 0)
     pivot_low, pivot_high = _ends(np.sort(pivots, axis=1), LEVEL / 2, 1 - LEVEL / 2)
-    return {
-        "significance.bootstrap": _reported(totals, resamples, seed),
-        "percentile": plain,
+    made: dict[str, Callable[[], tuple[Floats, Floats]]] = {
+        "significance.bootstrap": lambda: _reported(totals, resamples, seed),
+        "percentile": lambda: plain,
         # Hesterberg (2015, doi:10.1080/00031305.2015.1089789).
-        "expanded percentile": _ends(ordered, special.ndtr(-wider), special.ndtr(wider)),
-        "t-scaled percentile": (
+        "expanded percentile": lambda: _ends(ordered, special.ndtr(-wider), special.ndtr(wider)),
+        "t-scaled percentile": lambda: (
             estimate + (plain[0] - estimate) * wider / z,
             estimate + (plain[1] - estimate) * wider / z,
         ),
-        "BCa": _bca(totals, ordered, z),
-        "bootstrap-t": (estimate - pivot_high * se, estimate - pivot_low * se),
-        "clustered t": (estimate - t * se, estimate + t * se),
-        "sign flip": sign_flip_interval(totals, _flips(n_clusters, resamples, seed)),
+        "BCa": lambda: _bca(totals, ordered, z),
+        "bootstrap-t": lambda: (estimate - pivot_high * se, estimate - pivot_low * se),
+        "clustered t": lambda: (estimate - t * se, estimate + t * se),
+        "sign flip": lambda: sign_flip_interval(totals, _flips(n_clusters, resamples, seed)),
     }
+    return {method: made[method]() for method in methods}
 
 
 def sign_flip_interval(totals: Totals, flips: Floats, level: float = LEVEL) -> tuple[Floats, Floats]:
@@ -525,9 +529,7 @@ def _bca(totals: Totals, ordered: Floats, z: float) -> tuple[Floats, Floats]:
     without = totals.sums.sum(axis=1, keepdims=True) - totals.sums
     without = without / (totals.counts.sum(axis=1, keepdims=True) - totals.counts)
     change = without.mean(axis=1, keepdims=True) - without
-    cubes, scale = (change**3).sum(axis=1), 6 * (change**2).sum(axis=1) ** 1.5
-    # In a sample of the same few articles over and over nothing changes.
-    acceleration = np.divide(cubes, scale, out=np.zeros_like(cubes), where=scale > 0)
+    acceleration = (change**3).sum(axis=1) / (6 * (change**2).sum(axis=1) ** 1.5)
     low, high = (special.ndtr(bias + (bias + q) / (1 - acceleration * (bias + q))) for q in (-z, z))
     return _ends(ordered, low, high)
 

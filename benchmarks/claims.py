@@ -52,6 +52,8 @@ Floats = NDArray[np.float64]
 
 #: Numbers of articles in samples.
 FEW = (3, 4, 5, 6, 8, 9, 10, 12)
+#: Intervals of few clusters; the first is the one that is reported.
+INTERVALS = ("significance.bootstrap", "expanded percentile", "clustered t", "sign flip")
 #: Numbers of trainings of each method.
 TRAININGS = (2, 3, 5, 10)
 #: How much methods differ by article, in standard errors of the trainings of three.
@@ -106,7 +108,7 @@ def few_clusters(cases: Sequence[Case], draws: int, resamples: int, seed: int) -
         for name, each in samples.items():
             held: dict[str, list[NDArray[np.bool_]]] = {}
             for totals in each:
-                for method, (low, high) in intervals(totals, resamples, seed + size).items():
+                for method, (low, high) in intervals(totals, resamples, seed + size, INTERVALS).items():
                     held.setdefault(method, []).append((low <= 0) & (high >= 0))
             for method, holds in held.items():
                 rate = np.concatenate(holds)
@@ -304,14 +306,13 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def report_of(claims: Sequence[Claim], trainings: int) -> str:
     """The report as Markdown."""
-    shown = ("significance.bootstrap", "expanded percentile", "clustered t", "sign flip")
-    titles = ("Reported", *shown[1:])
+    titles = ("Reported", *INTERVALS[1:])
     few = [
         [
             str(size),
             f"{attainable(size):.4f}",
-            *(_rate(claims, part="few clusters", case="normal", n=size, method=method) for method in shown),
-            *(_rate(claims, part="few clusters", case="articles", n=size, method=method) for method in shown),
+            *(_rate(claims, part="few clusters", case="normal", n=size, method=method) for method in INTERVALS),
+            *(_rate(claims, part="few clusters", case="articles", n=size, method=method) for method in INTERVALS),
         ]
         for size in FEW
     ]
@@ -361,8 +362,8 @@ def report_of(claims: Sequence[Claim], trainings: int) -> str:
         "standard errors of three trainings (By article). Apart and in pairs: `trainings.compare_methods`, which takes "
         "two trainings never in pairs. Means over trainings: the sign-flip test of each question's mean, which speaks "
         f"of these trainings only. Ours find a difference in {100 * min(ours):.1f} to {100 * max(ours):.1f}%, least "
-        "where methods do not differ by article, where they are conservative; their 95% intervals hold the truth in all "
-        "other draws.",
+        "where methods do not differ by article, where they are conservative; their 95% intervals hold the truth in "
+        "all other draws.",
         _table(["Measure", "By article", "Trainings", "Apart", "In pairs", "Means over trainings"], rows),
         f"The same of the trainings themselves, three against three others, over {draws['splits']:,} splits:",
         _table(["Measure", "Apart", "In pairs", "Means over trainings"], split),
