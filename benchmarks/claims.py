@@ -197,7 +197,7 @@ def drawn(of: Variation, n: int, rng: np.random.Generator) -> Floats:
     """Trainings of a method, (n, G); articles deviate independently of each other."""
     k, n_clusters = of.parts.shape
     signs = rng.choice([-1.0, 1.0], n_clusters)
-    return of.main * rng.standard_normal((n, 1)) + (rng.standard_normal((n, k)) @ of.parts) * signs
+    return np.asarray(of.main * rng.standard_normal((n, 1)) + (rng.standard_normal((n, k)) @ of.parts) * signs)
 
 
 def methods(trainings: dict[str, Floats], draws: int, flips: int, seed: int) -> list[Claim]:
