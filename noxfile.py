@@ -235,7 +235,13 @@ def bench(session: nox.Session) -> None:
 def calibration(session: nox.Session) -> None:
     """Check p-values and intervals on real runs, where there is nothing to find; writes results/calibration."""
     install(session)
-    session.run("python", "benchmarks/calibration.py", *session.posargs)
+    kept = [] if "--runs" in session.posargs else ["--runs", session.create_tmp()]
+    session.run("python", "benchmarks/calibration.py", *kept, *session.posargs)
+    # Both have these arguments; their numbers of draws are their own.
+    shared = {"--data-dir", "--runs", "--out", "--seed"}
+    told = dict(zip(session.posargs[::2], session.posargs[1::2], strict=False))
+    options = [each for name, value in told.items() if name in shared for each in (name, value)]
+    session.run("python", "benchmarks/claims.py", *kept, *options)
 
 
 @nox.session

@@ -414,13 +414,16 @@ def resamples_of(n_clusters: int, resamples: int, seed: int) -> Floats:
     return np.bincount(places.ravel(), minlength=taken.size).reshape(taken.shape).astype(np.float64)
 
 
-def intervals(totals: Totals, resamples: int, seed: int) -> dict[str, tuple[Floats, Floats]]:
+def intervals(
+    totals: Totals, resamples: int, seed: int, methods: Sequence[str] = METHODS
+) -> dict[str, tuple[Floats, Floats]]:
     """95% intervals of the means of a block of samples, by method: lower and upper ends, (n,) each.
 
     Args:
         totals: The samples; all see the same resamples and flips.
         resamples: Number of resamples and flips.
         seed: Of both.
+        methods: Of these only.
     """
     n_clusters = totals.sums.shape[1]
     times = resamples_of(n_clusters, resamples, seed)
@@ -433,28 +436,25 @@ def intervals(totals: Totals, resamples: int, seed: int) -> dict[str, tuple[Floa
     plain = _ends(ordered, LEVEL / 2, 1 - LEVEL / 2)
     pivots = np.divide(means - estimate[:, None], errors, out=np.zeros_like(means), where=errors > 0)
     pivot_low, pivot_high = _ends(np.sort(pivots, axis=1), LEVEL / 2, 1 - LEVEL / 2)
-    return {
-        "significance.bootstrap": _reported(totals, resamples, seed),
-        "percentile": plain,
+    made: dict[str, Callable[[], tuple[Floats, Floats]]] = {
+        "significance.bootstrap": lambda: _reported(totals, resamples, seed),
+        "percentile": lambda: plain,
         # Hesterberg (2015, doi:10.1080/00031305.2015.1089789).
-        "expanded percentile": _ends(ordered, special.ndtr(-wider), special.ndtr(wider)),
-        "t-scaled percentile": (
+        "expanded percentile": lambda: _ends(ordered, special.ndtr(-wider), special.ndtr(wider)),
+        "t-scaled percentile": lambda: (
             estimate + (plain[0] - estimate) * wider / z,
             estimate + (plain[1] - estimate) * wider / z,
         ),
-        "BCa": _bca(totals, ordered, z),
-        "bootstrap-t": (estimate - pivot_high * se, estimate - pivot_low * se),
-        "clustered t": (estimate - t * se, estimate + t * se),
-        "sign flip": sign_flip_interval(totals, _flips(n_clusters, resamples, seed)),
+        "BCa": lambda: _bca(totals, ordered, z),
+        "bootstrap-t": lambda: (estimate - pivot_high * se, estimate - pivot_low * se),
+        "clustered t": lambda: (estimate - t * se, estimate + t * se),
+        "sign flip": lambda: sign_flip_interval(totals, _flips(n_clusters, resamples, seed)),
     }
+    return {method: made[method]() for method in methods}
 
 
 def sign_flip_interval(totals: Totals, flips: Floats, level: float = LEVEL) -> tuple[Floats, Floats]:
-    """All theta that the sign-flip test does not reject: of the shares x_c - theta w_c, w_c = n_c / N.
-
-    With u = sum_c s_c x_c and v = sum_c s_c w_c, a flip s counts against theta where |u - theta v| >= |Delta - theta|:
-    between the roots (Delta - u) / (1 - v) and (Delta + u) / (1 + v), which have Delta between them. So p falls on both
-    sides of Delta, and the ends are quantiles of the roots. It holds 0 if and only if p > level, for the same flips.
+    """The intervals of `significance.sign_flip_interval`, for samples that need not have articles of the same size.
 
     Args:
         totals: The samples.
@@ -465,17 +465,7 @@ def sign_flip_interval(totals: Totals, flips: Floats, level: float = LEVEL) -> t
         Lower and upper ends, (n,) each; infinite where there are too few flips for this level.
     """
     size = totals.counts.sum(axis=1, keepdims=True)
-    delta = totals.estimate[:, None]
-    u, v = totals.sums / size @ flips.T, np.broadcast_to(totals.counts / size @ flips.T, (len(delta), len(flips)))
-    roots = []
-    for over, under, without in ((delta - u, 1 - v, -np.inf), (delta + u, 1 + v, np.inf)):
-        # Nothing is left of 1 - |v| where all clusters have the same sign: every theta is then as good.
-        roots.append(np.divide(over, under, out=np.full_like(u, without), where=under > 1e-9))
-    open_ended = np.isinf(roots[0]) | np.isinf(roots[1])
-    low = np.where(open_ended, -np.inf, np.minimum(*roots))
-    high = np.where(open_ended, np.inf, np.maximum(*roots))
-    place = int(level * len(flips))  # p > level where more flips than this count
-    return np.partition(low, place, axis=1)[:, place], np.partition(high, -1 - place, axis=1)[:, -1 - place]
+    return significance._not_rejected(totals.sums / size, totals.counts / size, flips, level)
 
 
 def _flips(n_clusters: int, resamples: int, seed: int) -> Floats:

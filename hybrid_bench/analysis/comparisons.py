@@ -42,8 +42,11 @@ from hybrid_bench.measures.significance import (
     holm,
     macro_mean,
     macro_median,
+    sign_flip_above,
+    sign_flip_interval,
     tukey_hsd,
 )
+from hybrid_bench.measures.trainings import Methods, compare_methods
 from hybrid_bench.runs.saved import Run, TaskTable, names_of
 
 __all__ = [
@@ -51,10 +54,16 @@ __all__ = [
     "LEVEL",
     "Aligned",
     "Difference",
+    "MethodDifference",
+    "Within",
     "against_baseline",
+    "against_method",
     "align",
     "all_pairs",
+    "check_margin",
+    "claim_of",
     "scores_of",
+    "seed_of",
     "unlike",
 ]
 
@@ -327,6 +336,46 @@ def _differing(name: str, first: pd.DataFrame, other_name: str, other: pd.DataFr
 
 
 @dataclass(frozen=True)
+class Within:
+    """Whether a run is worse than the baseline by a margin or more; better and worse are those of the measure.
+
+    Attributes:
+        margin: The margin, in the unit of the measure.
+        not_worse: One-sided p-value of being worse by the margin or more.
+        better: One-sided p-value of not being better at all.
+        equivalent: p-value of differing by the margin or more, either way: the larger of two one-sided ones.
+        low: Lower end of the 90% interval of the difference that these tests give: no more than 5% beyond either end.
+        high: Its upper end.
+    """
+
+    margin: float
+    not_worse: float
+    better: float
+    equivalent: float
+    low: float
+    high: float
+
+
+def check_margin(margin: float) -> None:
+    """`RequestError` unless a difference can be held against it."""
+    if not (0 < margin < float("inf")):
+        raise RequestError(f"margin {margin:g}: give a number above 0, in the unit of the measure, such as 0.01")
+
+
+def claim_of(measured: Mapping[Setting, Within]) -> float | None:
+    """p-value of "not worse within languages and better across", an intersection-union test.
+
+    Both have to hold, so that the larger of their p-values needs no correction (Berger 1982,
+    doi:10.1080/00401706.1982.10487790).
+
+    Returns:
+        None where one of both settings is not there.
+    """
+    within, across = measured.get(Setting.MONOLINGUAL), measured.get(Setting.CROSS_LINGUAL)
+    return None if within is None or across is None else max(within.not_worse, across.better)
+
+
+@dataclass(frozen=True)
 class Difference:
     """A run against the baseline on one measure in one setting.
 
@@ -340,6 +389,7 @@ class Difference:
         cluster: The clustering that counts.
         p_adjusted: Holm's adjusted p-value of that, over the runs that were compared in this collection, setting and
             measure.
+        within: By a margin, where one is asked for.
     """
 
     run: str
@@ -350,6 +400,7 @@ class Difference:
     by: Mapping[str, Comparison]
     cluster: str
     p_adjusted: float
+    within: Within | None = None
 
     @property
     def result(self) -> Comparison:
@@ -365,6 +416,8 @@ def against_baseline(
     setting: Setting,
     measure: str,
     cluster: str = CLUSTERS[0],
+    margin: float | None = None,
+    higher_is_better: bool = True,
     **options: Any,
 ) -> list[Difference]:
     """Every other run against one of them, with Holm's correction for their number.
@@ -376,10 +429,13 @@ def against_baseline(
         setting: Told in the result.
         measure: Told in the result.
         cluster: The clustering that counts.
+        margin: By how much a run would be worse; None for no tests of that.
+        higher_is_better: Direction of the measure, for these.
         **options: ``draws``, ``seed`` and ``confidence`` of `significance.compare`.
 
     Raises:
-        RequestError: If the clustering that counts has only one cluster, or an option is wrong.
+        RequestError: If the clustering that counts has only one cluster, an option is wrong, or there is a margin for
+            a measure that is no mean over queries.
     """
     aligned.cells(cluster)  # says what is wrong with it before anything is computed
     others = [run for run in range(len(aligned.runs)) if run != baseline]
@@ -387,10 +443,133 @@ def against_baseline(
         {name: aligned.comparison(name, run, baseline, **options) for name in aligned.clusterings} for run in others
     ]
     adjusted = holm([by[cluster].p for by in compared]).tolist() if compared else []
-    return [
-        Difference(aligned.runs[run], aligned.runs[baseline], collection, setting, measure, by, cluster, p_adjusted)
-        for run, by, p_adjusted in zip(others, compared, adjusted, strict=True)
+    sign = 1 if higher_is_better else -1
+    drawn = {name: value for name, value in options.items() if name != "confidence"}
+    if margin is not None and aligned.figure != "mean":
+        raise RequestError("a margin goes with measures that are means over queries, not with medians or Kendall's W")
+    gains = sign * (aligned.scores - aligned.scores[baseline])
+    within = [
+        None if margin is None else _within(aligned.cells(cluster), gains[run], sign * margin, drawn) for run in others
     ]
+    return [
+        Difference(
+            aligned.runs[run], aligned.runs[baseline], collection, setting, measure, by, cluster, p_adjusted, by_margin
+        )
+        for run, by, p_adjusted, by_margin in zip(others, compared, adjusted, within, strict=True)
+    ]
+
+
+def _within(cells: Cells, gain: Scores, signed: float, drawn: Mapping[str, Any]) -> Within:
+    """By a margin, which is negative where lower is better, from what a run gains over the baseline in each cell."""
+    margin, sign = abs(signed), 1 if signed > 0 else -1
+    check_margin(margin)
+    not_worse = float(sign_flip_above(cells, gain, -margin, **drawn))
+    not_better = float(sign_flip_above(cells, -gain, -margin, **drawn))
+    better = float(sign_flip_above(cells, gain, **drawn))
+    ends = sorted(sign * float(end) for end in sign_flip_interval(cells, gain, confidence=1 - 2 * LEVEL, **drawn))
+    return Within(margin, not_worse, better, max(not_worse, not_better), ends[0], ends[1])
+
+
+@dataclass(frozen=True)
+class MethodDifference:
+    """A method, several trainings, against another on one measure in one setting.
+
+    Attributes:
+        method: Its name.
+        baseline: The other's.
+        collection: Name of the collection.
+        setting: The setting.
+        measure: The measure.
+        result: The comparison.
+        p_adjusted: Holm's adjusted p-value, over the methods compared in this collection, setting and measure.
+        within: By a margin, where one is asked for.
+    """
+
+    method: str
+    baseline: str
+    collection: str
+    setting: Setting
+    measure: str
+    result: Methods
+    p_adjusted: float
+    within: Within | None = None
+
+
+def seed_of(run: Run) -> int | None:
+    """The seed that a run's model was trained with; None if it does not say."""
+    seed = (run.training or {}).get("seed")
+    return seed if isinstance(seed, int) else None
+
+
+def against_method(
+    aligned: Aligned,
+    methods: Mapping[str, Sequence[int]],
+    baseline: str,
+    seeds: Sequence[int | None],
+    *,
+    collection: str,
+    setting: Setting,
+    measure: str,
+    cluster: str = CLUSTERS[0],
+    margin: float | None = None,
+    higher_is_better: bool = True,
+    confidence: float = 0.95,
+) -> list[MethodDifference]:
+    """Every other method against one of them, with Holm's correction for their number.
+
+    Runs are paired by their seeds where both methods have the same ones.
+
+    Args:
+        aligned: The scores of all runs.
+        methods: By name, the positions of a method's runs, at least two.
+        baseline: Name of the baseline.
+        seeds: (runs,), the seed of each run, None where it is not known.
+        collection: Told in the result.
+        setting: Told in the result.
+        measure: Told in the result.
+        cluster: What questions are clustered by.
+        margin: By how much a method would be worse; None for no tests of that.
+        higher_is_better: Direction of the measure, for these.
+        confidence: Of the intervals.
+
+    Raises:
+        RequestError: If there is only one cluster, a method has a single run, or the measure is no mean over queries.
+    """
+    if aligned.figure != "mean":
+        raise RequestError("methods are compared by means over queries, not by medians or Kendall's W: compare runs")
+    cells, sign = aligned.cells(cluster), 1 if higher_is_better else -1
+    found = {}
+    for name, runs in methods.items():
+        if name != baseline:
+            order = [
+                sorted(each, key=lambda run: (seeds[run] is None, seeds[run])) for each in (runs, methods[baseline])
+            ]
+            one, other = ([seeds[run] for run in each] for each in order)
+            paired = one == other and None not in one and len(set(one)) == len(one)
+            a, b = (aligned.scores[each] for each in order)
+            found[name] = compare_methods(cells, a, b, paired=paired, confidence=confidence)
+    adjusted = holm([result.p for result in found.values()]).tolist() if found else []
+    return [
+        MethodDifference(
+            name,
+            baseline,
+            collection,
+            setting,
+            measure,
+            result,
+            p,
+            None if margin is None else _by(result, margin, sign),
+        )
+        for (name, result), p in zip(found.items(), adjusted, strict=True)
+    ]
+
+
+def _by(result: Methods, margin: float, sign: int) -> Within:
+    check_margin(margin)
+    above, below = (result.p_above, result.p_below) if sign > 0 else (result.p_below, result.p_above)
+    not_worse, not_better = above(-sign * margin), below(sign * margin)
+    low, high = result.interval(1 - 2 * LEVEL)
+    return Within(margin, not_worse, above(0.0), max(not_worse, not_better), low, high)
 
 
 def all_pairs(

@@ -239,10 +239,28 @@ def _add_compare(commands: Any) -> None:
         "that the same question is asked in every language.",
         example="hybrid-bench compare runs/results/org__baseline/revision runs/results/org__mine/revision",
     )
-    compare.add_argument("paths", nargs="+", metavar="RUN", help="folders of single runs, or output folders")
-    compare.add_argument("--baseline", type=Path, metavar="RUN", help="folder of the baseline (default: the first run)")
+    compare.add_argument("paths", nargs="*", metavar="RUN", help="folders of single runs, or output folders")
+    compare.add_argument(
+        "--group",
+        action="append",
+        metavar="NAME=RUNS",
+        help="instead of RUN, once for each method: its trainings with several seeds, as a folder or a pattern such as "
+        "'runs/hybrid-*'; intervals and p then speak of other questions and other trainings",
+    )
+    compare.add_argument(
+        "--baseline", type=Path, metavar="RUN", help="folder of the baseline, or name of a group (default: the first)"
+    )
     compare.add_argument(
         "--measure", default="map", metavar="M", help="map, ndcg_at_10, ..., or bias_... (default: map)"
+    )
+    compare.add_argument(
+        "--margin",
+        type=float,
+        metavar="D",
+        help="also test whether runs are not worse than the baseline by this much, and whether they are equivalent",
+    )
+    compare.add_argument(
+        "--size", type=float, metavar="D", help="of groups: how many trainings or articles would find this difference"
     )
 
 

@@ -11,6 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,9 +202,28 @@ def _report(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from hybrid_bench.reporting.document import ReportRequest, compare
 
-    of_tests = {name: getattr(options, name) for name in ("baseline", "measure", *_OF_TESTS)}
-    _write(compare(ReportRequest(options.paths, **of_tests)), options.out)
+    of_tests = {name: getattr(options, name) for name in ("baseline", "measure", "margin", "size", *_OF_TESTS)}
+    if bool(options.paths) == bool(options.group):
+        what = "both" if options.paths else "neither"
+        raise RequestError(f"{what} of RUN and --group given: name runs to compare them, or a --group for each method")
+    groups = _groups(options.group) if options.group else None
+    _write(compare(ReportRequest(options.paths, groups=groups, **of_tests)), options.out)
     return 0
+
+
+def _groups(given: Sequence[str]) -> dict[str, list[Path]]:
+    """The folders of each group, from NAME=RUNS."""
+    groups: dict[str, list[Path]] = {}
+    for each in given:
+        name, equals, pattern = each.partition("=")
+        if not (name and equals and pattern):
+            raise RequestError(f"--group {each}: give NAME=RUNS, such as hybrid='runs/hybrid-*'")
+        # Path.glob takes no pattern from the root, nor ~ .
+        found = sorted(glob(str(Path(pattern).expanduser())))  # noqa: PTH207 # see above
+        if not found:
+            raise RequestError(f"--group {each}: nothing is there; quote the pattern, so that it comes here whole")
+        groups.setdefault(name, []).extend(map(Path, found))
+    return groups
 
 
 _OF_TESTS = ("cluster", "draws", "seed", "format", "standalone")

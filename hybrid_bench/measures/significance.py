@@ -68,6 +68,7 @@ __all__ = [
     "macro_mean",
     "macro_median",
     "sign_flip",
+    "sign_flip_above",
     "sign_flip_interval",
     "step_down",
     "tukey_hsd",
@@ -639,6 +640,39 @@ def attainable(n_clusters: int, draws: int = DRAWS) -> float:
         draws: B, of random flips.
     """
     return 2.0 ** (1 - n_clusters) if n_clusters <= EXACT_CLUSTERS else 1 / (draws + 1)
+
+
+def sign_flip_above(
+    cells: Cells, differences: ArrayLike, bound: float = 0.0, *, draws: int = DRAWS, seed: int = 0
+) -> Scores:
+    """One-sided p-value of Delta <= bound, by the sign-flip test of d - bound: small where Delta is surely more.
+
+    Every random flip counts with its mirror image, so that for the same flips this is half of the two-sided p-value of
+    `sign_flip` where Delta is above the bound, and never contradicts `sign_flip_interval`.
+
+    Args:
+        cells: The cells.
+        differences: (..., n_cells), d = A - B of one or more pairs of runs.
+        bound: In the unit of the scores. With -0.01 a small p-value says that A is not worse than B by 0.01 or more.
+        draws: Random flips, at least 100.
+        seed: Of these.
+
+    Raises:
+        RequestError: The differences do not fit the cells, one is not a finite number, or there are too few draws.
+    """
+    _check_draws(draws)
+    contrast = Contrast.of_means(cells, _checked(cells, differences) - bound)
+    least = contrast.delta - contrast.slack
+    exceeding = np.zeros(contrast.delta.shape, dtype=np.int64)
+    seen = 0
+    for flips in _flips(cells.n_clusters, draws, seed, max(cells.n_clusters, contrast.delta.size)):
+        flipped = contrast.flipped(flips)
+        exceeding += (flipped >= least).sum(axis=0) + (-flipped >= least).sum(axis=0)
+        seen += 2 * len(flips)
+    if cells.n_clusters <= EXACT_CLUSTERS:
+        return np.asarray(exceeding / seen)
+    # The observed labelling, and its mirror image.
+    return np.asarray((1 + (-contrast.delta >= least) + exceeding) / (2 + seen))
 
 
 def sign_flip_interval(

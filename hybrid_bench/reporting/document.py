@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from hybrid_bench.analysis.comparisons import Difference
+from hybrid_bench.analysis.comparisons import Difference, check_margin
 from hybrid_bench.analysis.frame import COLUMNS, COMPUTED, Request, Results, results_of
-from hybrid_bench.analysis.scores import CLUSTERS, OF_POOLS, OF_QUERIES, OF_SUBSETS, check_measure
+from hybrid_bench.analysis.scores import CLUSTERS, COMPARED, OF_POOLS, OF_QUERIES, OF_SUBSETS, check_measure
 from hybrid_bench.analysis.study import SEEN, Choices, Study
 from hybrid_bench.data.published import PublishedSystem, is_published, published_systems
 from hybrid_bench.errors import RequestError
@@ -20,6 +20,7 @@ from hybrid_bench.languages import Setting, did_you_mean
 from hybrid_bench.measures.significance import DRAWS
 from hybrid_bench.reporting.elements import Figure, Table
 from hybrid_bench.reporting.figures import figure_needs, figures_of
+from hybrid_bench.reporting.methods import check_methods, method_records, methods_table
 from hybrid_bench.reporting.tables import (
     BY_LANGUAGE,
     BY_LANGUAGE_GRADED,
@@ -71,6 +72,9 @@ class ReportRequest:
         standalone: Whether LaTeX is a whole document.
         reproduce: Whether to say how far runs with a published system's backbone and sampling are from print.
         subsets: Only these subsets, by task; None for all that the runs have.
+        margin: By how much a run would be worse, for ``compare``; None for no tests of that.
+        groups: Instead of paths, for ``compare``: the runs of each method, trained several times, by its name.
+        size: A difference of methods; how many trainings or clusters would find it is told.
     """
 
     paths: Sequence[Path | str | Run]
@@ -86,6 +90,9 @@ class ReportRequest:
     standalone: bool = False
     reproduce: bool = False
     subsets: Mapping[str, Collection[str]] | None = None
+    margin: float | None = None
+    groups: Mapping[str, Sequence[Path | Run]] | None = None
+    size: float | None = None
 
 
 class Report:
@@ -117,8 +124,11 @@ class Report:
     def tables(self) -> dict[str, list[Table]]:
         """Its tables by name; those that the runs have nothing for are empty."""
         found = {name: tables_of(self.study, [name], self.results) for name in self._names}
-        if self.request.table == "compare":
-            found["compare"] = [compare_table(self.study, self.request.measure)]
+        margin, size = self.request.margin, self.request.size
+        if self.request.groups is not None:
+            found["compare"] = [methods_table(self.study, *self._methods, margin=margin, size=size)]
+        elif self.request.table == "compare":
+            found["compare"] = [compare_table(self.study, self.request.measure, self.request.margin)]
         if self.request.reproduce:
             found["reproduce"] = reproduce_tables(self.study)
         return found
@@ -179,12 +189,23 @@ class Report:
         board = ["leaderboard"] if len(self.study.runs) > 1 else []
         return ["main", "tasks", *board, "per-language", "bias"]  # pairs are heat maps in a page
 
+    @property
+    def _methods(self) -> tuple[dict[str, list[int]], str, str]:
+        """The runs of each method, by their positions; the baseline's name; the measure."""
+        groups = self.request.groups or {}
+        position = {run.folder.resolve(): place for place, run in enumerate(self.study.runs)}
+        methods = {name: [position[run.folder.resolve()] for run in _runs_at(each)] for name, each in groups.items()}
+        named = None if self.request.baseline is None else str(self.request.baseline)
+        return methods, check_methods(methods, named), self.request.measure
+
     def records(self) -> list[dict[str, Any]]:
         """One record for each value: long, not rounded, with what is known about it."""
         if self.request.table == "leaderboard":
             return _standings(self.study)
+        if self.request.groups is not None:
+            return method_records(self.study, *self._methods, margin=self.request.margin, size=self.request.size)
         if self.request.table == "compare":
-            return _compared(self.results, self.request.measure)
+            return _compared(self.results, self.request.measure, self.request.margin)
         found = self.frame
         if self.request.table == "miracl":
             found = found[found["collection"] == "MIRACL"]
@@ -247,6 +268,14 @@ def save_figures(request: ReportRequest, folder: Path) -> list[Path]:
 
 def study_of(request: ReportRequest) -> Study:
     """The runs and published systems that a request names."""
+    if request.groups is not None:
+        check_methods(request.groups, None if request.baseline is None else str(request.baseline))
+        runs_of = {name: _runs_at(each) for name, each in request.groups.items()}
+        folders = [run.folder.resolve() for runs in runs_of.values() for run in runs]
+        twice = next((folder for folder in folders if folders.count(folder) > 1), None)
+        if twice is not None:
+            raise RequestError(f"{twice} is a run of two groups: a training belongs to one method")
+        request = replace(request, paths=[run for runs in runs_of.values() for run in runs], baseline=None)
     paths: list[Path | Run] = []
     reported: list[PublishedSystem] = []
     for path in request.paths:
@@ -321,8 +350,20 @@ def _check(request: ReportRequest) -> None:
         raise RequestError(f"{request.draws} draws: take at least 100, better {DRAWS}")
     if request.seed < 0:
         raise RequestError(f"seed {request.seed}: give a whole number from 0 up")
+    _check_of_compare(request)
+
+
+def _check_of_compare(request: ReportRequest) -> None:
+    """What only comparisons have."""
     if request.table == "compare":
-        check_measure(request.measure)
+        check_measure(request.measure, COMPARED)
+    for name, asked in (("margin", request.margin), ("group", request.groups), ("size", request.size)):
+        if asked is not None and request.table != "compare":
+            raise RequestError(f"--{name} goes with `compare`: other tables have no tests of that kind")
+    if request.margin is not None:
+        check_margin(request.margin)
+    if request.size is not None and (request.groups is None or not 0 < request.size < float("inf")):
+        raise RequestError(f"--size {request.size:g}: give a number above 0, and the trainings of each --group")
 
 
 def _title(request: ReportRequest) -> str:
@@ -394,18 +435,19 @@ def _standings(study: Study) -> list[dict[str, Any]]:
     return _long(pd.DataFrame([row for row in rows if row["value"] is not None], dtype=object)) if rows else []
 
 
-def _compared(results: Results, measure: str) -> list[dict[str, Any]]:
+def _compared(results: Results, measure: str, margin: float | None = None) -> list[dict[str, Any]]:
     """One record for each run and setting that are compared, with all that `significance.compare` says."""
     of_runs: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for aligned, found in differences(results.study, measure):
+    columns = [*_OF_DIFFERENCES, *(_OF_MARGINS if margin is not None else ())]
+    for aligned, found in differences(results.study, measure, margin):
         place = (found[0].collection, found[0].setting.value)
-        of_runs |= {(name, *place): dict.fromkeys(_OF_DIFFERENCES) for name in aligned.runs}
+        of_runs |= {(name, *place): dict.fromkeys(columns) for name in aligned.runs}
         of_runs |= {(each.run, *place): _difference(each) for each in found}
     frame = results.frame[results.frame["kind"] == "run"]
     keys = list(zip(frame["run"], frame["collection"], frame["setting"], strict=True))
     frame = frame[[key in of_runs for key in keys]].reset_index(drop=True)
     besides = pd.DataFrame([of_runs[key] for key in keys if key in of_runs], dtype=object)
-    return _long(frame.join(besides), _OF_DIFFERENCES)
+    return _long(frame.join(besides), columns)
 
 
 def _difference(each: Difference) -> dict[str, Any]:
@@ -423,6 +465,7 @@ def _difference(each: Difference) -> dict[str, Any]:
         "p_paired_t": result.p_paired_t,
         "p_wilcoxon": result.p_wilcoxon,
         **{f"p_{name}": each.by[name].p if name in each.by else None for name in CLUSTERS},
+        **({} if each.within is None else dict(zip(_OF_MARGINS, vars(each.within).values(), strict=True))),
     }
 
 
@@ -433,6 +476,10 @@ _OF_DIFFERENCES = (
     *("p_t", "p_paired_t", "p_wilcoxon"),
     *(f"p_{name}" for name in CLUSTERS),
 )
+
+
+#: What it has by a margin, in the order of `comparisons.Within`.
+_OF_MARGINS = ("margin", "p_not_worse", "p_better", "p_equivalent", "margin_lo", "margin_hi")
 
 
 def _long_needs(study: Study, request: ReportRequest) -> list[Request]:

@@ -15,25 +15,41 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hybrid_bench.analysis.comparisons import LEVEL, Aligned, Difference, against_baseline, all_pairs
+from hybrid_bench.analysis.comparisons import (
+    LEVEL,
+    Aligned,
+    Difference,
+    Within,
+    against_baseline,
+    all_pairs,
+    claim_of,
+)
 from hybrid_bench.analysis.frame import Request, Results, Value, results_of
-from hybrid_bench.analysis.scores import CLUSTERS, OF_QUERIES
+from hybrid_bench.analysis.scores import CLUSTERS, OF_QUERIES, OF_SUBSETS
 from hybrid_bench.analysis.study import SEEN, Study
 from hybrid_bench.data.published import PublishedSystem, PublishedValue, published_systems
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.bias import MEASURES, diagonal_gap
+from hybrid_bench.measures.significance import FEW_CLUSTERS, Comparison
 from hybrid_bench.reporting.elements import Cell, Column, Row, Table
 
 __all__ = [
     "BIAS_TITLES",
     "BY_LANGUAGE",
     "BY_LANGUAGE_GRADED",
+    "DAGGER",
     "MAIN",
+    "MARGIN_COLUMNS",
     "TABLE_KINDS",
+    "claims",
+    "common_settings",
     "compare_table",
     "differences",
+    "direction",
     "main_measure",
+    "margin_cells",
+    "margin_notes",
     "needs_of",
     "p_text",
     "pair_needs",
@@ -89,7 +105,8 @@ def slug(*parts: str) -> str:
     return "".join(character if character.isalnum() or character in "-._" else "-" for character in kept)
 
 
-def _direction(measure: str) -> bool | None:
+def direction(measure: str) -> bool | None:
+    """Whether higher is better in a measure; None where neither is."""
     if measure.endswith("_expected"):
         return None
     return _DIRECTION.get(measure.removesuffix("_excess"), True)
@@ -315,10 +332,10 @@ def _by_language(results: Results, collection: str, measures: Sequence[tuple[Set
     for setting, measure in measures:
         typed: dict[str, Any] = {
             "decimals": 1 if measure == DISTANCE else 3,
-            "higher_is_better": _direction(measure),
+            "higher_is_better": direction(measure),
         }
         fields = [_Field(column._replace(**typed), setting, measure, level, code) for column, level, code in columns]
-        arrow = {True: " ↑", False: " ↓", None: ""}[_direction(measure)]
+        arrow = {True: " ↑", False: " ↓", None: ""}[direction(measure)]
         rows += _rows(results, collection, f"{setting.value}, {_title(measure)}{arrow}", fields)
     directionless = tuple(column._replace(higher_is_better=None) for column, *_ in columns)
     notes = [f"By language of the question. {_MEANS_NOTE}", _covered(study, collection), *_caveats(study, collection)]
@@ -449,7 +466,7 @@ def _bias_column(key: str) -> Column:
     if key.startswith("bias_js_at_10_"):
         target = key.removeprefix("bias_js_at_10_").partition("_")[0]
         group, title = f"JS@10 {target}", "value" if key == f"bias_js_at_10_{target}" else title
-    return Column(key, title, group, decimals, _direction(key))
+    return Column(key, title, group, decimals, direction(key))
 
 
 def _task_needs(study: Study) -> list[Request]:
@@ -512,7 +529,7 @@ def _leaderboard_columns() -> list[Column]:
             Column(f"{setting.value} mean", "mean", setting.value.capitalize()),
             Column(f"{setting.value} borda", "Borda", setting.value.capitalize(), 1),
         ]
-    return columns + [Column(key, BIAS_TITLES[key][0], "Bias", BIAS_TITLES[key][1], _direction(key)) for key in _BESIDE]
+    return columns + [Column(key, BIAS_TITLES[key][0], "Bias", BIAS_TITLES[key][1], direction(key)) for key in _BESIDE]
 
 
 class _Standing(NamedTuple):
@@ -620,12 +637,13 @@ def _over_all(standings: Sequence[_Standing], columns: Sequence[Column]) -> _Sta
     return _Standing(cells, {column.key: all(each.alike[column.key] for each in standings) for column in columns})
 
 
-def compare_table(study: Study, measure: str) -> Table:
+def compare_table(study: Study, measure: str, margin: float | None = None) -> Table:
     """Every run against the baseline in each setting that all of them have, with what a reviewer asks for.
 
     Args:
         study: At least two runs; its baseline is the first where none is chosen.
-        measure: A measure of queries.
+        measure: One of `scores.COMPARED`.
+        margin: By how much a run would be worse; None for no tests of that.
 
     Raises:
         RequestError: If the runs cannot be compared, or have nothing in common.
@@ -641,40 +659,123 @@ def compare_table(study: Study, measure: str) -> Table:
         *(Column(f"p_{name}", f"p ({name})", "", None, None) for name in CLUSTERS),
         Column("p_adjusted", "p (Holm)", "", None, None),
         Column("d_z", "d_z", "", 2, None),
-        Column("wins", "Higher/ties/lower" if _direction(measure) is None else "Wins/ties/losses", "", None, None),
+        Column("wins", "Higher/ties/lower" if direction(measure) is None else "Wins/ties/losses", "", None, None),
         Column("detectable", "MDE", "", 4, None),
-        *([Column("letters", "Letters", "", None, None)] if len(study.runs) > 2 else []),
+        *(MARGIN_COLUMNS if margin is not None else ()),
     ]
     notes: list[str] = []
-    for aligned, found in differences(study, measure):
-        better = _direction(measure) is not False
-        several = len(study.runs) > 2
-        letters = all_pairs(aligned, choices.cluster, higher_is_better=better, **options)[1] if several else None
+    results: list[Comparison] = []
+    better = direction(measure) is not False
+    # Tukey's test permutes scores of queries, of which only means can be made again.
+    lettered = len(study.runs) > 2 and measure not in OF_SUBSETS
+    by_run: dict[tuple[str, str], dict[Setting, Within]] = {}
+    for aligned, found in differences(study, measure, margin):
+        letters = all_pairs(aligned, choices.cluster, higher_is_better=better, **options)[1] if lettered else None
         section = f"{found[0].collection}, {found[0].setting.value}"
         rows += _compared(section, found, letters, lower_wins=not better)
         result = found[0].result
+        results.append(result)
         notes.append(
             f"{section}: {result.n_settings} subsets, {result.n_cells:,} queries in {result.n_clusters} clusters by "
-            f"{choices.cluster}."
+            f"{choices.cluster}.{_few_clusters(result, len(found))}"
         )
+        for each in found:
+            if each.within is not None:
+                by_run.setdefault((each.collection, each.run), {})[each.setting] = each.within
     if not rows:
-        shown = ", ".join(study.names)
-        raise RequestError(f"nothing to compare: {shown} have no setting of a collection in common with '{measure}'")
+        names = ", ".join(study.names)
+        raise RequestError(f"nothing to compare: {names} have no setting of a collection in common with '{measure}'")
+    figure = {
+        "bias_rank_distance_median": "mean over subsets of medians over queries",
+        "bias_kendall_w": "mean over query languages of W over their queries",
+    }.get(measure, "mean over subsets of means over queries")
+    few = any(result.n_clusters < FEW_CLUSTERS for result in results)
+    exact = [result.exact for result in results]
+    flips = "all flips" if all(exact) else f"all flips where so told, else {choices.draws:,}"
+    flips = f"{flips}, and {choices.draws:,} resamples" if any(exact) else f"{choices.draws:,} flips and resamples"
     notes.append(
-        f"Difference from {study.names[baseline]} in {measure}, mean over subsets of means over queries; 95% interval "
-        f"by the cluster bootstrap (expanded percentiles), p by the cluster sign-flip test ({choices.draws:,} flips "
-        f"and resamples, seed {choices.seed}), where it counts with questions clustered by {choices.cluster}; Holm: "
-        f"adjusted for the runs compared in a setting, {DAGGER} where that is below {LEVEL}; intervals are not "
-        "adjusted; d_z: t of the clustered t-test over the root of the number of clusters; "
-        f"{_COUNTED[_direction(measure)]}; MDE: difference that one test at {LEVEL} would find in 80% of cases."
+        f"Difference from {study.names[baseline]} in {measure}, {figure}; 95% interval "
+        f"by the cluster bootstrap (expanded percentiles{'; t below 10 clusters' if few else ''}), p by the cluster "
+        f"sign-flip test ({flips}, seed {choices.seed}), where it counts with questions clustered by "
+        f"{choices.cluster}; Holm: adjusted for the runs compared in a setting, {DAGGER} where that is below "
+        f"{LEVEL}; "
+        "intervals are not "
+        + (
+            "adjusted; d_z: t of the clustered t-test over the root of the number of clusters; "
+            f"{_COUNTED[direction(measure)]}; MDE: difference that one test at {LEVEL} would find in 80% of cases."
+            if measure not in OF_SUBSETS
+            else "adjusted."
+        )
     )
-    if len(study.runs) > 2:
+    if margin is not None:
+        notes += [*margin_notes(margin, measure, "the sign-flip test"), *claims(by_run, margin, measure)]
+    if lettered:
+        columns.append(Column("letters", "Letters", "", None, None))
         notes.append(f"{_LETTERS}.")
     title = f"Differences from {study.names[baseline]} in {measure}"
-    return Table("compare", title, ("Setting", "Run"), tuple(columns), tuple(rows), tuple(notes))
+    kept = [place for place in range(len(columns)) if place < 3 or any(row.cells[place].text for row in rows)]
+    rows = [replace(row, cells=tuple(row.cells[place] for place in kept)) for row in rows]
+    return Table(
+        "compare", title, ("Setting", "Run"), tuple(columns[place] for place in kept), tuple(rows), tuple(notes)
+    )
 
 
-def differences(study: Study, measure: str) -> Iterator[tuple[Aligned, list[Difference]]]:
+#: What a comparison by a margin has besides.
+MARGIN_COLUMNS = (
+    Column("not_worse", "p (not worse)", "Margin", None, None),
+    Column("equivalent", "p (equivalent)", "Margin", None, None),
+    Column("margin_interval", "90% interval", "Margin", None, None),
+)
+
+
+def margin_cells(within: Within | None) -> tuple[Cell, ...]:
+    """The cells of `MARGIN_COLUMNS`; empty ones of the baseline."""
+    if within is None:
+        return (Cell(),) * len(MARGIN_COLUMNS)
+    return (
+        Cell(within.not_worse, p_text(within.not_worse)),
+        Cell(within.equivalent, p_text(within.equivalent)),
+        Cell(text=f"{within.low:+.4f} to {within.high:+.4f}"),
+    )
+
+
+def margin_notes(margin: float, measure: str, test: str) -> list[str]:
+    """What the columns of a margin say."""
+    worse = "higher" if direction(measure) is False else "lower"
+    return [
+        f"Margin {margin:g}: not worse, one-sided p of being {worse} by {margin:g} or more, by {test}; equivalent, the "
+        "larger of two such p, of being lower or higher by it; 90% interval: no end of it is beyond the margin exactly "
+        f"where these p are below {LEVEL}. No adjustment is made for the number of runs or settings."
+    ]
+
+
+def claims(found: Mapping[tuple[str, str], Mapping[Setting, Within]], margin: float, measure: str) -> list[str]:
+    """What can be said of a run within and across languages together."""
+    told = []
+    for (collection, run), measured in found.items():
+        p = claim_of(measured)
+        if p is not None:
+            told.append(
+                f"{collection}, {run}: not worse within languages by {margin:g} and better across them in {measure}: "
+                f"p {p_text(p)}, the larger of both (intersection-union test)."
+            )
+    return told
+
+
+def _few_clusters(result: Comparison, runs: int) -> str:
+    """What a test of few clusters can find, where all flips are looked at."""
+    if not result.exact:
+        return ""
+    told = f" The test looks at all {result.flips:,} flips; its smallest p is {p_text(result.attainable)}"
+    if result.attainable * runs >= LEVEL:
+        adjusted = (
+            "" if runs == 1 else f" for one run, {p_text(min(1.0, result.attainable * runs))} adjusted for {runs}"
+        )
+        return f"{told}{adjusted}: no {DAGGER} can be reached, whatever the difference; take smaller clusters."
+    return f"{told}."
+
+
+def differences(study: Study, measure: str, margin: float | None = None) -> Iterator[tuple[Aligned, list[Difference]]]:
     """The runs against the baseline, or else the first, in each setting that all have and the measure applies to.
 
     Returns:
@@ -686,14 +787,15 @@ def differences(study: Study, measure: str) -> Iterator[tuple[Aligned, list[Diff
     choices = study.choices
     baseline = choices.baseline or 0
     order = [baseline, *(run for run in range(len(study.runs)) if run != baseline)]
-    for collection, setting in _in_common(study):
+    for collection, setting in common_settings(study):
         aligned = study.aligned(order, collection, setting, measure)
         if len(aligned.queries):
             place: dict[str, Any] = {"collection": collection, "setting": setting, "measure": measure}
+            place |= {"margin": margin, "higher_is_better": direction(measure) is not False}
             yield aligned, against_baseline(aligned, 0, cluster=choices.cluster, **place, **choices.drawn)
 
 
-def _in_common(study: Study) -> list[tuple[str, Setting]]:
+def common_settings(study: Study) -> list[tuple[str, Setting]]:
     """The settings that all runs have, by collection."""
     return [
         (collection, setting)
@@ -716,8 +818,9 @@ def _compared(
 ) -> list[Row]:
     dash = Cell()
     first = found[0]
+    margins = [] if first.within is None else [dash] * len(MARGIN_COLUMNS)
     of_first = [Cell(text=letters[0])] if letters else []
-    rows = [Row(section, first.baseline, (_number(first.result.mean_b, 4), *[dash] * 9, *of_first))]
+    rows = [Row(section, first.baseline, (_number(first.result.mean_b, 4), *[dash] * 9, *margins, *of_first))]
     for number, each in enumerate(found, start=1):
         result = each.result
         wins, losses = (result.losses, result.wins) if lower_wins else (result.wins, result.losses)
@@ -738,6 +841,7 @@ def _compared(
             _number(result.d_z, 2),
             Cell(text="" if wins is None else f"{wins}/{result.ties}/{losses}"),
             _number(result.detectable, 4),
+            *(() if each.within is None else margin_cells(each.within)),
         ]
         rows.append(Row(section, each.run, (*cells, *([Cell(text=letters[number])] if letters else []))))
     return rows

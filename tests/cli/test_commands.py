@@ -189,7 +189,15 @@ def test_help_of_a_command_has_an_example(name: str) -> None:
         (["report"], "the following arguments are required: PATH (see hybrid-bench report --help)"),
         (["report", "x", "--format", "docx"], "argument --format: invalid choice: 'docx' (choose from "),
         (["report", "x", "--table", "mian"], "argument --table: invalid choice: 'mian' (choose from "),
-        (["compare"], "the following arguments are required: RUN (see hybrid-bench compare --help)"),
+        (["compare"], "neither of RUN and --group given: name runs to compare them, or a --group for each method"),
+        (["compare", "x", "--group", "a=x"], "both of RUN and --group given: name runs to compare them, or a --group"),
+        (["compare", "--group", "a"], "--group a: give NAME=RUNS, such as hybrid='runs/hybrid-*'"),
+        (["compare", "--group", "a=no/where-*"], "--group a=no/where-*: nothing is there; quote the pattern"),
+        (["compare", "x", "y", "--margin", "-1"], "margin -1: give a number above 0, in the unit of the measure"),
+        (
+            ["compare", "x", "y", "--size", "0.1"],
+            "--size 0.1: give a number above 0, and the trainings of each --group",
+        ),
         (["compare", "x", "y"], "there is no folder x: give the --output of `hybrid-bench run`"),
         (["compare", "x", "--cluster", "language"], "argument --cluster: invalid choice: 'language' (choose from "),
         (["compare", "x", "--draws", "0"], "argument --draws: '0' is not a whole number of at least 1"),
@@ -384,6 +392,14 @@ def test_compare(demo_run: DemoRun) -> None:
     assert (done.code, done.err) == (0, "")
     request = ReportRequest([bm25], baseline=char_ngram, measure="bias_awrf_uniform", cluster="question", draws=200)
     assert done.out == compare(replace(request, seed=5))
+
+
+@pytest.mark.parametrize("measure", ["bias_kendall_w", "bias_rank_distance_median", "bias_js_at_10_prior_excess"])
+def test_compare_by_what_is_no_measure_of_queries(measure: str, demo_run: DemoRun) -> None:
+    done = command("compare", demo_run.output, "--measure", measure, "--draws", "200")
+    assert (done.code, done.err) == (0, "")
+    assert f"Difference from {BM25} in {measure}" in done.out
+    assert re.search(r"[+-]\d+\.\d{4}", done.out)
 
 
 def test_compare_of_runs_that_cannot_be_compared(demo_run: DemoRun, tmp_path: Path) -> None:

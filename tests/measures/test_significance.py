@@ -39,6 +39,7 @@ from hybrid_bench.measures.significance import (
     macro_mean,
     macro_median,
     sign_flip,
+    sign_flip_above,
     sign_flip_interval,
     step_down,
     tukey_hsd,
@@ -1042,6 +1043,30 @@ class TestSignFlipInterval:
         low, high = sign_flip_interval(data.cells, data.d)
         analytic = clustered_t(data.cells, data.d)
         np.testing.assert_allclose([low, high], [analytic.low, analytic.high], atol=0.15 * float(analytic.se))
+
+
+class TestSignFlipAbove:
+    def test_exact_is_the_share_of_all_flips(self) -> None:
+        data = sample(51, 7, effect=0.1)
+        for bound in (-0.1, 0.0, 0.3):
+            flips = all_flips(Sample(data.setting, data.cluster, data.a - bound, data.b))
+            expected = np.mean(flips >= flips[0] - 1e-12)
+            assert sign_flip_above(data.cells, data.d, bound) == expected
+
+    @pytest.mark.parametrize("n_clusters", [8, 30])
+    def test_is_half_of_the_two_sided_on_its_side(self, n_clusters: int) -> None:
+        data = sample(52, n_clusters)
+        delta = float(macro_mean(data.cells, data.d))
+        for bound in (delta - 0.05, delta - 0.01):
+            p = sign_flip(data.cells, data.d - bound, draws=300, seed=1).p
+            assert sign_flip_above(data.cells, data.d, bound, draws=300, seed=1) == pytest.approx(float(p) / 2)
+            assert sign_flip_above(data.cells, -data.d, -bound, draws=300, seed=1) > 1 - p / 2 - 1e-12
+
+    def test_never_contradicts_the_interval(self) -> None:
+        data = sample(53, 20, effect=0.1)
+        low, _ = sign_flip_interval(data.cells, data.d, confidence=0.9, draws=500, seed=2)
+        ps = [sign_flip_above(data.cells, data.d, float(low) + off, draws=500, seed=2) for off in (-1e-7, 1e-7)]
+        assert ps[0] <= 0.05 < ps[1]
 
 
 class TestMacroMedian:
