@@ -11,6 +11,7 @@ import io
 import json
 import math
 import re
+import string
 import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -273,6 +274,8 @@ def standalone(tables: Sequence[Table], *, intervals: bool = True) -> str:
 _PAGE, _CAPTION_LINES = 36, 6
 #: Characters in a line of the caption; a caption with more than this is a title, and its notes stand behind the table.
 _CAPTION_LINE, _LONG_CAPTION = 130, 1800
+#: How much wider bold letters are, and how much narrower those of intervals.
+_WIDER_BOLD, _SMALLER = 1.12, 0.94
 #: Points across the page, of the space between columns, and of a name that is broken into lines.
 _TEXT_WIDTH, _BETWEEN, _NAME_WIDTH = 750.0, 8.0, 143.0
 
@@ -313,8 +316,11 @@ def _pages(table: Table, intervals: bool, caption: int) -> list[Table]:
 
 
 def _lines_of(row: Row, intervals: bool) -> int:
-    names = max(_points(row.label), _points(row.section)) / (_NAME_WIDTH - 20)
-    return max(math.ceil(names), 1) + (intervals and any(cell.low is not None for cell in row.cells))
+    """Lines of a row: long names are broken, and intervals stand below."""
+    broken = [
+        math.ceil(_points(name) / (_NAME_WIDTH - 12)) for name in (row.section, row.label) if len(name) > _LONG_NAME
+    ]
+    return max([1, *broken]) + (intervals and any(cell.low is not None for cell in row.cells))
 
 
 def _columns(table: Table, intervals: bool) -> list[list[int]]:
@@ -322,12 +328,13 @@ def _columns(table: Table, intervals: bool) -> list[list[int]]:
     widths = []
     for place, column in enumerate(table.columns):
         cells = [row.cells[place] for row in table.rows]
-        shown = [f"{column.title} ↑", *(f"{cell.text}{cell.mark}" for cell in cells)]
-        shown += [f"-- ({cell.note})" for cell in cells if not cell.text]
-        if intervals:
-            shown += [_interval(cell, column) for cell in cells]
         alike = sum(each.group == column.group for each in table.columns)
-        widths.append(max(_points(column.group) / alike, *map(_points, shown)))
+        needed = [_points(f"{column.title} ↑"), _points(column.group) / alike]
+        needed += [_points(f"{cell.text}{cell.mark}") * (_WIDER_BOLD if cell.best else 1) for cell in cells]
+        needed += [_points(f"-- ({cell.note})") for cell in cells if not cell.text]
+        if intervals:
+            needed += [_points(_interval(cell, column)) * _SMALLER for cell in cells]
+        widths.append(max(needed))
     sections = [table.heads[0], *(row.section for row in table.rows)]
     labels = [table.heads[1], *(row.label for row in table.rows)]
     room = _TEXT_WIDTH - 2 * _BETWEEN
@@ -340,8 +347,22 @@ def _columns(table: Table, intervals: bool) -> list[list[int]]:
 
 
 def _points(text: str) -> float:
-    """How wide a text is at most in a table of a document, in points; most letters are narrower."""
-    return sum(9.0 if c in "mwMW@%" else 6.2 if c.isupper() else 4.8 if c.isascii() else 8.0 for c in one_line(text))
+    """About how wide a text is in a table of a document, in points of its font, and rather more than less."""
+    return sum(
+        2.8
+        if c in " .,:;'|!()[]ijl"
+        else 8.0
+        if c in "mwMW@%"
+        else 6.3
+        if c.isupper()
+        else 4.5
+        if c in _NARROW
+        else 8.0
+        for c in one_line(text)
+    )
+
+
+_NARROW = frozenset(f"{string.digits}{string.ascii_lowercase}{string.punctuation}{_DAGGER}")
 
 
 #: Names longer than this are broken into lines.
