@@ -92,7 +92,7 @@ def made_up(
             de and en.
         collection: Name of the collection.
         main_score: Its main measure.
-        ranks: Of the two relevant passages of the queries of a subset, that in de first, or that alone; 1 and 2 where there are none.
+        ranks: Of the two relevant passages of the queries of a subset, that in de first; 1 and 2 where there are none.
         training: What the model says of its training.
         per_cluster: Questions of an article, in a row.
         pool_size: Passages in a pool.
@@ -103,7 +103,7 @@ def made_up(
         asked, _, pool = subset.partition("-")
         setting = "multilingual" if not pool else "monolingual" if asked == pool else "cross-lingual"
         for number, value in enumerate(values):
-            found = sorted(zip((ranks or {}).get(subset, [(1, 2)] * len(values))[number], ("de", "en"), strict=False))
+            found = sorted(zip((ranks or {}).get(subset, [(1, 2)] * len(values))[number], ("de", "en"), strict=True))
             rows.append(
                 {
                     "split": "test",
