@@ -15,11 +15,11 @@ from hybrid_bench.analysis.frame import COLUMNS, COMPUTED, Request, Results, res
 from hybrid_bench.analysis.scores import CLUSTERS, COMPARED, OF_POOLS, OF_QUERIES, OF_SUBSETS, check_measure
 from hybrid_bench.analysis.study import SEEN, Choices, Study
 from hybrid_bench.data.published import PublishedSystem, is_published, published_systems
-from hybrid_bench.errors import RequestError
+from hybrid_bench.errors import RequestError, listed
 from hybrid_bench.languages import Setting, did_you_mean
 from hybrid_bench.measures.significance import DRAWS
 from hybrid_bench.reporting.elements import Figure, Table
-from hybrid_bench.reporting.figures import figure_needs, figures_of
+from hybrid_bench.reporting.figures import chosen_figures, figure_needs, figures_of
 from hybrid_bench.reporting.methods import check_methods, method_records, methods_table
 from hybrid_bench.reporting.tables import (
     BY_LANGUAGE,
@@ -160,7 +160,7 @@ class Report:
         if request.format == "html":
             from hybrid_bench.reporting.html import page
 
-            return page(_title(request), [*tables, *self.figures], _details(study))
+            return page(self._title, [*tables, *self.figures], _details(study))
         if request.format == "latex":
             if request.standalone:
                 return standalone(tables, intervals=request.intervals)
@@ -170,6 +170,12 @@ class Report:
             (f"**{table.title}**\n\n" if several else "") + as_markdown(table, intervals=request.intervals)
             for table in tables
         )
+
+    @property
+    def _title(self) -> str:
+        """What a page is called: what it shows, and of whom."""
+        kind = "Leaderboard" if self.request.table == "leaderboard" else "Multilingual retrieval"
+        return f"{kind}: {listed([*self.study.names, *(system.label for system in self.study.reported)])}"
 
     @property
     def _is_long(self) -> bool:
@@ -246,14 +252,19 @@ def compare(request: ReportRequest) -> str:
     return report(replace(request, table="compare"))
 
 
-def save_figures(request: ReportRequest, folder: Path) -> list[Path]:
+def save_figures(request: ReportRequest, folder: Path, names: Sequence[str] = ()) -> list[Path]:
     """Draw the figures of the runs into a folder, as PNG and PDF.
+
+    Args:
+        request: The runs, and how they are compared.
+        folder: Where to.
+        names: Only the figures of these names, see `figures.chosen_figures`; all if empty.
 
     Returns:
         The files.
 
     Raises:
-        RequestError: As `report`; or if matplotlib is not installed.
+        RequestError: As `report`; if matplotlib is not installed; or if there is no figure of a name.
         DataError: If a run cannot be read, or the folder not be written.
     """
     from hybrid_bench.reporting.plots import save
@@ -263,7 +274,7 @@ def save_figures(request: ReportRequest, folder: Path) -> list[Path]:
     made = figures_of(study)
     if not made:
         raise RequestError("there is nothing to draw: the runs have neither several languages nor a multilingual pool")
-    return save(made, folder)
+    return save(chosen_figures(made, names) if names else made, folder)
 
 
 def study_of(request: ReportRequest) -> Study:
@@ -364,10 +375,6 @@ def _check_of_compare(request: ReportRequest) -> None:
         check_margin(request.margin)
     if request.size is not None and (request.groups is None or not 0 < request.size < float("inf")):
         raise RequestError(f"--size {request.size:g}: give a number above 0, and the trainings of each --group")
-
-
-def _title(request: ReportRequest) -> str:
-    return "Leaderboard" if request.table == "leaderboard" else "Multilingual retrieval"
 
 
 def _nothing(study: Study, request: ReportRequest) -> str:

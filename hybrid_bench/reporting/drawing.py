@@ -15,7 +15,7 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from hybrid_bench.errors import one_line
 from hybrid_bench.reporting.elements import Bar
@@ -26,6 +26,7 @@ __all__ = [
     "SERIES",
     "Box",
     "Scale",
+    "axis_ends",
     "bar_range",
     "contrast",
     "file_names",
@@ -94,9 +95,10 @@ class Scale:
     colours: tuple[str, ...] = SEQUENTIAL
 
     @classmethod
-    def of(cls, values: NDArray[np.float64], diverging: bool) -> Scale:
+    def of(cls, values: ArrayLike, diverging: bool = False) -> Scale:
         """The scale that these values fill; one of differences reaches as far below 0 as above. NaN takes no part."""
-        present = values[np.isfinite(values)]
+        present = np.asarray(values, dtype=np.float64)
+        present = present[np.isfinite(present)]
         if diverging:
             bound = float(np.abs(present).max(initial=0.0)) or 1.0
             return cls(-bound, bound, DIVERGING)
@@ -170,6 +172,16 @@ def linear_ticks(low: float, high: float, most: int = 6) -> list[float]:
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10, 20) if factor * power >= raw * (1 - 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(place * step, 12) for place in range(first, last + 1)]
+
+
+def axis_ends(values: Sequence[float], room: float, logarithmic: bool = False) -> tuple[float, float]:
+    """Ends of an axis: the values, and room for symbols and labels at the rim, as a share of what lies between."""
+    if logarithmic:
+        low, high = axis_ends([math.log(value) for value in values], room)
+        return math.exp(low), math.exp(high)
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    more = room * ((high - low) or abs(high) or 1.0)
+    return low - more, high + more
 
 
 def log_ticks(low: float, high: float) -> list[float]:

@@ -133,6 +133,7 @@ class HeatMap:
         values: (rows, columns); NaN where there is none.
         decimals: Digits to print.
         diverging: Whether 0 is the middle of the scale: differences.
+        ends: What the scale reaches from and to, so that heat maps can be compared; None for what the values fill.
         marks: Behind the values: ``*`` where a difference was found; by place, empty where there is nothing to say.
         hints: What is said on hover or asking, by (row, column): interval and p-values.
         notes: Sentences below it.
@@ -148,6 +149,7 @@ class HeatMap:
     values: NDArray[np.float64]
     decimals: int = 3
     diverging: bool = False
+    ends: tuple[float, float] | None = None
     marks: Mapping[tuple[int, int], str] | None = None
     hints: Mapping[tuple[int, int], str] | None = None
     notes: tuple[str, ...] = ()
@@ -205,6 +207,7 @@ class Scatter:
         y_title: What is up.
         points: The points, in the order in which they are joined.
         joined: Whether the points of a group are joined.
+        logarithmic: Whether the y axis is; then all are positive.
         size_title: What areas stand for; empty if nothing.
         notes: Sentences below it.
     """
@@ -215,6 +218,7 @@ class Scatter:
     y_title: str
     points: tuple[Point, ...]
     joined: bool = False
+    logarithmic: bool = False
     size_title: str = ""
     notes: tuple[str, ...] = ()
 

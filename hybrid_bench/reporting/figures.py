@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from hybrid_bench.analysis.comparisons import LEVEL
 from hybrid_bench.analysis.frame import Request, Results, Value, results_of
 from hybrid_bench.analysis.study import Study
-from hybrid_bench.languages import Setting
+from hybrid_bench.errors import RequestError
+from hybrid_bench.languages import Setting, did_you_mean
 from hybrid_bench.measures.bias import diagonal_gap
 from hybrid_bench.reporting.elements import Bar, Bars, Distribution, Figure, HeatMap, Point, Scatter
 from hybrid_bench.reporting.tables import main_measure, p_text, pair_needs, pair_values, slug
 
-__all__ = ["figure_needs", "figures_of"]
+__all__ = ["chosen_figures", "figure_needs", "figures_of"]
 
 _DISTANCE = "bias_rank_distance"
+#: So many times as large as the least: too far for a linear axis.
+_FAR = 5
 _TITLES = {"map": "mAP", "ndcg_at_10": "nDCG@10"}
 
 
@@ -58,10 +64,29 @@ def figures_of(study: Study, results: Results | None = None) -> list[Figure]:
     return made
 
 
+def chosen_figures(figures: Sequence[Figure], names: Sequence[str]) -> list[Figure]:
+    """The figures of these names, in their order among all.
+
+    Args:
+        figures: All of a report.
+        names: Names, or what several begin with up to a hyphen: ``pairs``, ``pairs-XQuAD-R``.
+
+    Raises:
+        RequestError: If there is none of a name.
+    """
+    known = [figure.name for figure in figures]
+    wanted = {name: [each for each in known if each == name or each.startswith(f"{name}-")] for name in names}
+    for name, found in wanted.items():
+        if not found:
+            kinds = list(dict.fromkeys(each.partition("-")[0] for each in known))
+            raise RequestError(f"no figure '{name}': {did_you_mean(name, [*kinds, *known])}")
+    return [figure for figure in figures if any(figure.name in found for found in wanted.values())]
+
+
 def _pairs(results: Results, collection: str, measure: str) -> list[Figure]:
     """A heat map for each run; with a baseline, of the differences from it, marked where one was found."""
     study = results.study
-    made: list[Figure] = []
+    made: list[HeatMap] = []
     baseline = None if study.choices.baseline is None else study.names[study.choices.baseline]
     for name, found in pair_values(results, collection, measure).items():
         if not found:
@@ -101,6 +126,22 @@ def _pairs(results: Results, collection: str, measure: str) -> list[Figure]:
                 notes=tuple(notes) if differs else (),
             )
         )
+    return _on_one_scale(made)
+
+
+def _on_one_scale(figures: Sequence[HeatMap]) -> list[Figure]:
+    """Heat maps that are compared, the same colour for the same value; differences have a scale of their own."""
+    made: list[Figure] = []
+    for figure in figures:
+        alike = [each.values.ravel() for each in figures if each.diverging is figure.diverging]
+        together = np.concatenate(alike)
+        together = together[np.isfinite(together)]
+        if len(alike) == 1 or not len(together):
+            made.append(figure)
+            continue
+        note = f"One scale for the {len(alike)} runs{' that are compared' if figure.diverging else ''}."
+        ends = float(together.min()), float(together.max())
+        made.append(replace(figure, ends=ends, notes=(*figure.notes, note)))
     return made
 
 
@@ -115,7 +156,7 @@ def _hint(value: Value) -> str:
 
 def _answer_languages(study: Study, collection: str) -> list[Figure]:
     """Which language answers first, by the language of the question, and how far the own language is ahead."""
-    made: list[Figure] = []
+    made: list[HeatMap] = []
     for run, name in enumerate(study.names):
         each = study.scores(run, collection, Setting.MULTILINGUAL)
         if not each.ranked:
@@ -131,7 +172,12 @@ def _answer_languages(study: Study, collection: str) -> list[Figure]:
         rows = tuple(dict.fromkeys(asked for asked, _ in matrix))
         columns = tuple(sorted({answer for _, answer in matrix}))
         values = np.array([[matrix.get((asked, answer), np.nan) for answer in columns] for asked in rows])
-        note = "" if gap is None else f"Diagonal gap, the own language less the mean of the others: {gap:+.3f}."
+        notes = [] if gap is None else [f"Diagonal gap, the own language less the mean of the others: {gap:+.3f}."]
+        if not np.allclose(np.nansum(values, axis=1), 1):
+            notes.append(
+                "A share is of the questions that have an answer in the language; not all have one in every language, "
+                "so rows do not add up to 1."
+            )
         made.append(
             HeatMap(
                 name=slug("answers", collection, name),
@@ -143,10 +189,10 @@ def _answer_languages(study: Study, collection: str) -> list[Figure]:
                 columns=columns,
                 values=values,
                 decimals=2,
-                notes=(note,) if note else (),
+                notes=tuple(notes),
             )
         )
-    return made
+    return _on_one_scale(made)
 
 
 def _distances(study: Study, collection: str) -> list[Figure]:
@@ -180,13 +226,17 @@ def _bias_against_quality(results: Results, collection: str, measure: str) -> li
             points.append(Point(system.label, across.value, up.value, kind="reported"))
     if len(points) < 2:
         return []
+    # Published systems and runs can be two powers of ten apart: on a linear axis the better ones would be one point.
+    distances = [point.y for point in points]
+    logarithmic = min(distances) > 0 and max(distances) >= _FAR * min(distances)
     return [
         Scatter(
             slug("bias", collection),
             f"{collection}: bias against quality",
             f"{_TITLES[measure]}, multilingual ↑",
-            "mean rank distance ↓",
+            f"mean rank distance{', logarithmic' if logarithmic else ''} ↓",
             tuple(points),
+            logarithmic=logarithmic,
         )
     ]
 

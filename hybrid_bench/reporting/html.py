@@ -193,7 +193,7 @@ class _Heat(NamedTuple):
 
 
 def _heat(figure: HeatMap) -> _Heat:
-    scale = Scale.of(figure.values, figure.diverging)
+    scale = Scale.of(figure.values if figure.ends is None else figure.ends, figure.diverging)
     kind, sign = ("d", "+") if figure.diverging else ("q", "")
     rows = []
     for row, code in enumerate(figure.rows):

@@ -21,6 +21,7 @@ from hybrid_bench.reporting.drawing import (
     SERIES,
     Box,
     Scale,
+    axis_ends,
     bar_range,
     file_names,
     ink,
@@ -54,6 +55,8 @@ _POINTS = ("o", "s", "^", "D", "v", "P", "X", "p")
 _HATCHES = ("", "/////", "\\\\\\\\\\", ".....", "xxxxx", "-----", "|||||", "+++++")
 #: Area in square points of the largest point that stands for something, of one that stands for nothing, and the least.
 _LARGEST, _PLAIN, _LEAST = 200.0, 28.0, 4.0
+#: At the rim of a scatter, for symbols and labels, as a share of its range.
+_ROOM = 0.16
 #: Bars in one row of a figure; more of them are not told apart at the width of a page.
 _BARS = 96
 
@@ -238,6 +241,18 @@ def _linear(axes: Axes, which: str, low: float, high: float, most: int = 6) -> N
     axis.set_ticks(ticks, [number(tick) for tick in ticks])
 
 
+def _logarithmic(axes: Axes, which: str, low: float, high: float) -> None:
+    """The same for a logarithmic axis."""
+    from matplotlib.ticker import NullLocator
+
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
+    axis.set_minor_locator(NullLocator())
+    ticks = log_ticks(low, high)
+    axis.set_ticks(ticks, [number(tick) for tick in ticks])
+
+
 # -- the figures --------------------------------------------------------------------------------------------------
 
 
@@ -246,7 +261,7 @@ def _heat_map(figure: HeatMap) -> Canvas:
     from matplotlib.colors import LinearSegmentedColormap, Normalize
     from matplotlib.patches import Rectangle
 
-    scale = Scale.of(figure.values, figure.diverging)
+    scale = Scale.of(figure.values if figure.ends is None else figure.ends, figure.diverging)
     marks = figure.marks or {}
     sign = "+" if figure.diverging else ""
     texts = {
@@ -317,11 +332,7 @@ def _distribution(figure: Distribution) -> Canvas:
     high = max((found[-1] for found, _ in curves.values()), default=10.0)
     if high <= low:
         low, high = low / 2, high * 2
-    axes.set_xscale("log")
-    axes.set_xlim(low, high)
-    axes.xaxis.minorticks_off()
-    ticks = log_ticks(low, high)
-    axes.set_xticks(ticks, [number(tick) for tick in ticks])
+    _logarithmic(axes, "x", low, high)
     _linear(axes, "y", 0.0, 1.0)
     axes.grid(color=_PALE, linewidth=0.5)
     axes.axhline(0.5, color=_GREY, linewidth=0.6)  # where the medians are
@@ -407,10 +418,9 @@ def _scatter(figure: Scatter) -> Canvas:
     canvas = _canvas(_PAGE if crowded else _COLUMN, 3.0 if crowded else 2.4)
     _title(canvas, figure.title)
     axes = canvas.add_subplot()
-    for which, values in (("x", [p.x for p in figure.points]), ("y", [p.y for p in figure.points])):
-        low, high = min(values, default=0.0), max(values, default=1.0)
-        room = 0.16 * ((high - low) or abs(high) or 1.0)  # for symbols and labels at the rim
-        _linear(axes, which, low - room, high + room)
+    _linear(axes, "x", *axis_ends([point.x for point in figure.points], _ROOM))
+    ends = axis_ends([point.y for point in figure.points], _ROOM, figure.logarithmic)
+    (_logarithmic if figure.logarithmic else _linear)(axes, "y", *ends)
     axes.grid(color=_PALE, linewidth=0.5)
     areas = [_area(point, largest) for point in figure.points]
     styles = {group: (SERIES[place % len(SERIES)], place) for place, group in enumerate(groups)}

@@ -18,6 +18,7 @@ from hybrid_bench.errors import one_line
 from hybrid_bench.reporting.drawing import (
     SERIES,
     Box,
+    axis_ends,
     bar_range,
     linear_ticks,
     log_ticks,
@@ -44,6 +45,8 @@ _CHARACTER = 0.6
 _DASHES = ("", "7 4", "9 3 2 3", "2 3", "7 2 2 2 2 2", "14 4", "2 6", "4 2")
 #: Half the side of a point; area in square pixels of the largest that stands for something, and of the least.
 _RADIUS, _LARGEST, _LEAST = 5.0, 700.0, 20.0
+#: At the rim of a scatter, as a share of its range.
+_ROOM = 0.14
 
 
 def element(name: str, content: str = "", /, **attributes: object) -> str:
@@ -144,7 +147,7 @@ class _Plane:
         along: Ends of the y axis.
         titles: What stands at both, x first.
         ticks: Of both.
-        logarithmic: Whether the x axis is.
+        logarithmic: Axes that are, ``x`` or ``y``.
         width: Of the area of the data, in pixels; None for what a picture of `_WIDTH` leaves.
     """
 
@@ -155,10 +158,12 @@ class _Plane:
         titles: tuple[str, str],
         ticks: tuple[Sequence[float], Sequence[float]],
         *,
-        logarithmic: bool = False,
+        logarithmic: str = "",
         width: float | None = None,
     ) -> None:
-        self._scale: Callable[[float], float] = math.log if logarithmic else float
+        self._scales: dict[str, Callable[[float], float]] = {
+            axis: math.log if axis in logarithmic else float for axis in "xy"
+        }
         self._across, self._along = across, along
         labels = [number(tick) for tick in ticks[1]]
         self.left = max((_width(label) for label in labels), default=0.0) + 16
@@ -183,12 +188,14 @@ class _Plane:
         self._parts = parts
 
     def x(self, value: float) -> float:
-        low, high = (self._scale(end) for end in self._across)
-        return self.left + (self._scale(value) - low) / (high - low) * (self.right - self.left)
+        scale = self._scales["x"]
+        low, high = map(scale, self._across)
+        return self.left + (scale(value) - low) / (high - low) * (self.right - self.left)
 
     def y(self, value: float) -> float:
-        low, high = self._along
-        return self.bottom - (value - low) / (high - low) * (self.bottom - self.top)
+        scale = self._scales["y"]
+        low, high = map(scale, self._along)
+        return self.bottom - (scale(value) - low) / (high - low) * (self.bottom - self.top)
 
     def picture(self, title: str, parts: Iterable[str]) -> str:
         """The picture, of its real size where there is room; a narrow page scrolls it."""
@@ -221,7 +228,7 @@ def _distribution(figure: Distribution) -> str:
         (0.0, 1.0),
         (figure.x_title, "share of queries"),
         (log_ticks(low, high), linear_ticks(0, 1)),
-        logarithmic=True,
+        logarithmic="x",
     )
     parts = [element("path", class_="zero", d=f"M{plane.left:.2f} {plane.y(0.5):.2f}H{plane.right:.2f}")]
     keys, points = [], []
@@ -316,8 +323,15 @@ def _scatter(figure: Scatter) -> str:
             return _RADIUS
         return math.sqrt(max(_LARGEST * point.size / largest, _LEAST) / math.pi)
 
-    across, along = (_ends([point.x for point in points]), _ends([point.y for point in points]))
-    plane = _Plane(across, along, (figure.x_title, figure.y_title), (linear_ticks(*across), linear_ticks(*along)))
+    across = axis_ends([point.x for point in points], _ROOM)
+    along = axis_ends([point.y for point in points], _ROOM, figure.logarithmic)
+    plane = _Plane(
+        across,
+        along,
+        (figure.x_title, figure.y_title),
+        (linear_ticks(*across), (log_ticks if figure.logarithmic else linear_ticks)(*along)),
+        logarithmic="y" if figure.logarithmic else "",
+    )
     centres = [(plane.x(point.x), plane.y(point.y)) for point in points]
     members = {
         group: [at for at, p in enumerate(points) if p.group == group and p.kind != "random"] for group in groups
@@ -364,13 +378,6 @@ def _scatter(figure: Scatter) -> str:
         )
         marks.append(_marked(drawn, said, place))
     return _legend(_scatter_keys(figure, groups, largest)) + plane.picture(figure.title, [*parts, *marks])
-
-
-def _ends(values: Sequence[float]) -> tuple[float, float]:
-    """Ends of an axis: the values, and room for symbols and labels at the rim."""
-    low, high = min(values, default=0.0), max(values, default=1.0)
-    room = 0.14 * ((high - low) or abs(high) or 1.0)
-    return low - room, high + room
 
 
 def _scatter_keys(figure: Scatter, groups: Sequence[str], largest: float) -> list[tuple[str, str]]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
+import string
 import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -28,6 +30,14 @@ __all__ = ["as_csv", "as_json", "as_latex", "as_markdown", "as_terminal", "escap
 _ARROWS = {True: "↑", False: "↓", None: ""}
 _DAGGER = "†"
 _LATEX_ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}
+
+
+def _interval(cell: Cell, column: Column) -> str:
+    """The interval of a cell, with as many decimals as its value is printed with; empty for none."""
+    if column.decimals is None or cell.low is None or cell.high is None:
+        return ""
+    decimals = len(cell.text.partition(".")[2]) if cell.text else column.decimals
+    return f"[{cell.low:.{decimals}f}, {cell.high:.{decimals}f}]"
 
 
 # -- Markdown -----------------------------------------------------------------------------------------------------
@@ -63,8 +73,8 @@ def _markdown_cell(cell: Cell, column: Column, intervals: bool) -> str:
     text = _escape_markdown(cell.text)
     text = f"**{text}**" if cell.best else f"<u>{text}</u>" if cell.second else text
     text += f" {_escape_markdown(cell.mark)}" if cell.mark else ""
-    if intervals and column.decimals is not None and cell.low is not None and cell.high is not None:
-        text += f" [{cell.low:.{column.decimals}f}, {cell.high:.{column.decimals}f}]"
+    if intervals and (ends := _interval(cell, column)):
+        text += f" {ends}"
     return text + (f" ({_escape_markdown(cell.note)})" if cell.note.endswith("subsets") else "")
 
 
@@ -156,8 +166,8 @@ class _TerminalColumn:
             before = self.style[0 if cell.best else 1][0] if cell.best or cell.second else ""
             behind = self._behind(cell)
             lines = [f"{before}{one_line(cell.text)}{behind}{' ' * (self.behind - _columns_of(behind))}"]
-        if intervals and column.decimals is not None and cell.low is not None and cell.high is not None:
-            lines.append(f"[{cell.low:.{column.decimals}f}, {cell.high:.{column.decimals}f}]")
+        if intervals and (ends := _interval(cell, column)):
+            lines.append(ends)
         if cell.note and (not cell.text or cell.note.endswith("subsets")):
             lines += wrapped(f"({cell.note})", _WORDS)
         return lines
@@ -168,16 +178,16 @@ class _TerminalColumn:
         return f"{after} {one_line(cell.mark)}" if cell.mark else after
 
 
-def _parts(widths: Sequence[int], room: int) -> list[list[int]]:
+def _parts(widths: Sequence[float], room: float, between: float = 2) -> list[list[int]]:
     """Places of the columns that stand side by side; one at least."""
     parts: list[list[int]] = [[]]
     left = room
     for place, each in enumerate(widths):
-        if parts[-1] and left < 2 + each:
+        if parts[-1] and left < between + each:
             parts.append([])
             left = room
         parts[-1].append(place)
-        left -= 2 + each
+        left -= between + each
     return parts
 
 
@@ -236,39 +246,123 @@ def standalone(tables: Sequence[Table], *, intervals: bool = True) -> str:
         r"\begin{document}",
     ]
     for table in tables:
-        for number, page in enumerate(_pages(table, intervals)):
-            told = (f"{table.title}, continued.",) if number else (f"{table.title}.", *table.notes)
+        caption = " ".join((f"{table.title}.", *table.notes))
+        long = len(caption) > _LONG_CAPTION
+        for number, page in enumerate(_pages(table, intervals, 0 if long else len(caption))):
+            told = f"{table.title}, continued." if number else f"{table.title}." if long else caption
             lines += [
                 r"\begin{table}[p]",
                 r"\centering",
                 r"\footnotesize",
                 r"\setlength{\tabcolsep}{4pt}",
-                rf"\caption{{{escape_latex(' '.join(told))}}}",
+                rf"\caption{{{_sentence(told)}}}",
                 *([] if number else [rf"\label{{tab:{table.name}}}"]),
                 *_tabular(page, intervals),
                 r"\end{table}",
                 r"\clearpage",
             ]
+        if long:
+            lines += [
+                r"{\footnotesize\raggedright",
+                rf"\noindent {_sentence(' '.join(table.notes))}\par}}",
+                r"\clearpage",
+            ]
     return "\n".join([*lines, r"\end{document}"]) + "\n"
 
 
-#: Lines of a table on one page, its caption among them.
-_PAGE = 36
+#: Lines of a table on one page, below a caption of so many lines; a longer one takes room from it.
+_PAGE, _CAPTION_LINES = 36, 6
+#: Characters in a line of the caption; a caption with more than this is a title, and its notes stand behind the table.
+_CAPTION_LINE, _LONG_CAPTION = 130, 1800
+#: How much wider bold letters are, and how much narrower those of intervals.
+_WIDER_BOLD, _SMALLER = 1.12, 0.94
+#: Points across the page, of the space between columns, and of a name that is broken into lines.
+_TEXT_WIDTH, _BETWEEN, _NAME_WIDTH = 750.0, 8.0, 143.0
 
 
-def _pages(table: Table, intervals: bool) -> list[Table]:
-    """A table in parts that fit on a page, cut between sections where that can be."""
-    sections = [list(rows) for _, rows in groupby(table.rows, key=lambda row: row.section)]
+def _pages(table: Table, intervals: bool, caption: int) -> list[Table]:
+    """A table in parts that fit on a page: columns side by side, rows cut between sections where that can be.
+
+    Args:
+        table: The table.
+        intervals: Whether intervals stand below the values.
+        caption: Characters of the caption, which stands on the first page.
+    """
+    first = max(_PAGE - round(1.3 * max(caption / _CAPTION_LINE - _CAPTION_LINES, 0)), 8)
     pages: list[list[Row]] = [[]]
-    used = 0
-    for section in sections:
-        lines = sum(1 + (intervals and any(cell.low is not None for cell in row.cells)) for row in section)
-        if pages[-1] and used + lines > _PAGE:
+    left = first
+    for _, rows in groupby(table.rows, key=lambda row: row.section):
+        section = list(rows)
+        lines = [_lines_of(row, intervals) for row in section]
+        if pages[-1] and sum(lines) > left:
             pages.append([])
-            used = 0
-        pages[-1] += section
-        used += lines
-    return [replace(table, rows=tuple(rows)) for rows in pages]
+            left = _PAGE
+        for row, each in zip(section, lines, strict=True):
+            if pages[-1] and each > left:  # only in a section that is longer than a page
+                pages.append([])
+                left = _PAGE
+            pages[-1].append(row)
+            left -= each
+    parts = _columns(table, intervals)
+    return [
+        replace(
+            table,
+            columns=tuple(table.columns[place] for place in part),
+            rows=tuple(replace(row, cells=tuple(row.cells[place] for place in part)) for row in rows),
+        )
+        for rows in pages
+        for part in parts
+    ]
+
+
+def _lines_of(row: Row, intervals: bool) -> int:
+    """Lines of a row: long names are broken, and intervals stand below."""
+    broken = [
+        math.ceil(_points(name) / (_NAME_WIDTH - 12)) for name in (row.section, row.label) if len(name) > _LONG_NAME
+    ]
+    return max([1, *broken]) + (intervals and any(cell.low is not None for cell in row.cells))
+
+
+def _columns(table: Table, intervals: bool) -> list[list[int]]:
+    """Places of the columns that stand on one page, about as many on each."""
+    widths = []
+    for place, column in enumerate(table.columns):
+        cells = [row.cells[place] for row in table.rows]
+        alike = sum(each.group == column.group for each in table.columns)
+        needed = [_points(f"{column.title} ↑"), _points(column.group) / alike]
+        needed += [_points(f"{cell.text}{cell.mark}") * (_WIDER_BOLD if cell.best else 1) for cell in cells]
+        needed += [_points(f"-- ({cell.note})") for cell in cells if not cell.text]
+        if intervals:
+            needed += [_points(_interval(cell, column)) * _SMALLER for cell in cells]
+        widths.append(max(needed))
+    sections = [table.heads[0], *(row.section for row in table.rows)]
+    labels = [table.heads[1], *(row.label for row in table.rows)]
+    room = _TEXT_WIDTH - 2 * _BETWEEN
+    for names in (sections, labels):
+        room -= _NAME_WIDTH if max(map(len, names)) > _LONG_NAME else max(map(_points, names))
+    best = _parts(widths, room, _BETWEEN)
+    while len(parts := _parts(widths, room - 10, _BETWEEN)) == len(best) and room > 10:
+        best, room = parts, room - 10
+    return best
+
+
+def _points(text: str) -> float:
+    """About how wide a text is in a table of a document, in points of its font, and rather more than less."""
+    return sum(
+        2.8
+        if c in " .,:;'|!()[]ijl"
+        else 8.0
+        if c in "mwMW@%"
+        else 6.3
+        if c.isupper()
+        else 4.5
+        if c in _NARROW
+        else 8.0
+        for c in one_line(text)
+    )
+
+
+_NARROW = frozenset(f"{string.digits}{string.ascii_lowercase}{string.punctuation}{_DAGGER}")
 
 
 #: Names longer than this are broken into lines.
@@ -324,7 +418,12 @@ class _Shape:
 
     def __init__(self, table: Table, place: int) -> None:
         cells = [row.cells[place] for row in table.rows]
-        self.decimals = table.columns[place].decimals
+        self.title = table.columns[place]
+        self.decimals = self.title.decimals
+        printed = {len(cell.text.partition(".")[2]) for cell in cells if cell.value is not None and cell.text}
+        if self.decimals is not None and printed:
+            # Numbers of several kinds, such as shares above ranks, have no common point to be aligned by.
+            self.decimals = printed.pop() if len(printed) == 1 else None
         self.whole = max((len(c.text.partition(".")[0].lstrip("-+")) for c in cells if c.value is not None), default=1)
         self.signed = any(cell.text[:1] in {"-", "+"} for cell in cells if cell.value is not None)
         # Room for the widest: letters are as wide as a b, but for m and w, which few tables get to.
@@ -345,7 +444,11 @@ class _Shape:
         if not cell.text:
             return _in_braces(escape_latex(f"-- ({cell.note})" if cell.note.endswith("subsets") else "--"))
         if self.decimals is None or cell.value is None:
-            return _in_braces(escape_latex(cell.text) + _superscript(cell.mark))
+            text = escape_latex(cell.text)
+            if cell.value is not None:
+                text = text.replace("-", r"\textminus{}")
+            text = rf"\textbf{{{text}}}" if cell.best else rf"\underline{{{text}}}" if cell.second else text
+            return _in_braces(text + _superscript(cell.mark))
         if cell.second:
             number = cell.text.lstrip("-+")
             sign = cell.text.removesuffix(number).replace("-", r"\textminus{}")
@@ -363,9 +466,8 @@ class _Shape:
 
     def interval(self, cell: Cell) -> str:
         """The interval of a cell."""
-        if cell.low is None or cell.high is None or self.decimals is None:
-            return "{}"
-        return rf"{{\scriptsize [{cell.low:.{self.decimals}f}, {cell.high:.{self.decimals}f}]}}"
+        ends = _interval(cell, self.title)
+        return rf"{{\scriptsize {ends}}}" if ends else "{}"
 
 
 def _superscript(mark: str) -> str:
@@ -374,6 +476,11 @@ def _superscript(mark: str) -> str:
 
 def _in_braces(text: str) -> str:
     return f"{{{text}}}"
+
+
+def _sentence(text: str) -> str:
+    """Text of a caption, in which long names may be broken."""
+    return " ".join(_breakable(word) if len(word) > _LONG_NAME else _spelled(word) for word in one_line(text).split())
 
 
 def _breakable(text: str) -> str:

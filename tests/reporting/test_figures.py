@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from hybrid_bench.analysis.comparisons import LEVEL
 from hybrid_bench.analysis.study import Choices, Study
 from hybrid_bench.data.published import published_systems
+from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
+from hybrid_bench.reporting.drawing import Scale
 from hybrid_bench.reporting.elements import Bar, Bars, Distribution, HeatMap, Scatter
-from hybrid_bench.reporting.figures import figures_of
+from hybrid_bench.reporting.figures import chosen_figures, figures_of
 from hybrid_bench.reporting.tables import p_text
 from hybrid_bench.runs.saved import Run, find_runs
-from report_cases import MEAN, made_up, subsets_of, values_of
-from saved_runs import BM25, CHAR_NGRAM, WORD_COUNTS, folder_of, rows_of, save_runs
+from report_cases import MEAN, made_up, subsets_of, under_name, values_of
+from saved_runs import BM25, CHAR_NGRAM, WORD_COUNTS, copy_of, folder_of, rows_of, save_runs
 
 MULTILINGUAL = "HybridDemo-Multilingual"
 MODELS = [BM25, CHAR_NGRAM, WORD_COUNTS]
@@ -120,7 +123,56 @@ def test_the_language_of_the_first_answer(output: Path, runs: list[Run]) -> None
             assert each.values[place].tolist() == pytest.approx(shares, abs=1e-12)
             own = shares[each.columns.index(asked)]
             gaps.append(own - (sum(shares) - own) / (len(shares) - 1))
-        assert each.notes == (f"Diagonal gap, the own language less the mean of the others: {np.mean(gaps):+.3f}.",)
+        gap = f"Diagonal gap, the own language less the mean of the others: {np.mean(gaps):+.3f}."
+        assert each.notes == (gap, "One scale for the 3 runs.")
+        assert each.values.sum(axis=1) == pytest.approx(1)
+
+
+def test_shares_of_questions_that_lack_languages_say_why_they_do_not_add_up(
+    output: Path, runs: list[Run], tmp_path: Path
+) -> None:
+    """As MLQA-R's questions do: each has an answer in some of the languages only."""
+
+    def lacking(table: pa.Table) -> pa.Table:
+        rows = table.to_pylist()
+        for place, row in enumerate(rows):
+            if row["setting"] == "multilingual" and place % 2:  # the best-placed answers alone are there
+                row["n_relevant"] = 2
+                for name in ("ranks", "rank_languages", "gains"):
+                    row[name] = row[name][:2]
+        return pa.Table.from_pylist(rows, table.schema)
+
+    copy = copy_of(output, tmp_path)
+    (run,) = find_runs([under_name(folder_of(copy, BM25), "lacking", lacking)])
+    (each,) = named(Study([run]), "answers")
+    assert (each.values.sum(axis=1) > 1 + 1e-6).any()
+    assert any("rows do not add up to 1" in note for note in each.notes)
+    assert not any("add up" in note for whole in named(Study(runs), "answers") for note in whole.notes)
+
+
+def test_heat_maps_that_are_compared_have_one_scale(runs: list[Run]) -> None:
+    for kind in ("pairs", "answers"):
+        made = named(Study(runs), kind)
+        together = np.concatenate([each.values.ravel() for each in made])
+        assert {each.ends for each in made} == {(float(np.nanmin(together)), float(np.nanmax(together)))}
+    first, baseline, last = named(Study(runs, (), Choices(baseline=1, **FEW)), "pairs")
+    differences = np.concatenate([first.values.ravel(), last.values.ravel()])
+    assert first.ends == last.ends == (float(np.nanmin(differences)), float(np.nanmax(differences)))
+    assert baseline.ends is None  # there is one of its kind
+    scale = Scale.of(first.ends, diverging=True)
+    assert scale.high == -scale.low == np.nanmax(np.abs(differences))
+    (lone,) = named(Study(runs[:1]), "answers")
+    assert lone.ends is None
+
+
+def test_figures_are_chosen_by_name(runs: list[Run]) -> None:
+    made = figures_of(Study(runs))
+    names = [figure.name for figure in made]
+    chosen = chosen_figures(made, ["languages", "pairs", names[-1]])
+    assert [figure.name for figure in chosen] == [*names[:3], *names[-3:]]
+    assert chosen_figures(made, [names[4]]) == [made[4]]
+    with pytest.raises(RequestError, match=r"^no figure 'pair': did you mean 'pairs'"):
+        chosen_figures(made, ["languages", "pair"])
 
 
 def test_rank_distances_of_all_queries(output: Path, runs: list[Run]) -> None:
@@ -142,6 +194,8 @@ def test_bias_against_quality(runs: list[Run]) -> None:
         assert point.y == values[number, "bias_rank_distance"][MEAN].value
     assert each.x_title.endswith("↑")
     assert each.y_title.endswith("↓")
+    distances = [point.y for point in each.points]
+    assert each.logarithmic is (max(distances) >= 5 * min(distances))
     assert named(Study(runs[:1]), "bias") == []  # one point says nothing
 
 
@@ -151,6 +205,8 @@ def test_published_systems_are_points_of_their_own() -> None:
     assert [point.kind for point in each.points] == ["run"] + ["reported"] * 6
     last = each.points[-1]
     assert (last.label, last.x, last.y) == ("LaBSE hybrid (reported)", 0.6817, 221.1)
+    assert each.logarithmic  # from 1 to a thousand
+    assert each.y_title == "mean rank distance, logarithmic ↓"
 
 
 def test_bars_by_language(runs: list[Run]) -> None:
