@@ -229,7 +229,7 @@ class JsonlReader:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """See `collection.Reader`. A language that has questions only has an empty part, so that it is known."""
+        """All languages. One that has questions only has an empty part, so that it is known."""
         return tuple(sorted({*self.passage_languages, *self.query_languages}))
 
     @property
@@ -238,7 +238,7 @@ class JsonlReader:
         return _layout(self).revision
 
     def load(self, options: DataOptions, languages: Some[str] | None = None) -> Collection:
-        """See `collection.Reader`. All languages are read: a question's relevant passages may stand in any of them.
+        """The collection. All languages are read: a question's relevant passages may stand in any of them.
 
         Files that were changed are read again. None of the options is about such data.
 
@@ -256,17 +256,17 @@ class JsonlReader:
         return whole
 
     def sha256(self, options: DataOptions, languages: Some[str] | None = None) -> Mapping[str, str]:
-        """See `collection.Reader`. Judgments join all rows, so each part depends on all files."""
+        """Hashes by part. Judgments join all rows, so each part depends on all files."""
         # And all of them together stand for the whole, under no part's name: another set of data, in other languages,
         # may have the same name.
         return dict.fromkeys(("", *self.languages), _layout(self).digest)
 
     def told(self, options: DataOptions, subsets: Some[str]) -> Mapping[str, str]:
-        """See `collection.Reader`: none of the options changes such data."""
+        """Nothing: none of the options changes such data."""
         return {}
 
     def missing(self, options: DataOptions, subset: str) -> str | None:
-        """See `collection.Reader`: questions of one language need not have relevant passages in every other."""
+        """Why a subset cannot be run: questions of one language need not have relevant passages in every other."""
         query, _, corpus = subset.partition("-")
         whole = self.load(options)
         if query not in whole.queries:

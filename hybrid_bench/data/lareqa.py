@@ -62,19 +62,19 @@ class LareqaReader:
         return tuple(self.files)
 
     def load(self, options: DataOptions, languages: Some[str] | None = None) -> Collection:
-        """See `collection.Reader`. All languages are read: a query's relevant passages stand in all of them."""
+        """The collection. All languages are read: a query's relevant passages stand in all of them."""
         return load_lareqa(self, options.data_dir, options.passage)
 
     def sha256(self, options: DataOptions, languages: Some[str] | None = None) -> Mapping[str, str]:
-        """See `collection.Reader`."""
+        """Hashes of the files, by language."""
         return self.load(options).sha256
 
     def told(self, options: DataOptions, subsets: Some[str]) -> Mapping[str, str]:
-        """See `collection.Reader`."""
+        """Which text stands for a candidate, unless it is the sentence."""
         return {} if options.passage is PassageText.SENTENCE else {"passage": str(options.passage)}
 
     def missing(self, options: DataOptions, subset: str) -> str | None:
-        """See `collection.Reader`: nothing is."""
+        """None: every subset can be run."""
         return None
 
 

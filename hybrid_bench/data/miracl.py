@@ -101,7 +101,7 @@ class MiraclReader:
         return tuple(self.pools[PassagePool.FULL].passages)
 
     def load(self, options: DataOptions, languages: Some[str] | None = None) -> Collection:
-        """See `collection.Reader`. Only the parts in these languages are read, and only their query sets are there.
+        """The collection. Only the parts in these languages are read, and only their query sets are there.
 
         Raises:
             RequestError: If there is no such language.
@@ -119,18 +119,18 @@ class MiraclReader:
         return self._collections[key]
 
     def sha256(self, options: DataOptions, languages: Some[str] | None = None) -> Mapping[str, str]:
-        """See `collection.Reader`. For data of the Hub the revision stands for them, for local files their content."""
+        """Hashes by part. For data of the Hub the revision stands for them, for local files their content."""
         return self._sha256(options, {language: self._place(options, language) for language in self._wanted(languages)})
 
     def told(self, options: DataOptions, subsets: Some[str]) -> Mapping[str, str]:
-        """See `collection.Reader`."""
+        """Hard negatives instead of whole corpora, and whose translations are asked, where these are chosen."""
         told = {} if options.pool == PassagePool.FULL else {"pool": str(options.pool)}
         if options.translations is not None and any(_is_translated(subset) for subset in subsets):
             told["translations"] = options.translations.source
         return told
 
     def missing(self, options: DataOptions, subset: str) -> str | None:
-        """See `collection.Reader`: without translations only the diagonal can be run.
+        """Why a subset cannot be run: without translations only the diagonal can be run.
 
         Args:
             options: What was chosen.
@@ -357,7 +357,7 @@ class _PassageIds(Column):
         return (text_id(*self._origin, docid) for docid in super().__iter__())
 
     def take(self, rows: NDArray[np.int64]) -> list[str]:
-        """See `Column`."""
+        """The ids of these rows."""
         return [text_id(*self._origin, docid) for docid in super().take(rows)]
 
 

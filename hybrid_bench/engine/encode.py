@@ -372,7 +372,7 @@ class DenseScores:
         return other
 
     def __call__(self, rows: slice, columns: slice) -> Matrix:
-        """See `ranks.ScoreBlocks`. The result is valid until the same thread's next call."""
+        """The scores of some rows and columns; valid until the same thread's next call."""
         import torch
 
         vectors = self._passages.vectors

@@ -72,7 +72,7 @@ class DenseScorer:
         return self.embeddings.rows(Role.QUERY, query_set, self.collection.queries[query_set].texts)
 
     def scores(self, query_set: str, parts: Sequence[str]) -> tuple[ScoreBlocks, NDArray[np.int64]]:
-        """See `Scorer`."""
+        """Scores of the distinct queries against these parts, and the row of each query."""
         queries, row = self.queries(query_set)
         if self._prepared is None or self._prepared[0] != tuple(parts):
             self._prepared = (tuple(parts), self._prepare(queries, parts))
@@ -118,7 +118,7 @@ class LexicalScorer:
         self._scorers.clear()
 
     def scores(self, query_set: str, parts: Sequence[str]) -> tuple[ScoreBlocks, NDArray[np.int64]]:
-        """See `Scorer`."""
+        """The same by BM25, whose parts are indexed when they are first asked for."""
         self.load([query_set], parts)
         queries = self.collection.queries[query_set]
         distinct = list(dict.fromkeys(queries.texts))

@@ -54,7 +54,7 @@ class _OwnRetrieval(ParallelRetrieval):
     reader: ClassVar[JsonlReader]
 
     def parts_of(self, subset: str) -> tuple[str, ...]:
-        """See `ParallelRetrieval`; without the languages that have no passages."""
+        """Parts of a subset's pool, without the languages that have no passages."""
         with_passages = self.reader.passage_languages
         parts = tuple(code for code in super().parts_of(subset) if code in with_passages)
         if not parts:
@@ -65,7 +65,7 @@ class _OwnRetrieval(ParallelRetrieval):
         return parts
 
     def subset_about(self, name: str) -> str:
-        """See `ExactRetrieval`; there need not be a subset in this language alone, or with it at all."""
+        """The subset that a model is told of for this language: its own, else one with it, else the first."""
         subsets = self.metadata.hf_subsets
         alone = [subset for subset in (f"{name}-{name}", name) if subset in subsets]
         return next(iter([*alone, *(subset for subset in subsets if name in subset.split("-")), *subsets]))

@@ -150,7 +150,7 @@ class _Foreign(ExactRetrieval):
 
     @property
     def collection_name(self) -> str:
-        """See `ExactRetrieval`."""
+        """The task's name: its data are its own."""
         return self.metadata.name
 
     @property
@@ -223,7 +223,7 @@ class _Foreign(ExactRetrieval):
         return {"data": sha256_of_lines(parts)}
 
     def pool_of(self, subset: str, split: str) -> tuple[str, tuple[str, ...]]:
-        """See `ExactRetrieval`."""
+        """Query set and part of a subset, which has one of each."""
         return f"{split}/{subset}", (self._part_of[split, subset],)
 
     def setting_of(self, subset: str) -> Setting:

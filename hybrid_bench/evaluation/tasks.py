@@ -436,12 +436,12 @@ class ParallelRetrieval(ExactRetrieval):
 
     @property
     def collection_name(self) -> str:
-        """See `ExactRetrieval`."""
+        """Name of the collection that the reader reads."""
         return self.reader.collection
 
     @property
     def notice(self) -> str:
-        """See `ExactRetrieval`."""
+        """What the reader says that a user of its data has to be told."""
         return self.reader.notice
 
     def read_collection(self) -> Collection:
@@ -449,14 +449,14 @@ class ParallelRetrieval(ExactRetrieval):
         return self.reader.load(self.options.data, self._languages())
 
     def data_sha256(self) -> Mapping[str, str]:
-        """See `ExactRetrieval`."""
+        """Hashes of the parts that the chosen subsets need."""
         needed, data = self._languages(), self.options.data
         if "translations" not in self.told():  # then the results do not depend on them
             data = replace(data, translations=None)
         return {part: sha for part, sha in self.reader.sha256(data, needed).items() if not part or part in needed}
 
     def told(self) -> dict[str, str]:
-        """See `ExactRetrieval`."""
+        """What the reader says of its options, and the languages of a narrowed pool."""
         narrowed = self.options.pool_languages
         # Of all its subsets, not the chosen ones: what is still missing of a result belongs to what is there.
         subsets = self.metadata.hf_subsets
@@ -479,7 +479,7 @@ class ParallelRetrieval(ExactRetrieval):
         return everything if narrowed is None else tuple(code for code in everything if code in narrowed)
 
     def pool_of(self, subset: str, split: str = "") -> tuple[str, tuple[str, ...]]:
-        """See `ExactRetrieval`."""
+        """The questions of the subset's language, and the languages of its passages."""
         return self.query_set_of(subset), self.parts_of(subset)
 
     def setting_of(self, subset: str) -> Setting:

@@ -409,7 +409,7 @@ class _HeldRetrieval(ParallelRetrieval):
     """Retrieval over a source without a task file."""
 
     def subset_about(self, name: str) -> str:
-        """See `ExactRetrieval`; there need not be a subset in this language alone."""
+        """The subset that a model is told of for this language: its own, else the first."""
         subsets = self.metadata.hf_subsets
         return next((subset for subset in (f"{name}-{name}", name) if subset in subsets), subsets[0])
 

@@ -73,7 +73,7 @@ class SourceTexts(ParallelTexts):
     collection: str = ""
 
     def select(self, rows: ArrayLike) -> Self:
-        """See `ParallelTexts`."""
+        """These rows, with their articles."""
         kept = super().select(rows)
         return kept if self.article is None else replace(kept, article=self.article[np.asarray(rows)])
 
