@@ -1,15 +1,21 @@
 """The errors that are meant for a person: one clear line each, without a traceback on the command line.
 
-`shown`, `listed`, `first_line` and `causes` bring values, names and the errors of other libraries into such a line, and
-`one_line` is what every text passes on its way out, to a terminal or into a table.
+`shown`, `listed`, `first_line` and `causes` bring values, names and the errors of other libraries into such a line,
+`of_system` and `how_to_install` what is not there; `one_line` is what every text passes on its way out, to a terminal
+or into a table.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import tomllib
 import unicodedata
 from collections.abc import Callable, Iterable
+from importlib.metadata import requires
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 __all__ = [
@@ -19,11 +25,15 @@ __all__ = [
     "RequestError",
     "causes",
     "first_line",
+    "how_to_install",
     "listed",
+    "of_system",
     "one_line",
     "shown",
 ]
 
+#: What stands beside the package in a checkout.
+_PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 _LONGEST_VALUE = 60
 _LONGEST_LINE = 300
 #: Unicode's Bidi_Control: what turns the order of the text around it, so that it reads as something else.
@@ -72,6 +82,26 @@ def first_line(error: BaseException) -> str:
     """The first line of what an error says, as a clause and cut where it is very long; its class if it says nothing."""
     line = next(iter(str(error).strip().splitlines()), "").rstrip(".: ") or type(error).__name__
     return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}..."
+
+
+def how_to_install(extra: str) -> str:
+    """The command that installs what an extra of this package adds, however the package itself came here.
+
+    It names the packages: by the extra's name, pip would look for this package on an index, where a checkout or a wheel
+    did not come from.
+    """
+    if _PROJECT.is_file():  # a checkout: what its installation knows may be older
+        wanted = tomllib.loads(_PROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"][extra]
+    else:
+        named = [each.partition(";") for each in requires("hybrid-bench") or ()]
+        wanted = [what.strip() for what, _, when in named if re.search(rf"extra == ['\"]{extra}['\"]", when)]
+    return f"pip install {shlex.join(sorted(wanted))}"
+
+
+def of_system(error: OSError) -> str:
+    """What the system says that it cannot do, and with what: ``cannot use /data: Permission denied``."""
+    what = "the output" if error.filename is None else str(error.filename)
+    return f"cannot use {what}: {error.strerror or first_line(error)}"
 
 
 def causes(error: BaseException) -> list[BaseException]:

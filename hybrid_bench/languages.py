@@ -78,11 +78,20 @@ LANGUAGES = {
 }
 
 
+#: Fewer letters begin too many words to be taken for the beginning of one.
+_WORD_BEGUN = 4
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A clause to end an error message with: the nearest known word, or all of them when none is near."""
+    """A clause to end an error message with: the nearest known word, or all of them when none is near.
+
+    A word that was not finished is nearest to what begins with it.
+    """
     known = sorted(known)
     by_folded = {candidate.casefold(): candidate for candidate in reversed(known)}
-    near = difflib.get_close_matches(word.casefold(), by_folded, n=1)
+    folded = word.casefold()
+    near = sorted(known for known in by_folded if known.startswith(folded)) if len(word) >= _WORD_BEGUN else []
+    near = near or difflib.get_close_matches(folded, by_folded, n=1)
     if near:
         return f"did you mean '{by_folded[near[0]]}'?"
     return "known: " + ", ".join(known)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
+import tomllib
 import unicodedata
 from collections.abc import Iterable
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +16,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_bench.errors import causes, first_line, listed, one_line, shown
+from hybrid_bench.errors import causes, first_line, how_to_install, listed, one_line, shown
 
 
 @pytest.mark.parametrize(
@@ -128,3 +131,21 @@ def test_causes_of_a_chain_that_leads_back_into_itself() -> None:
     alone = ValueError("alone")
     alone.args = (alone,)
     assert causes(alone) == [alone]
+
+
+ROOT = Path(__file__).parents[1]
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+
+
+@pytest.mark.parametrize("extra", sorted(EXTRAS))
+def test_what_an_extra_adds_is_named_by_its_packages(extra: str) -> None:
+    """pip finds these wherever this package came from; its own name is on no index that is sure to be there."""
+    words = shlex.split(how_to_install(extra))
+    assert words[:2] == ["pip", "install"]
+    assert words[2:] == sorted(EXTRAS[extra])
+    assert "hybrid-bench" not in how_to_install(extra)
+
+
+def test_what_is_installed_from_a_wheel_names_them_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("hybrid_bench.errors._PROJECT", tmp_path / "pyproject.toml")
+    assert how_to_install("figures") == f"pip install {shlex.join(EXTRAS['figures'])}"

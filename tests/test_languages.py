@@ -133,6 +133,8 @@ def test_unknown_language(asked: str, message: str) -> None:
         ("XQuAD", ["XQuAD-R", "MLQA-R"], "did you mean 'XQuAD-R'?"),
         ("xquad-r", ["XQuAD-R", "MLQA-R"], "did you mean 'XQuAD-R'?"),  # case alone is no distance
         ("MONO", ["mono", "Mono"], "did you mean 'Mono'?"),  # of two that differ in case only, always the same one
+        ("paper-labse", ["paper-base", "paper-labse-x-y", "paper-labse-hybrid"], "did you mean 'paper-labse-hybrid'?"),
+        ("rum", ["run", "sum-up", "rumba-and-more"], "did you mean 'run'?"),  # three letters begin too much
         ("zebra", ["b", "a"], "known: a, b"),
         ("zebra", [], "known: "),
     ],

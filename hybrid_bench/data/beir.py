@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from hybrid_bench.data.collection import judge
-from hybrid_bench.data.files import json_objects, lines, scratch, settle
+from hybrid_bench.data.files import expanded, json_objects, lines, scratch, settle
 from hybrid_bench.data.hashing import sha256_once
 from hybrid_bench.errors import DataError, HybridBenchError, RequestError, causes, first_line, listed, shown
 from hybrid_bench.languages import did_you_mean, language
@@ -223,7 +223,7 @@ def parse_beir(spec: str) -> tuple[Path, str | None]:
             raise RequestError(f"'{spec}' has an unknown option '{name}': {did_you_mean(name, _OPTIONS)}")
         if not value:
             raise RequestError(f"'{spec}' gives no {name}: give it as ?{name}=de, or leave it out")
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     if not path or not folder.is_dir():
         raise RequestError(f"'{spec}' names no folder: {path or 'nothing'} is not one; give {_PREFIX}/path")
     return folder, options.get("language")

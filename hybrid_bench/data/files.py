@@ -17,6 +17,7 @@ import json
 import os
 import random
 import re
+import shutil
 import socket
 import stat
 import sys
@@ -24,7 +25,8 @@ import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
@@ -34,6 +36,10 @@ from urllib.parse import urlsplit
 from hybrid_bench.data.guarded import parse_json
 from hybrid_bench.data.hashing import remember, sha256_of, sha256_of_state
 from hybrid_bench.errors import DataError, RequestError, causes, listed, one_line, shown
+from hybrid_bench.progress import Progress
+
+if sys.platform != "win32":
+    import fcntl
 
 if TYPE_CHECKING:
     from requests import Response
@@ -45,12 +51,14 @@ __all__ = [
     "atomic",
     "cache_dir",
     "data_folder",
+    "expanded",
     "json_objects",
     "lines",
     "offline_variable",
     "resolve",
     "scratch",
     "settle",
+    "unasked",
 ]
 
 TRIES = 5
@@ -199,11 +207,57 @@ def atomic(path: Path) -> Iterator[Path]:
 def scratch(folder: Path) -> Iterator[Path]:
     """A folder within this one, on the same disk, for what is not whole yet; it goes with all that is left in it.
 
+    What processes that were killed have left there goes too.
+
     Raises:
         OSError: If it cannot be made.
     """
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-", ignore_cleanup_errors=True) as name:
+    _sweep(folder)
+    with (
+        tempfile.TemporaryDirectory(dir=folder, prefix=_WRITING, ignore_cleanup_errors=True) as name,
+        _held(Path(name)),
+    ):
         yield Path(name)
+
+
+#: How the names of folders begin in which something is being written.
+_WRITING = ".writing-"
+#: So old is what a process that was killed has left: none takes as long to hold what it made.
+_LITTER_SECONDS = 60.0
+_swept: set[Path] = set()
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a folder, so that others see that it is in use: the system lets go of it however this process ends."""
+    if sys.platform == "win32":
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes have left in a folder, once for each process; what is in use stays."""
+    if sys.platform == "win32" or folder in _swept:
+        return
+    _swept.add(folder)
+    with suppress(OSError):  # what cannot be removed harms nobody
+        for left in folder.glob(f"{_WRITING}*"):
+            handle = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if time.time() - left.stat().st_mtime > _LITTER_SECONDS:
+                    shutil.rmtree(left, ignore_errors=True)
+            except BlockingIOError:
+                continue
+            finally:
+                os.close(handle)
 
 
 def settle(beside: Path, path: Path) -> None:
@@ -278,14 +332,25 @@ def json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
+def expanded(path: Path | str) -> Path:
+    """A path that a person gave, with the home folder for ``~``.
+
+    Raises:
+        RequestError: If there is no such home folder, or a character that no path can have.
+    """
+    if "\0" in str(path):
+        raise RequestError(f"{shown(str(path))} has a NUL character in it, which no path can have")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise RequestError(f"cannot tell where '{path}' is ({error}): name the folder without '~'") from error
+
+
 def _absolute(path: Path) -> Path:
     try:
-        return path.expanduser().absolute()
-    except RuntimeError as error:  # no home folder
-        raise DataError(
-            f"cannot tell where '{path}' is ({error}): name the folder without '~', that of the cache by"
-            " HYBRID_BENCH_CACHE"
-        ) from error
+        return expanded(path).absolute()
+    except RequestError as error:
+        raise DataError(f"{error}, that of the cache by HYBRID_BENCH_CACHE") from error
 
 
 def _status(path: Path) -> os.stat_result | None:
@@ -472,6 +537,20 @@ def _tell(message: str) -> None:
         tqdm.write(one_line(message), file=sys.stderr)
 
 
+#: Whether what is downloaded is good to have, but was not asked for.
+_unasked: ContextVar[bool] = ContextVar("unasked", default=False)
+
+
+@contextmanager
+def unasked() -> Iterator[None]:
+    """Within this, a download is tried once: nobody shall wait for what he did not ask for."""
+    token = _unasked.set(True)
+    try:
+        yield
+    finally:
+        _unasked.reset(token)
+
+
 def _fetch(remote: RemoteFile, part: Path) -> None:
     """Complete the part, in as many tries as are allowed; its content is not looked at.
 
@@ -480,17 +559,18 @@ def _fetch(remote: RemoteFile, part: Path) -> None:
         OSError: If the part cannot be written.
         _TryFailedError: If all tries failed.
     """
-    for number in range(1, TRIES + 1):
+    tries = 1 if _unasked.get() else TRIES
+    for number in range(1, tries + 1):
         try:
             _try(remote, part)
         except _TryFailedError as failure:
-            if number == TRIES:
-                failure.reason += f", tried {TRIES} times"
+            if number == tries:
+                failure.reason += f", tried {tries} times" if tries > 1 else ""
                 raise
             wait = BACKOFF_SECONDS * 2 ** (number - 1) * _JITTER.uniform(0.5, 1.5)
             if failure.wait is not None:
                 wait = failure.wait
-            _tell(f"{remote.path}: {failure.reason}; try {number + 1} of {TRIES} in {wait:.1f} s")
+            _tell(f"{remote.path}: {failure.reason}; try {number + 1} of {tries} in {wait:.1f} s")
             time.sleep(wait)
         else:
             return
@@ -576,21 +656,12 @@ def _end(response: Response, start: int, remote: RemoteFile, part: Path) -> int 
 def _receive(response: Response, start: int, end: int | None, remote: RemoteFile, part: Path) -> None:
     """Write an answer's bytes to the part from `start` on, showing progress."""
     import requests
-    from tqdm import tqdm
 
     have = start
     broken = ""
     with (
         part.open("ab" if start else "wb") as file,
-        tqdm(
-            total=end,
-            initial=start,
-            desc=remote.path,
-            unit="B",
-            unit_scale=True,
-            unit_divisor=1024,
-            disable=not sys.stderr.isatty(),
-        ) as bar,
+        Progress(end, remote.path, "bytes", start) as bar,
     ):
         try:
             for chunk in response.iter_content(CHUNK_BYTES):

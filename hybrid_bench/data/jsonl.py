@@ -89,7 +89,7 @@ from hybrid_bench.data.collection import (
     take,
     text_id,
 )
-from hybrid_bench.data.files import json_objects
+from hybrid_bench.data.files import expanded, json_objects
 from hybrid_bench.data.hashing import sha256_of_lines, sha256_once
 from hybrid_bench.data.hub import NotOnTheHubError, configurations, files_of, mapped, patterns, snapshot
 from hybrid_bench.errors import DataError, RequestError, first_line, listed, shown
@@ -185,7 +185,7 @@ class JsonlReader:
         if not place:
             raise RequestError(f"'{spec}' names no {'file or folder' if kind == 'jsonl' else 'folder or dataset'}")
         try:
-            path = Path(place).expanduser()
+            path = expanded(place)
         except RuntimeError as error:
             raise RequestError(f"{spec}: {error}; name the folder without '~'") from error
         if path.exists():

@@ -7,7 +7,6 @@ depend on the subset, within a subset otherwise. Embeddings are kept as float32,
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from hybrid_bench.engine.cache import EmbeddingCache
 from hybrid_bench.engine.prompts import Role, prompt_of
 from hybrid_bench.engine.ranks import BLOCK_COLUMNS, BLOCK_ROWS
 from hybrid_bench.errors import ModelError
+from hybrid_bench.progress import Progress
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +38,6 @@ __all__ = [
     "Similarity",
     "Text",
     "distinct",
-    "progress_bar",
     "prompt_of",
     "read_as",
     "similarity_of",
@@ -50,11 +48,6 @@ Matrix = NDArray[np.float32]
 Text = str | tuple[str, str]
 #: Embeddings as they come from a model: places among the texts that it was given, and the rows for them.
 Batches = Iterator[tuple[NDArray[np.int64], Matrix]]
-
-
-def progress_bar(total: int, what: str, unit: str) -> tqdm[Any]:
-    """A bar on stderr with rate and time left; silent when stderr is not a terminal."""
-    return tqdm(total=total, desc=what, unit=f" {unit}", file=sys.stderr, disable=not sys.stderr.isatty(), leave=False)
 
 
 @dataclass
@@ -86,7 +79,7 @@ class Embeddings:
         """Encode the distinct texts of these parts or query sets that are not known yet, and keep the embeddings."""
         missing = {name: distinct(role, texts[name]) for name in texts if (role, name) not in self._matrices}
         new = {text for named in missing.values() for text in named}
-        with progress_bar(len(new), f"Encoding {'queries' if role is Role.QUERY else 'passages'}", "texts") as bar:
+        with Progress(len(new), f"Encoding {'queries' if role is Role.QUERY else 'passages'}", "texts") as bar:
             for name, named in missing.items():
                 self._encode_and_keep(role, name, named, bar.update)
 

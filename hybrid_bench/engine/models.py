@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from hybrid_bench.data.files import expanded
 from hybrid_bench.data.guarded import read_json
 from hybrid_bench.data.trained import RECORD
 from hybrid_bench.engine.lexical import EMBEDDED
@@ -81,7 +82,7 @@ def model_meta(name: str) -> ModelMeta:
 
     if name in EMBEDDED:
         return EMBEDDED[name]()
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if folder.is_dir():
         return _folder_meta(folder)
     if name in MODEL_REGISTRY:
@@ -113,9 +114,8 @@ def load(meta: ModelMeta, device: str | None = None) -> MTEBModels:
     except HybridBenchError:
         raise
     except Exception as error:  # whatever a loader of mteb's or of the model's own code may raise
-        raise ModelError(
-            f"cannot load {meta.name}: {first_line(error)} (without network, give the folder of a saved model instead)"
-        ) from error
+        hint = "" if "folder" in meta.loader_kwargs else " (without network, give the folder of a saved model instead)"
+        raise ModelError(f"cannot load {meta.name}: {first_line(error)}{hint}") from error
     return model
 
 

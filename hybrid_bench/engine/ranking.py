@@ -13,19 +13,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hybrid_bench.data.collection import Collection, Judgments, take
-from hybrid_bench.engine.encode import Embeddings, progress_bar
+from hybrid_bench.engine.encode import Embeddings
 from hybrid_bench.engine.lexical import BM25
 from hybrid_bench.engine.ranks import BLOCK_ROWS, PIECE_COLUMNS, RankCounts, Targets, count_above, top_columns
 from hybrid_bench.engine.resident import DenseScorer, LexicalScorer, Scorer, n_rows
 from hybrid_bench.engine.streamed import Stream
 from hybrid_bench.errors import ModelError
 from hybrid_bench.measures.metrics import NOT_RETRIEVED, RelevantRanks
+from hybrid_bench.progress import Progress
 
 __all__ = ["PoolRanks", "Ranker", "ranks_in_results"]
 
@@ -98,29 +100,25 @@ class Ranker:
         """
         ordered = {name: tuple(part for part in self.collection.parts if part in wanted[name]) for name in wanted}
         todo = {name: parts for name, parts in ordered.items() if not self._covers(name, parts)}
-        with progress_bar(sum(len(self.collection.queries[name]) for name in todo), "Ranking", "queries") as bar:
-            if self._resident(set(chain(*todo.values()))):
-                self.scorer.load(list(todo), [part for part in self.collection.parts if part in chain(*todo.values())])
-                for name, parts in todo.items():
-                    self._counts[name] = self._count(name, parts, bar.update)
-                return
-            # Too much for the memory at once: what has a pool of its own comes by itself.
-            grouped: dict[tuple[str, ...], list[str]] = defaultdict(list)
-            for name, parts in todo.items():
-                grouped[parts].append(name)
-            for parts, names in grouped.items():
-                if self._resident(parts):
-                    self.scorer.load(names, parts)
-                    for name in names:
-                        self._counts[name] = self._count(name, parts, bar.update)
-                else:
-                    assert isinstance(self.scorer, DenseScorer)
-                    tracked = {name: self._tracked(name, parts) for name in names}
-                    places = {name: (each.query, each.column) for name, each in tracked.items()}
-                    for name, streamed in Stream(self.scorer, parts, places, _TOP if len(parts) > 1 else 0).items():
-                        self._counts[name] = tracked[name].counted(streamed.counts(), streamed.row)
-                        bar.update(len(streamed.row))
-                self.scorer.forget()
+        if self._resident(set(chain(*todo.values()))):
+            self.scorer.load(list(todo), [part for part in self.collection.parts if part in chain(*todo.values())])
+            self._count_all(todo)
+            return
+        # Too much for the memory at once: what has a pool of its own comes by itself.
+        grouped: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for name, parts in todo.items():
+            grouped[parts].append(name)
+        for parts, names in grouped.items():
+            if self._resident(parts):
+                self.scorer.load(names, parts)
+                self._count_all(dict.fromkeys(names, parts))
+            else:
+                assert isinstance(self.scorer, DenseScorer)
+                tracked = {name: self._tracked(name, parts) for name in names}
+                places = {name: (each.query, each.column) for name, each in tracked.items()}
+                for name, streamed in Stream(self.scorer, parts, places, _TOP if len(parts) > 1 else 0).items():
+                    self._counts[name] = tracked[name].counted(streamed.counts(), streamed.row)
+            self.scorer.forget()
 
     def rank(self, query_set: str, parts: Sequence[str]) -> PoolRanks:
         """Relevant ranks of the queries of one query set in the pool of these parts.
@@ -179,6 +177,14 @@ class Ranker:
     def _resident(self, parts: Sequence[str] | set[str]) -> bool:
         size = sum(len(self.collection.passages[part]) for part in parts)
         return size <= RESIDENT_PASSAGES or not self.scorer.streams
+
+    def _count_all(self, wanted: Mapping[str, Sequence[str]]) -> None:
+        """Rank these query sets in all their parts, which are loaded; the work is told by pairs that are scored."""
+        sizes = {name: sum(len(self.collection.passages[part]) for part in wanted[name]) for name in wanted}
+        work = sum(len(self.collection.queries[name]) * size for name, size in sizes.items())
+        with Progress(work, "Ranking", "pairs of query and passage") as bar:
+            for name, parts in wanted.items():
+                self._counts[name] = self._count(name, parts, partial(bar.update, each=sizes[name]))
 
     def _count(self, query_set: str, parts: Sequence[str], progress: Callable[[int], object]) -> _Counts:
         tracked = self._tracked(query_set, parts)

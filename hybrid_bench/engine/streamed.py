@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid_bench.engine.encode import DenseScores, PreparedPassages, Role, Text, distinct, progress_bar, read_as
+from hybrid_bench.engine.encode import DenseScores, PreparedPassages, Role, Text, distinct, read_as
 from hybrid_bench.engine.ranks import PIECE_COLUMNS, PieceCounter, RankCounts, Targets
 from hybrid_bench.engine.resident import DenseScorer, first_places, n_rows, passage_texts
+from hybrid_bench.progress import Progress
 
 __all__ = ["Stream", "Streamed"]
 
@@ -80,7 +81,7 @@ class Stream:
                 )
                 yield result.counter, scores[name]
 
-        with progress_bar(len(first), "Encoding passages", "texts") as bar:
+        with Progress(len(first), "Encoding passages", "texts") as bar:
             head = [(columns, self._prepared(columns, bar.update)) for columns in self._pieces(first, known)]
             for columns, passages in head:
                 for counter, of_piece in scored(passages):

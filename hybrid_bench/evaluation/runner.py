@@ -24,7 +24,7 @@ from hybrid_bench.data.jsonl import JsonlReader
 from hybrid_bench.data.translations import Translations, read_translations
 from hybrid_bench.engine import models as model_names
 from hybrid_bench.engine.lexical import subset_languages
-from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError, one_line
+from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError, of_system, one_line
 from hybrid_bench.evaluation.custom import parallel_tasks
 from hybrid_bench.evaluation.foreign import exact, mteb_names, mteb_tasks, why_not
 from hybrid_bench.evaluation.registry import collections, register, task_classes
@@ -450,6 +450,8 @@ def _meta_or_error(name: str) -> ModelMeta | Exception:
         return model_names.model_meta(name)
     except ModelError as error:
         return error
+    except OSError as error:  # its folder cannot be read, or its name is no name of a file
+        return ModelError(of_system(error))
 
 
 def _forget_frames(error: BaseException | None) -> None:

@@ -31,14 +31,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from hybrid_bench.data.files import atomic
+from hybrid_bench.data.files import atomic, expanded
 from hybrid_bench.data.guarded import read_json
 from hybrid_bench.data.hashing import sha256_of_json
 from hybrid_bench.data.translations import Row, format_row, header, parse_row, read_rows, write_rows
-from hybrid_bench.engine.encode import progress_bar
 from hybrid_bench.engine.models import folder_hash, offline_if_unreachable
-from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError
+from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError, how_to_install
 from hybrid_bench.languages import LANGUAGES, did_you_mean, language, languages, name_of
+from hybrid_bench.progress import Progress
 from hybrid_bench.version import VERSION
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class TranslateRequest:
     @property
     def folder(self) -> Path | None:
         """Where the model lies; None if it is one of the hub."""
-        path = Path(self.model).expanduser()
+        path = expanded(self.model)
         return path if path.is_dir() else None
 
     @property
@@ -243,9 +243,9 @@ def translate(
             file.begin(model.settings, {"device": device, "batch_size": request.batch_size})
             try:
                 total = sum(map(len, work.values()))
-                with progress_bar(total, f"Translating by {request.source_name}", "queries") as bar:
+                with Progress(total, f"Translating by {request.source_name}", "queries") as bar:
                     for (corpus, query), missing in work.items():
-                        bar.set_postfix_str(f"{corpus} to {query}")
+                        bar.about(f"{corpus} to {query}")
                         for batch in model.translate((corpus, query), [queries[corpus][i] for i in missing], tally):
                             rows = [
                                 Row(corpus, missing[position], query, text, request.source_name)
@@ -704,8 +704,8 @@ class _Model:
             missing = _missing_package(error)
             if missing:
                 raise ModelError(
-                    f"cannot load {self.name}: its tokenizer needs the package {missing}; install"
-                    " 'hybrid-bench[translate]'"
+                    f"cannot load {self.name}: its tokenizer needs {missing}, which is not installed:"
+                    f" {how_to_install('translate')}"
                 ) from error
             hint = "" if self.request.folder else " (without network, give the folder of a saved model instead)"
             raise ModelError(f"cannot load {self.name}: {_line(error)}{hint}") from error

@@ -12,8 +12,18 @@ from typing import Any
 import pyarrow as pa
 
 from hybrid_bench.data.guarded import parse_json
+from hybrid_bench.errors import DataError, of_system
 
-__all__ = ["FORMAT", "METADATA_KEY", "QUERY_COLUMNS", "SIGNATURES", "metadata_of", "read_signatures", "table_path"]
+__all__ = [
+    "FORMAT",
+    "METADATA_KEY",
+    "OUTPUT",
+    "QUERY_COLUMNS",
+    "SIGNATURES",
+    "metadata_of",
+    "read_signatures",
+    "table_path",
+]
 
 #: Changes when ranks, measures or the table change their meaning; results of another format are run again.
 FORMAT = 2
@@ -26,6 +36,8 @@ QUERY_COLUMNS = {
     "recall_at_100": "recall_at_100",
     "rr": "mrr",
 }
+#: The output folder, where none is named.
+OUTPUT = Path("runs")
 #: Where a table's metadata stand in its schema.
 METADATA_KEY = b"hybrid_bench"
 #: Name of the file of signatures in a run's folder.
@@ -45,14 +57,21 @@ def table_path(folder: Path, task: str) -> Path:
 
 
 def read_signatures(folder: Path) -> dict[str, dict[str, Any]]:
-    """The signatures of a run's folder by task; a line that cannot be read counts as absent."""
+    """The signatures of a run's folder by task; a line that is damaged counts as absent.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
     path = folder / SIGNATURES
     found: dict[str, dict[str, Any]] = {}
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                entry = parse_json(line)
-                found[entry["task"]] = entry
-            except (ValueError, TypeError, KeyError):
-                continue
+    try:
+        lines = path.read_bytes().split(b"\n") if path.is_file() else []
+    except OSError as error:
+        raise DataError(of_system(error)) from error
+    for line in lines:
+        try:
+            entry = parse_json(line)
+            found[entry["task"]] = entry
+        except (ValueError, TypeError, KeyError):
+            continue
     return found

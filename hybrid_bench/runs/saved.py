@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
-from hybrid_bench.errors import DataError, RequestError
-from hybrid_bench.runs.layout import FORMAT, metadata_of, read_signatures
+from hybrid_bench.data.files import expanded
+from hybrid_bench.errors import DataError, RequestError, listed, of_system
+from hybrid_bench.languages import did_you_mean
+from hybrid_bench.runs.layout import FORMAT, OUTPUT, metadata_of, read_signatures
 
-__all__ = ["Run", "TaskTable", "find_runs", "joined", "names_of"]
+__all__ = ["Run", "TaskTable", "common_to", "find_run", "find_runs", "joined", "names_of", "run_folder", "titled"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Run:
         model: The model's name.
         options: What was chosen besides, empty for the defaults.
         tasks: The per-query tables by task.
+        title: What it is called in tables; None for its model and options.
         cache: What was computed from the tables, for `scores`.
     """
 
@@ -90,6 +94,7 @@ class Run:
     model: str
     options: Mapping[str, str]
     tasks: Mapping[str, TaskTable]
+    title: str | None = None
     cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def only(self, subsets: Mapping[str, Collection[str]]) -> Run:
@@ -122,7 +127,9 @@ class Run:
 
     @property
     def label(self) -> str:
-        """Name for a table: the model, and its options where there are some."""
+        """Name for a table: its title, else the model, and its options where there are some."""
+        if self.title is not None:
+            return self.title
         if not self.options:
             return self.model
         return f"{self.model} ({', '.join(f'{name}={value}' for name, value in self.options.items())})"
@@ -156,44 +163,189 @@ def names_of(runs: Sequence[Run]) -> list[str]:
     return [name if number == 0 else f"{name} ({number + 1})" for name, number in zip(names, before, strict=True)]
 
 
-def find_runs(paths: Sequence[Path]) -> list[Run]:
-    """The runs at these paths, in order; within a path, sorted by folder.
+def titled(runs: Sequence[Run], titles: Mapping[str, str]) -> list[Run]:
+    """The runs, some of them with other names in tables.
 
     Args:
-        paths: Output folders of `run`, their ``results`` folders, or folders of single runs.
+        runs: The runs.
+        titles: What they shall be called, by their names in tables until now (see `names_of`) or by their models.
 
     Raises:
-        RequestError: If a path holds no run.
+        RequestError: If there is no run of such a name, or two would be called the same.
+    """
+    names = names_of(runs)
+    found: dict[int, str] = {}
+    for name, title in titles.items():
+        exactly = [place for place, shown in enumerate(names) if shown == name]
+        of_model = [place for place, run in enumerate(runs) if run.model == name]
+        if not exactly and not of_model:
+            known = [*names, *(run.model for run in runs)]
+            raise RequestError(f"there is no run of '{name}' to be called '{title}': {did_you_mean(name, set(known))}")
+        found |= dict.fromkeys(exactly or of_model, title)
+    if len(set(found.values())) < len(found):
+        raise RequestError(f"two runs would have the same label: {listed(found.values(), len(found))}")
+    return [replace(run, title=found.get(place, run.title)) for place, run in enumerate(runs)]
+
+
+def common_to(runs: Sequence[Run]) -> list[Run]:
+    """The runs with those subsets alone that all of them have.
+
+    Raises:
+        RequestError: If they have none in common.
+    """
+    tasks = [name for name in runs[0].tasks if all(name in run.tasks for run in runs)]
+    names = {
+        task: set.intersection(
+            *({name.partition("/")[2] for name, _ in chain(*run.tasks[task].covered.values())} for run in runs)
+        )
+        for task in tasks
+    }
+    narrowed = [run.only(names) for run in runs]
+    if not all(run.tasks for run in narrowed):
+        raise RequestError(f"no subset of a task is in all of {listed(names_of(runs), len(runs))}: compare others")
+    return narrowed
+
+
+def find_runs(names: Sequence[Path | str | Run]) -> list[Run]:
+    """The runs of these names, in order; within a folder, sorted by folder.
+
+    Args:
+        names: Output folders of `run`, their ``results`` folders, a model's folder in these, or folders of single runs.
+            Or what was evaluated: a model's name, as a table shows it (see `names_of`), or the folder that a model lies
+            in. Its runs are looked for in the other folders, and in `OUTPUT`. A run stands for itself.
+
+    Raises:
+        RequestError: If there is no run of this name. Says what the name is instead.
         DataError: If a per-query table cannot be read, or is of another version.
     """
+    paths = {name: expanded(name) for name in names if not isinstance(name, Run)}
+    folders = [path for path in paths.values() if path.is_dir() and not _is_model(path)]
     runs: dict[Path, Run] = {}
-    for path in paths:
-        if not path.is_dir():
-            raise RequestError(f"there is no folder {path}: give the --output of `hybrid-bench run`")
-        found = [_read(folder) for folder in sorted({file.parent for file in _tables(path)})]
-        finished = [run for run in found if run.tasks]
-        if not finished and not found and _without_tables(path):
-            raise RequestError(
-                f"{path} has results, but no scores by query (*.queries.parquet), from which everything here is made: "
-                "run the model again with `hybrid-bench run`, or keep the tables beside the results"
-            )
-        if not finished:
-            raise RequestError(
-                f"no run in {path}: `hybrid-bench run --output DIR` makes one"
-                + (", and ends those that were interrupted there" if found else "")
-            )
-        for run in finished:
+    for name in names:
+        if isinstance(name, Run):
+            found = [name]
+        elif paths[name] in folders:
+            found = _runs_in(paths[name])
+        else:
+            found = _runs_of(str(name), paths[name], [*folders, OUTPUT])
+        for run in found:
             runs.setdefault(run.folder.resolve(), run)
     return list(runs.values())
 
 
+def find_run(name: Path | str | Run, beside: Sequence[Path | str | Run] = ()) -> Run:
+    """The one run of this name; see `find_runs`.
+
+    Args:
+        name: The name, or the run itself.
+        beside: What else is looked into for the runs of a model: folders, and runs.
+
+    Raises:
+        RequestError: As there; or if there are several.
+        DataError: As there.
+    """
+    if isinstance(name, Run):
+        return name
+    path = expanded(name)
+    if path.is_dir() and not _is_model(path):
+        found = _runs_in(path)
+    else:
+        places = [each.folder if isinstance(each, Run) else expanded(each) for each in beside]
+        found = _runs_of(str(name), path, [*(place for place in places if place.is_dir()), OUTPUT])
+    if len(found) > 1:
+        folders = [str(run.folder) for run in found]
+        raise RequestError(f"{name} holds {len(found)} runs: name the folder of one, {listed(folders, between=' or ')}")
+    return found[0]
+
+
+def run_folder(name: Path | str, beside: Sequence[Path | str] = ()) -> Path:
+    """The folder of the one run of this name, as `find_run`; a folder is taken as it is, whatever it holds.
+
+    Raises:
+        RequestError: As `find_run`.
+        DataError: As there.
+    """
+    path = expanded(name)
+    return path if path.is_dir() and not _is_model(path) else find_run(name, beside).folder
+
+
+def _runs_in(path: Path) -> list[Run]:
+    """The runs in a folder."""
+    found = [_read(folder) for folder in sorted({file.parent for file in _tables(path)})]
+    finished = [run for run in found if run.tasks]
+    if not finished and not found and _without_tables(path):
+        raise RequestError(
+            f"{path} has results, but no scores by query (*.queries.parquet), from which everything here is made: "
+            "run the model again with `hybrid-bench run`, or keep the tables beside the results"
+        )
+    if not finished:
+        raise RequestError(
+            f"no run in {path}: `hybrid-bench run --output DIR` makes one"
+            + (", and ends those that were interrupted there" if found else "")
+        )
+    return finished
+
+
+def _runs_of(name: str, path: Path, places: Sequence[Path]) -> list[Run]:
+    """The runs of a model, by its name or its folder, in these places."""
+    if path.is_file():
+        raise RequestError(f"{name} is a file: give the --output of `hybrid-bench run`, or the name of a model it ran")
+    folders = {file.parent.resolve(): file.parent for place in places if place.is_dir() for file in _tables(place)}
+    known = [run for run in map(_read, folders.values()) if run.tasks]
+    model = f"local/{path.resolve().name}" if path.is_dir() else name
+    found = [run for run, shown in zip(known, names_of(known), strict=True) if shown == model]
+    found = found or [run for run in known if run.model == model]
+    if found:
+        return found
+    where = " and ".join(dict.fromkeys(map(str, places)))
+    if path.is_dir():
+        raise RequestError(
+            f"{name} is the folder of a model, and there is no run of it in {where}: "
+            f"`hybrid-bench run --models {name}` makes one"
+        )
+    near = did_you_mean(name, {run.model for run in known}) if known else ""
+    raise RequestError(
+        f"there is no folder {name}, and no run of a model of this name in {where}: "
+        + (near if near.startswith("did") else "give the --output of `hybrid-bench run`")
+    )
+
+
+def _is_model(folder: Path) -> bool:
+    """Whether this is what a model was saved in, and not a run."""
+    return any((folder / name).is_file() for name in ("modules.json", "config.json")) and not any(_tables(folder))
+
+
 def _tables(path: Path) -> Iterator[Path]:
-    single = list(path.glob("*.queries.parquet"))
-    if single:  # what lies further down in a run's folder, superseded or with other options, is another run
-        yield from single
-        return
-    for pattern in ("*/*/", "*/*/experiments/*/", "results/*/*/", "results/*/*/experiments/*/"):
-        yield from (file for file in path.glob(f"{pattern}*.queries.parquet") if "superseded" not in file.parts[-3:])
+    """The per-query tables of a run's folder, or of those below it: a folder that cannot be read hides none.
+
+    Raises:
+        DataError: If there is such a folder.
+    """
+    try:
+        single = _tables_in(path)
+        if single:  # what lies further down in a run's folder, superseded or with other options, is another run
+            yield from single
+            return
+        models = [*_folders(path), *_folders(path / "results")]
+        revisions = [each for model in models for each in _folders(model)]
+        # Of a model's folder, of results/, and of the output folder.
+        for folder in dict.fromkeys([*_folders(path), *revisions]):
+            for each in (folder, *_folders(folder / "experiments")):
+                yield from _tables_in(each)
+    except OSError as error:
+        raise DataError(of_system(error)) from error
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    return [file for file in folder.iterdir() if file.name.endswith(".queries.parquet")]
+
+
+def _folders(path: Path) -> list[Path]:
+    """The folders in a folder, if it is one; not what was replaced, nor what is being written."""
+    if not path.is_dir():
+        return []
+    inner = (each for each in path.iterdir() if each.name != "superseded" and not each.name.startswith("."))
+    return [each for each in inner if each.is_dir()]
 
 
 def _without_tables(path: Path) -> bool:

@@ -15,7 +15,6 @@ made by this package, and is run again.
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Set
 from importlib.metadata import version
@@ -89,7 +88,7 @@ class RunCache(ResultCache):
     def __init__(self, cache_path: Path | str | None, tasks: Iterable[Any]) -> None:
         try:
             super().__init__(cache_path)
-            with tempfile.NamedTemporaryFile(dir=self.cache_path, prefix=".writable"):
+            with scratch(self.cache_path):  # it can be written to
                 pass
         except OSError as error:
             raise DataError(

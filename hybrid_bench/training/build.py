@@ -15,9 +15,10 @@ from sentence_transformers.util import load_file_path
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModel, DistilBertConfig, DistilBertModel, PreTrainedTokenizerFast
 
+from hybrid_bench.data.files import expanded
 from hybrid_bench.data.guarded import read_json
 from hybrid_bench.engine.models import offline_if_unreachable
-from hybrid_bench.errors import HybridBenchError, ModelError, RequestError, first_line
+from hybrid_bench.errors import HybridBenchError, ModelError, RequestError, first_line, how_to_install
 from hybrid_bench.training.config import LoraConfig, ModelConfig
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _pretrained(model: ModelConfig, device: str | None) -> SentenceTransformer:
     kwargs: dict[str, Any] = {"dtype": getattr(torch, model.dtype or "float32")}
     if model.attention is not None:
         kwargs["attn_implementation"] = model.attention
-    folder = Path(model.name).expanduser()
+    folder = expanded(model.name)
     if model.name.startswith(("/", "./", "../", "~")) and not folder.is_dir():
         raise RequestError(f"model.name: there is no folder {folder}")
     name = str(folder.resolve()) if folder.is_dir() else model.name
@@ -124,9 +125,7 @@ def _pretrained(model: ModelConfig, device: str | None) -> SentenceTransformer:
     except HybridBenchError:
         raise
     except Exception as error:  # whatever transformers, the hub or the model's own code may raise
-        raise ModelError(
-            f"cannot load {model.name}: {first_line(error)} (without network, give the folder of a saved model instead)"
-        ) from error
+        raise ModelError(f"cannot load {model.name}: {first_line(error)}{_without_network(folder)}") from error
     tokenizer = made.tokenizer
     if getattr(tokenizer, "pad_token", "") is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token  # decoders have none of their own; padding is masked in any case
@@ -307,7 +306,7 @@ def network_config(model: ModelConfig) -> PretrainedConfig:
         raise RequestError('model.kind = "static" has no transformer')
     if model.kind == "transformer":
         return scratch_config(model, model.vocabulary or DEFAULT_VOCABULARY)
-    folder = Path(model.name).expanduser()
+    folder = expanded(model.name)
     subfolder = ""
     modules = folder / "modules.json"
     try:
@@ -319,10 +318,8 @@ def network_config(model: ModelConfig) -> PretrainedConfig:
                 name, revision=model.revision, trust_remote_code=model.trust_remote_code
             )
     except Exception as error:  # the hub's and transformers' errors are of many kinds
-        raise ModelError(
-            f"cannot read the configuration of {model.name}: {first_line(error)} (without network, give the folder of a"
-            " saved model instead)"
-        ) from error
+        told = f"cannot read the configuration of {model.name}: {first_line(error)}{_without_network(folder)}"
+        raise ModelError(told) from error
     return config
 
 
@@ -360,9 +357,14 @@ def network_without_weights(
     return made
 
 
+def _without_network(folder: Path) -> str:
+    """What may help where a name was given, and not a folder."""
+    return "" if folder.is_dir() else " (without network, give the folder of a saved model instead)"
+
+
 def longest_text(model: ModelConfig) -> int | None:
     """Tokens of the longest text that a saved model takes, as its folder says; None if it does not, or is none."""
-    path = Path(model.name).expanduser() / "sentence_bert_config.json"
+    path = expanded(model.name) / "sentence_bert_config.json"
     if model.kind != "pretrained" or not path.is_file():
         return DEFAULT_LENGTH if model.kind == "transformer" else None
     try:
@@ -386,7 +388,7 @@ def lora_config(lora: LoraConfig) -> Any:
     try:
         import peft
     except ImportError as error:
-        raise RequestError("[lora] needs peft: pip install 'hybrid-bench[llm]'") from error
+        raise RequestError(f"[lora] needs peft, which is not installed: {how_to_install('llm')}") from error
     targets: Any = list(lora.targets)
     if targets == ["all-linear"]:
         targets = "all-linear"
@@ -415,7 +417,7 @@ def add_lora(model: SentenceTransformer, lora: LoraConfig, name: str) -> None:
         RequestError: If peft is not installed, or the model has no such layers.
     """
     config = lora_config(lora)
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     config.base_model_name_or_path = str(folder.resolve()) if folder.is_dir() else name
     try:
         model.add_adapter(config)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
+from hybrid_bench.data.files import expanded
 from hybrid_bench.data.trained import RECORD
 from hybrid_bench.languages import name_of
 from hybrid_bench.training.config import TrainingConfig
@@ -26,7 +26,7 @@ def describe(model: SentenceTransformer, ready: Prepared) -> None:
     data.language = list(ready.languages)
     data.model_name = f"{config.output.name}: hybrid batches, {_how(config)}"
     # Otherwise each folder that the model was loaded from is looked for on the hub.
-    data.local_files_only = config.model.kind != "pretrained" or Path(config.model.name).expanduser().is_dir()
+    data.local_files_only = config.model.kind != "pretrained" or expanded(config.model.name).is_dir()
 
 
 def _how(config: TrainingConfig) -> str:

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
+from hybrid_bench.data.files import expanded
 from hybrid_bench.data.guarded import parse_toml, parse_yaml, read_text
-from hybrid_bench.errors import DataError, RequestError, first_line, shown
+from hybrid_bench.errors import DataError, RequestError, first_line, how_to_install, shown
 from hybrid_bench.languages import did_you_mean
 from hybrid_bench.training.sampling import Sampling
 from hybrid_bench.training.sources import SourceSpec
@@ -88,15 +89,8 @@ _PLACED = {
 }
 
 
-def _at_home(path: Path) -> Path:
-    try:
-        return path.expanduser()
-    except RuntimeError as error:  # ~nobody
-        raise RequestError(f"{path}: {first_line(error)}; name the folder without '~'") from error
-
-
 #: A path, of which ``~`` is the home folder.
-Folder = Annotated[Path, AfterValidator(_at_home)]
+Folder = Annotated[Path, AfterValidator(expanded)]
 
 Pooling = Literal["mean", "cls", "lasttoken", "max", "weightedmean"]
 
@@ -409,7 +403,7 @@ def require(package: str, what: str) -> None:
         RequestError: It is not installed.
     """
     if importlib.util.find_spec(package) is None:
-        raise RequestError(f"{what} needs {package}, which is not installed: pip install 'hybrid-bench[train]'")
+        raise RequestError(f"{what} needs {package}, which is not installed: {how_to_install('train')}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -474,7 +468,7 @@ def _path_of(name: str | Path) -> Path:
         if preset not in PRESETS:
             raise RequestError(f"no preset '{preset}': {did_you_mean(preset, PRESETS)}")
         return PRESETS[preset]
-    path = Path(name).expanduser()
+    path = expanded(name)
     if not path.is_file():
         hint = f"; there is a preset of this name: preset:{path.name}" if path.name in PRESETS else ""
         raise RequestError(f"there is no file {path}{hint}")

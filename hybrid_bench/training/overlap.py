@@ -18,11 +18,11 @@ sentence among others is found by its article only.
 
 from __future__ import annotations
 
-import sys
 import unicodedata
 from collections import defaultdict
 from collections.abc import Collection as Some
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -33,11 +33,13 @@ import regex
 from numpy.typing import NDArray
 
 from hybrid_bench.data.collection import Collection, Column, DataOptions, take
+from hybrid_bench.data.files import unasked
 from hybrid_bench.data.hashing import splitmix64
 from hybrid_bench.data.lareqa import LareqaReader
 from hybrid_bench.data.miracl import MiraclReader
 from hybrid_bench.errors import DataError, RequestError, first_line
 from hybrid_bench.languages import did_you_mean
+from hybrid_bench.progress import Progress
 from hybrid_bench.training.sources import SourceTexts, collection_files, lareqa_articles
 from hybrid_bench.training.texts import ParallelTexts
 
@@ -334,7 +336,8 @@ def evaluation_texts(
     texts, unread = [], {}
     for name in collections or known:
         try:
-            texts.append(_read(name, known[name], data_dir, (questions or {}).get(name)))
+            with nullcontext() if collections else unasked():
+                texts.append(_read(name, known[name], data_dir, (questions or {}).get(name)))
         except DataError as error:
             if collections:
                 raise
@@ -605,9 +608,10 @@ def _text_overlaps(source: ParallelTexts, index: _Index) -> Iterator[Overlap]:
             if not any(mapping is other for other in mappings):
                 mappings.append(mapping)
                 used[slice(None) if mapping is None else mapping[mapping >= 0]] = True
-    with _progress(source.name, sum(int(used.sum()) for _, used, _ in columns.values())) as advance:
+    total = sum(int(used.sum()) for _, used, _ in columns.values())
+    with Progress(total, f"{source.name}: overlap", "texts") as bar:
         for column, used, mappings in columns.values():
-            _compare_column(column, np.flatnonzero(used), mappings, index=index, found=found, advance=advance)
+            _compare_column(column, np.flatnonzero(used), mappings, index=index, found=found, advance=bar.update)
     for (number, kind), each in found.items():
         rows = np.unique(np.concatenate(each.rows))
         yield Overlap(source.name, index.collections[number], kind, rows, len(each.items), tuple(each.examples))
@@ -654,26 +658,6 @@ def _first_row(place: int, mappings: Sequence[Any]) -> int:
     """The first row that reads a place of a column."""
     rows = (place if mapping is None else next(iter(np.flatnonzero(mapping == place)), None) for mapping in mappings)
     return int(next(row for row in rows if row is not None))
-
-
-class _Progress:
-    """A bar on a terminal, and nothing anywhere else."""
-
-    def __init__(self, name: str, total: int) -> None:
-        from tqdm import tqdm
-
-        self._bar = tqdm(
-            total=total, desc=f"{name}: overlap", unit=" texts", unit_scale=True, disable=not sys.stderr.isatty()
-        )
-
-    def __enter__(self) -> Any:
-        return self._bar.update
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-
-_progress = _Progress
 
 
 # -- ids and articles ---------------------------------------------------------------------------------------------

@@ -36,6 +36,8 @@ from hybrid_bench.data.files import (
     json_objects,
     lines,
     resolve,
+    scratch,
+    unasked,
 )
 from hybrid_bench.data.hashing import sha256_of
 from hybrid_bench.errors import DataError, RequestError
@@ -282,6 +284,51 @@ class TestRemoteFile:
     def test_refuses_a_size_that_no_file_has(self) -> None:
         with pytest.raises(RequestError, match="size 0 of a"):
             RemoteFile("a", "http://127.0.0.1/", "0" * 64, 0)
+
+
+class TestLitter:
+    """What processes leave that are killed while they write."""
+
+    WRITER: ClassVar[str] = """
+import sys, time
+from pathlib import Path
+from hybrid_bench.data.files import atomic
+with atomic(Path(sys.argv[1])) as beside:
+    beside.write_text("half")
+    print("there", flush=True)
+    time.sleep(600)
+"""
+
+    def test_it_is_swept_but_what_is_in_use_is_not(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sources, "_LITTER_SECONDS", -1.0)  # as if all of it were old
+        monkeypatch.setattr(sources, "_swept", set())
+        writers = [
+            subprocess.Popen([sys.executable, "-c", self.WRITER, tmp_path / name], stdout=subprocess.PIPE, text=True)
+            for name in ("killed", "working")
+        ]
+        try:
+            for writer in writers:
+                assert writer.stdout is not None
+                assert writer.stdout.readline() == "there\n"
+            assert len(list(tmp_path.glob(".writing-*"))) == 2
+            writers[0].kill()
+            writers[0].wait()
+            with atomic(tmp_path / "new") as beside:
+                beside.write_text("whole")
+            (left,) = tmp_path.glob(".writing-*")
+            assert [path.name for path in left.iterdir()] == ["working"]
+            assert [path.name for path in tmp_path.iterdir() if path.name[0] != "."] == ["new"]
+        finally:
+            for writer in writers:
+                writer.kill()
+                writer.communicate()
+
+    def test_what_was_just_left_may_be_in_the_making(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sources, "_swept", set())
+        (tmp_path / ".writing-x").mkdir()
+        with scratch(tmp_path):
+            pass
+        assert (tmp_path / ".writing-x").is_dir()
 
 
 class TestAtomic:
@@ -625,6 +672,14 @@ class TestDownload:
         assert len(server.seen) == sources.TRIES
         assert resolve([server.file()])["xquad-r/ar.json"].read_bytes() == CONTENT
         assert server.ranges[-1] == f"bytes={have}-"
+
+    def test_what_nobody_asked_for_is_tried_once(self, server: Server) -> None:
+        server.plan.extend([cut(70_000)] * sources.TRIES)
+        with unasked():
+            message = refused([server.file()])
+        assert len(server.seen) == 1
+        assert "tried" not in message
+        assert resolve([server.file()])["xquad-r/ar.json"].read_bytes() == CONTENT  # and then as often as before
 
     def test_a_short_answer_without_a_length(self, server: Server) -> None:
         server.plan.append(lambda handler: handler.send(200, CONTENT[:200_000], {"Connection": "close"}))

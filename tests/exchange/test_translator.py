@@ -832,8 +832,8 @@ except ModelError as error:
 """
         result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
         assert result.stdout.strip() == (
-            "cannot load local/opus-mt-en-de: its tokenizer needs the package sentencepiece; install"
-            " 'hybrid-bench[translate]'"
+            "cannot load local/opus-mt-en-de: its tokenizer needs sentencepiece, which is not installed: pip"
+            " install 'protobuf>=4' 'sentencepiece>=0.2'"
         ), result.stderr
 
 

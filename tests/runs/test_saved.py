@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from helpers import static_model
 from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.languages import Setting
 from hybrid_bench.runs.layout import FORMAT, table_path
-from hybrid_bench.runs.saved import Run, find_runs, names_of
+from hybrid_bench.runs.saved import Run, find_run, find_runs, names_of, run_folder
 from saved_runs import BM25, CHAR_NGRAM, change_signature, copy_of, folder_of, save_runs
 
 PAIRS, MULTILINGUAL = "HybridDemo-Pairs", "HybridDemo-Multilingual"
@@ -33,6 +34,55 @@ def test_a_run_is_found_from_every_level(output: Path) -> None:
         assert [run.folder for run in find_runs(paths)] == folders
     assert [run.label for run in find_runs(folders[::-1])] == [CHAR_NGRAM, BM25]
     assert sorted(find_runs([folders[0]])[0].tasks) == [MULTILINGUAL, PAIRS]
+
+
+def test_a_run_is_found_by_its_model(output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the model's name, among the folders that are named with it and where `run` saves by itself."""
+    copy = copy_of(output, tmp_path)
+    save_runs(copy, [BM25], [PAIRS], ["de"], settings=["mono"], passage="sentence+context")
+    plain, label = folder_of(copy, BM25), f"{BM25} (passage=sentence+context)"
+    (with_options,) = (run.folder for run in find_runs([copy]) if run.label == label)
+    for name, folder in ((BM25, plain), (label, with_options), (plain, plain), (plain.parent, plain)):
+        assert find_runs([copy / "results" / "hybrid_bench__char-ngram", copy, name])[0].model == CHAR_NGRAM
+        if name != plain.parent:  # which holds both
+            assert find_run(name, [copy]).folder == folder
+    assert [run.label for run in find_runs([plain.parent])] == [BM25, label]
+    with pytest.raises(RequestError, match=f"{plain.parent} holds 2 runs: name the folder of one, {plain} or "):
+        find_run(plain.parent)
+    assert run_folder(tmp_path) == tmp_path  # whoever asks for it looks into it
+    assert run_folder(CHAR_NGRAM, [copy]) == folder_of(copy, CHAR_NGRAM)
+    with pytest.raises(RequestError, match="no run of a model of this name in runs: give the --output of"):
+        find_runs([BM25])
+    monkeypatch.chdir(tmp_path)
+    copy.rename(tmp_path / "runs")
+    assert [run.folder for run in find_runs([BM25])] == [Path("runs") / plain.relative_to(copy)]
+
+
+def test_a_run_is_found_by_the_folder_of_its_model(tmp_path: Path) -> None:
+    model = tmp_path / "checkpoint"
+    static_model(["one text", "another text"]).save(str(model))
+    with pytest.raises(RequestError) as caught:
+        find_runs([model])
+    told = "is the folder of a model, and there is no run of it in runs: `hybrid-bench run --models"
+    assert str(caught.value) == f"{model} {told} {model}` makes one"
+    output = save_runs(tmp_path / "out", [str(model)], ["HybridDemo-Pairs"], ["de"], settings=["mono"])
+    assert find_run(model, [output]).model == "local/checkpoint"
+    assert [run.model for run in find_runs([output, model])] == ["local/checkpoint"]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("hybrid_bench/bm52", f"did you mean '{BM25}'?"),
+        ("char-ngram", f"did you mean '{CHAR_NGRAM}'?"),
+        ("no such model", "give the --output of `hybrid-bench run`"),
+    ],
+)
+def test_an_unknown_run_is_told_as_what_it_is(name: str, told: str, output: Path) -> None:
+    with pytest.raises(RequestError) as caught:
+        find_run(name, [output])
+    start = f"there is no folder {name}, and no run of a model of this name in {output} and runs: "
+    assert str(caught.value) == f"{start}{told}"
 
 
 def test_a_run_is_what_its_files_say(output: Path) -> None:
@@ -98,10 +148,14 @@ def test_a_task_without_result_is_left_out(output: Path, tmp_path: Path) -> None
 def test_a_path_that_does_not_exist_is_named(output: Path, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("not a run")
-    for path in (tmp_path / "nowhere", file):
+    where = f"no run of a model of this name in {output} and runs: give the --output of `hybrid-bench run`"
+    for path, told in (
+        (tmp_path / "nowhere", f"there is no folder {tmp_path / 'nowhere'}, and {where}"),
+        (file, f"{file} is a file: give the --output of `hybrid-bench run`, or the name of a model it ran"),
+    ):
         with pytest.raises(RequestError) as caught:
             find_runs([output, path])  # one that is there does not hide it
-        assert str(caught.value) == f"there is no folder {path}: give the --output of `hybrid-bench run`"
+        assert str(caught.value) == told
 
 
 def test_a_folder_without_runs_is_named(output: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hybrid_bench.data.files import expanded
 from hybrid_bench.data.hub import NotOnTheHubError, snapshot
 from hybrid_bench.errors import DataError, RequestError
 
@@ -21,7 +22,7 @@ DATASETS = {"mmarco": "unicamp-dl/mmarco", "mr-tydi": "castorini/mr-tydi", "mfaq
 def local_path(spec: SourceSpec) -> Path:
     """The file or folder of a source that is given by its path."""
     try:
-        path = Path(spec.path).expanduser()
+        path = expanded(spec.path)
     except RuntimeError as error:
         raise RequestError(f"{spec.name}: {error}; name the folder without '~'") from error
     if not path.exists():
