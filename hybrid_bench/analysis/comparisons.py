@@ -332,7 +332,9 @@ def _differing(name: str, first: pd.DataFrame, other_name: str, other: pd.DataFr
         return listed(f"{question} ({subset})" for _, _, subset, question in keys)
 
     parts = [f"only {who} has {shown(keys)}" for who, keys in ((name, only_one), (other_name, only_two)) if keys]
-    return f"{name} and {other_name} do not have the same queries: {'; '.join(parts)}"
+    told = f"{name} and {other_name} do not have the same queries: {'; '.join(parts)}"
+    ours, theirs = set(first["subset"]), set(other["subset"])
+    return f"{told}; --common compares the subsets that all runs have" if ours != theirs and ours & theirs else told
 
 
 @dataclass(frozen=True)

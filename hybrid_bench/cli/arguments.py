@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
 from hybrid_bench.errors import one_line
+from hybrid_bench.languages import did_you_mean
 from hybrid_bench.version import VERSION
 
 __all__ = ["parser"]
@@ -27,9 +29,38 @@ examples:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors in one line."""
+    """Errors in one line, which name what is near; an option with several values may be given several times."""
+
+    def add_argument(self, *names: Any, **how: Any) -> argparse.Action:
+        """As argparse's, but values of a repeated option are added, where argparse would drop the earlier ones.
+
+        Such an option has no default of its own, which they would be added to: the command says what its absence means.
+        """
+        if names[0].startswith("-") and how.get("nargs") == "+":
+            how["action"] = "extend"
+        return super().add_argument(*names, **how)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, but what a command does not know is refused by it, which knows its options."""
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._instead_of(unknown[0])}")
+        return options, unknown
+
+    def _instead_of(self, unknown: str) -> str:
+        known = re.findall(r"--[a-z][a-z-]*", self.format_usage())
+        if unknown.startswith("-"):
+            near = did_you_mean(unknown.partition("=")[0], known)
+            return f"; {near}" if near.startswith("did") else ""
+        if "--models" in known:
+            of_task = unknown.startswith(("beir:", "jsonl:", "hf:"))
+            return f"; did you mean {'--tasks' if of_task else '--models'} {unknown}?"
+        return ""
 
     def error(self, message: str) -> NoReturn:
+        if wrong := re.match(r"argument .*: invalid choice: '(.*)' \(choose from (.*)\)", message):
+            near = did_you_mean(wrong[1], re.findall(r"[\w+-]+", wrong[2]))
+            message += f"; {near}" if near.startswith("did") else ""
         self.exit(2, f"{self.prog}: {one_line(message)} (see {self.prog} --help)\n")
 
 
@@ -128,7 +159,7 @@ def _choice_of_tasks() -> _Parser:
 def _of_model() -> _Parser:
     made = _Parser(add_help=False)
     made.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps (default: the best there is)")
-    made.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="texts per batch (default: 32)")
+    made.add_argument("--batch-size", type=_positive, metavar="N", help="texts per batch (default: 32)")
     made.add_argument("--embedding-cache", type=Path, metavar="DIR", help="keep embeddings on disk here")
     return made
 
@@ -155,9 +186,8 @@ def _add_run(commands: Any) -> None:
     )
     run.add_argument(
         "--rerank",
-        type=Path,
         metavar="RUN",
-        help="for cross-encoders: folder of the run whose model gives the candidates",
+        help="for cross-encoders: the run whose model gives the candidates, by the model's name or the run's folder",
     )
     run.add_argument("--top-k", type=_positive, metavar="K", help="how many candidates to rerank")
     run.add_argument(
@@ -168,7 +198,9 @@ def _add_run(commands: Any) -> None:
         help="mteb's: only-missing, always, never or only-cache (default: only-missing)",
     )
     run.add_argument(
-        "--format", choices=["markdown", "latex"], default="markdown", help="of the table (default: markdown)"
+        "--format",
+        choices=["markdown", "latex"],
+        help="of the table (default: on a terminal one that fits it, else markdown)",
     )
 
 
@@ -177,21 +209,24 @@ def _of_tests() -> _Parser:
     made.add_argument(
         "--cluster",
         choices=["article", "paragraph", "question"],
-        default="article",
         help="what questions are clustered by where it counts (default: article)",
     )
-    made.add_argument(
-        "--draws", type=_positive, default=10_000, metavar="B", help="flips and resamples (default: 10000)"
-    )
-    made.add_argument("--seed", type=int, default=0, metavar="N", help="of both (default: 0)")
+    made.add_argument("--draws", type=_positive, metavar="B", help="flips and resamples (default: 10000)")
+    made.add_argument("--seed", type=int, metavar="N", help="of both (default: 0)")
     made.add_argument(
         "--format",
         choices=["markdown", "latex", "html", "csv", "json"],
-        default="markdown",
-        help="html is one page with tables and figures, csv and json are long and not rounded (default: markdown)",
+        help="html is one page with tables and figures, csv and json are long and not rounded (default: as the name "
+        "of --out ends, else markdown)",
     )
+    made.add_argument(
+        "--label", nargs="+", default=[], metavar="MODEL=NAME", help="what a run is called in tables, figures and page"
+    )
+    made.add_argument("--common", action="store_true", help="only the subsets that all runs have")
     made.add_argument("--standalone", action="store_true", help="LaTeX as a whole document")
-    made.add_argument("--out", type=Path, metavar="FILE", help="write it here instead of stdout")
+    made.add_argument(
+        "--out", type=Path, metavar="FILE", help="write it here instead of stdout: .md, .tex, .html, .csv, .json"
+    )
     return made
 
 
@@ -206,9 +241,10 @@ def _add_report(commands: Any) -> None:
     )
     report.add_argument(
         "paths",
-        nargs="+",
+        nargs="*",
         metavar="PATH",
-        help="output folders, folders of single runs, or published:elmahdy2024[/xlm-r-hybrid]",
+        help="output folders, folders of runs, names of models with runs in runs/, or "
+        "published:elmahdy2024[/xlm-r-hybrid]",
     )
     report.add_argument(
         "--table",
@@ -216,9 +252,9 @@ def _add_report(commands: Any) -> None:
         help="(default: main, and other tasks; in a page, everything)",
     )
     report.add_argument(
-        "--baseline", type=Path, metavar="RUN", help="folder of the run that the others are tested against"
+        "--baseline", metavar="RUN", help="the run that the others are tested against: its model's name, or its folder"
     )
-    report.add_argument("--measure", default="map", metavar="M", help="of --table compare (default: map)")
+    report.add_argument("--measure", metavar="M", help="of --table compare (default: map)")
     report.add_argument("--intervals", action="store_true", help="95%% intervals in the table")
     report.add_argument(
         "--letters", action="store_true", help="letters in the main table: runs that share one do not differ"
@@ -226,7 +262,12 @@ def _add_report(commands: Any) -> None:
     report.add_argument(
         "--reproduce", action="store_true", help="how far runs trained as a published system was are from print"
     )
-    report.add_argument("--figures", type=Path, metavar="DIR", help="draw all figures there, as PNG and PDF")
+    report.add_argument(
+        "--figures",
+        nargs="+",
+        metavar=("DIR", "NAME"),
+        help="draw figures there, as PNG and PDF: all, or those of these names, such as answers or answers-XQuAD-R",
+    )
 
 
 def _add_compare(commands: Any) -> None:
@@ -237,9 +278,11 @@ def _add_compare(commands: Any) -> None:
         summary="test whether runs differ from a baseline",
         about="Compare runs with a baseline on the same queries: differences, intervals, and p-values that respect "
         "that the same question is asked in every language.",
-        example="hybrid-bench compare runs/results/org__baseline/revision runs/results/org__mine/revision",
+        example="hybrid-bench compare intfloat/multilingual-e5-small my-checkpoint/",
     )
-    compare.add_argument("paths", nargs="*", metavar="RUN", help="folders of single runs, or output folders")
+    compare.add_argument(
+        "paths", nargs="*", metavar="RUN", help="names of models with runs in runs/, folders of runs, or output folders"
+    )
     compare.add_argument(
         "--group",
         action="append",
@@ -248,11 +291,9 @@ def _add_compare(commands: Any) -> None:
         "'runs/hybrid-*'; intervals and p then speak of other questions and other trainings",
     )
     compare.add_argument(
-        "--baseline", type=Path, metavar="RUN", help="folder of the baseline, or name of a group (default: the first)"
+        "--baseline", metavar="RUN", help="one of them, named likewise, or the name of a group (default: the first)"
     )
-    compare.add_argument(
-        "--measure", default="map", metavar="M", help="map, ndcg_at_10, ..., or bias_... (default: map)"
-    )
+    compare.add_argument("--measure", metavar="M", help="map, ndcg_at_10, ..., or bias_... (default: map)")
     compare.add_argument(
         "--margin",
         type=float,
@@ -349,7 +390,7 @@ def _add_submit(commands: Any) -> None:
     )
     what.add_argument("--task-pr", type=Path, metavar="DIR", help="write the pull request of the named tasks")
     submit.add_argument(
-        "names", nargs="+", metavar="RUN|TASK", help="folders of single runs; with --task-pr, tasks or collections"
+        "names", nargs="+", metavar="RUN|TASK", help="runs, by model or folder; with --task-pr, tasks or collections"
     )
     submit.add_argument("--tasks", nargs="+", metavar="T", help="only the results of these tasks (default: all public)")
     submit.add_argument(
@@ -393,9 +434,7 @@ def _add_train(commands: Any) -> None:
     instead.add_argument(
         "--accelerate-config", metavar="NAME", help="print the path of ddp, fsdp, deepspeed-zero2 or deepspeed-zero3"
     )
-    train.add_argument(
-        "--devices", type=_positive, default=1, metavar="N", help="with --estimate: number of devices (default: 1)"
-    )
+    train.add_argument("--devices", type=_positive, metavar="N", help="with --estimate: number of devices (default: 1)")
     train.add_argument(
         "--sharding", metavar="NAME", help="with --estimate: how they share, as --accelerate-config (default: ddp)"
     )
@@ -424,8 +463,8 @@ def _add_sweep(commands: Any) -> None:
     sweep.add_argument(
         "--alpha", nargs="+", type=float, required=True, metavar="A", help="shares of monolingual batches, each 0 to 1"
     )
-    sweep.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="(default: 0)")
-    sweep.add_argument("--draws", type=_positive, default=10_000, metavar="B", help="of the tests (default: 10000)")
+    sweep.add_argument("--seeds", nargs="+", type=int, default=[], metavar="N", help="(default: 0)")
+    sweep.add_argument("--draws", type=_positive, metavar="B", help="of the tests (default: 10000)")
     sweep.add_argument(
         "--overwrite", action="store_true", help="replace models, or checkpoints, of other trainings in the output"
     )

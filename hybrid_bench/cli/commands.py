@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
+import shutil
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_bench.cli.arguments import parser
-from hybrid_bench.data.files import atomic
-from hybrid_bench.errors import DataError, HybridBenchError, RequestError, one_line
+from hybrid_bench.data.files import atomic, expanded
+from hybrid_bench.errors import DataError, HybridBenchError, RequestError, of_system, one_line, shown
 from hybrid_bench.languages import did_you_mean
 
 if TYPE_CHECKING:
     from hybrid_bench.evaluation.runner import RunRequest
+    from hybrid_bench.reporting.document import ReportRequest
     from hybrid_bench.training.config import TrainingConfig
 
 __all__ = ["main"]
@@ -32,6 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = False
     try:
+        for argument in arguments:
+            if "\0" in argument:
+                raise RequestError(f"{shown(argument)} has a NUL character in it, which no name and no path can have")
         if arguments[:1] == ["mteb"]:
             return _mteb(arguments[1:])
         options = parser().parse_args(arguments)
@@ -50,6 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of stdout has gone: not an error of ours
         sys.stdout = None
         return 0
+    except OSError as error:  # a path that was given, or what lies there, cannot be read or written
+        if debug:
+            traceback.print_exc()
+        print(f"hybrid-bench: {one_line(of_system(error))}", file=sys.stderr)
+        if error.filename is None:  # stdout cannot be written to, nor when Python ends
+            sys.stdout = None
+        return 1
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -58,6 +72,7 @@ def _run(options: argparse.Namespace) -> int:
     _quiet()
     from hybrid_bench.evaluation.runner import DEMO, run, to_stderr
     from hybrid_bench.reporting.document import ReportRequest, report
+    from hybrid_bench.runs.saved import run_folder
 
     default_tasks, default_models = ["XQuAD-R"], options.models
     if options.models is None:
@@ -67,7 +82,7 @@ def _run(options: argparse.Namespace) -> int:
         models=default_models,
         tasks=options.tasks or default_tasks,
         output=options.output,
-        rerank=options.rerank,
+        rerank=None if options.rerank is None else run_folder(options.rerank, [options.output]),
         top_k=options.top_k,
         overwrite_strategy=options.overwrite_strategy,
         **_of_model(options),
@@ -78,7 +93,7 @@ def _run(options: argparse.Namespace) -> int:
             print(failure.trace, file=sys.stderr)
         print(f"hybrid-bench: {one_line(str(failure))}", file=sys.stderr)
     if outcome.folders:
-        shown = ReportRequest(outcome.folders, format=options.format, subsets=outcome.subsets)
+        shown = ReportRequest(outcome.folders, subsets=outcome.subsets, **_form(options.format))
         print(report(shown), end="")
         print(f"saved under {one_line(str(options.output))}", file=sys.stderr)
     if not outcome.failures:
@@ -105,7 +120,31 @@ def _request(options: argparse.Namespace, **others: Any) -> RunRequest:
 
 
 def _of_model(options: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in ("device", "batch_size", "embedding_cache")}
+    return _given(options, "device", "batch_size", "embedding_cache")
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Of these options those that were given; what the others are by default, is known where they are used."""
+    values = {name: getattr(options, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None and value is not False and value != []}
+
+
+def _refuse(options: argparse.Namespace, *names: str, unless: bool, where: str) -> None:
+    """Refuse options that would change nothing, so that nobody thinks they did.
+
+    Args:
+        options: All options.
+        names: Those that need something.
+        unless: Whether it is there.
+        where: What is said of a command without it.
+
+    Raises:
+        RequestError: If it is not, and one of them was given.
+    """
+    useless = [] if unless else list(_given(options, *names))
+    if useless:
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in useless)
+        raise RequestError(f"{flags} would change nothing {where}: leave {'it' if len(useless) == 1 else 'them'} out")
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -116,7 +155,15 @@ def _export(options: argparse.Namespace) -> int:
     from hybrid_bench.evaluation.runner import select_tasks, to_stderr
     from hybrid_bench.exchange.export import export_beir, export_trec, ranked_by
 
-    of_model = _of_model(options) if options.to == "trec" else {}
+    of_model = {}
+    if options.to == "trec":
+        _refuse(
+            options,
+            *("device", "batch_size", "embedding_cache"),
+            unless=options.model != _BM25,
+            where=f"for {_BM25}, which computes no embeddings",
+        )
+        of_model = _of_model(options)
     request = _request(options, models=(), tasks=options.tasks or ["XQuAD-R"], **of_model)
     selected = select_tasks(request)
     tasks = [task for task in selected if isinstance(task, AbsTaskRetrieval)]
@@ -127,15 +174,13 @@ def _export(options: argparse.Namespace) -> int:
         export_beir(tasks, options.out, to_stderr, overwrite=options.overwrite)
         return 0
     model = models.load(models.model_meta(options.model), options.device)
-    top = ranked_by(model, {"batch_size": options.batch_size})
+    top = ranked_by(model, {"batch_size": request.batch_size})
     name = str(model.mteb_model_meta.name)
     export_trec(top, tasks, options.out, to_stderr, k=options.top_k, run=name, overwrite=options.overwrite)
     return 0
 
 
 def _translate(options: argparse.Namespace) -> int:
-    from dataclasses import fields
-
     from hybrid_bench.exchange.translator import TranslateRequest, translate
 
     given = {field.name: getattr(options, field.name) for field in fields(TranslateRequest)}
@@ -161,18 +206,22 @@ def _translate(options: argparse.Namespace) -> int:
 
 
 def _submit(options: argparse.Namespace) -> int:
+    of_tasks = options.task_pr is not None
+    _refuse(options, "runs", "data_dir", unless=of_tasks, where="without --task-pr")
+    _refuse(options, "tasks", unless=not of_tasks, where="with --task-pr, after which tasks are named")
     _quiet()
     from hybrid_bench.evaluation.registry import register
     from hybrid_bench.exchange.mteb_results import check, write_submission
     from hybrid_bench.exchange.mteb_task import write_task_pr
+    from hybrid_bench.runs.saved import run_folder
 
     register()
-    if options.task_pr is not None:
+    if of_tasks:
         for path in write_task_pr(options.names, options.task_pr, runs=options.runs, data_dir=options.data_dir):
             print(path)
         return 0
     failed = False
-    for run in map(Path, options.names):
+    for run in map(run_folder, options.names):
         if options.out is not None:
             for path in write_submission(run, options.out, options.tasks):
                 print(path)
@@ -188,26 +237,31 @@ def _submit(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from hybrid_bench.reporting.document import ReportRequest, report, save_figures
+    if not options.paths:
+        example = f"report runs --figures {options.figures[0]}" if options.figures else "report runs"
+        raise RequestError(f"which runs? PATH is missing, which stands before the options: hybrid-bench {example}")
+    from hybrid_bench.reporting.document import report, save_figures
 
-    of_report = ("table", "baseline", "measure", "intervals", "letters", "reproduce", *_OF_TESTS)
-    request = ReportRequest(options.paths, **{name: getattr(options, name) for name in of_report})
+    asked = _report_request(options)
     if options.figures is not None:
-        for path in save_figures(request, options.figures):
+        folder, *names = options.figures
+        for path in save_figures(asked, Path(folder), names):
             print(path, file=sys.stderr)
-    _write(report(request), options.out)
+    _write(report(asked), options.out)
     return 0
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from hybrid_bench.reporting.document import ReportRequest, compare
+    from hybrid_bench.reporting.document import compare
 
-    of_tests = {name: getattr(options, name) for name in ("baseline", "measure", "margin", "size", *_OF_TESTS)}
     if bool(options.paths) == bool(options.group):
         what = "both" if options.paths else "neither"
         raise RequestError(f"{what} of RUN and --group given: name runs to compare them, or a --group for each method")
-    groups = _groups(options.group) if options.group else None
-    _write(compare(ReportRequest(options.paths, groups=groups, **of_tests)), options.out)
+    _refuse(options, "common", "label", unless=not options.group, where="with --group")
+    asked = _report_request(options)
+    if options.group:
+        asked = replace(asked, groups=_groups(options.group))
+    _write(compare(asked), options.out)
     return 0
 
 
@@ -219,14 +273,62 @@ def _groups(given: Sequence[str]) -> dict[str, list[Path]]:
         if not (name and equals and pattern):
             raise RequestError(f"--group {each}: give NAME=RUNS, such as hybrid='runs/hybrid-*'")
         # Path.glob takes no pattern from the root, nor ~ .
-        found = sorted(glob(str(Path(pattern).expanduser())))  # noqa: PTH207 # see above
+        found = sorted(glob(str(expanded(pattern))))  # noqa: PTH207 # see above
         if not found:
             raise RequestError(f"--group {each}: nothing is there; quote the pattern, so that it comes here whole")
         groups.setdefault(name, []).extend(map(Path, found))
     return groups
 
 
-_OF_TESTS = ("cluster", "draws", "seed", "format", "standalone")
+def _report_request(options: argparse.Namespace) -> ReportRequest:
+    """What `report` and `compare` were asked for, with the folders of the runs that were named."""
+    from hybrid_bench.reporting.document import ReportRequest
+
+    known = vars(options)
+    given = _given(options, *(field.name for field in fields(ReportRequest) if field.name in known))
+    given |= {"paths": options.paths, "labels": _labels(options.label), **_form(options.format, options.out)}
+    asked = ReportRequest(**given)
+    long = asked.format in {"html", "csv", "json"}
+    _refuse(
+        options,
+        *("cluster", "draws", "seed"),
+        unless=options.command == "compare"
+        or asked.table == "compare"
+        or getattr(options, "figures", None) is not None
+        or asked.baseline is not None
+        or (asked.intervals or asked.letters or asked.reproduce)
+        or (long and asked.table != "leaderboard"),
+        where="where there are neither tests nor intervals (see --baseline, --intervals, --letters)",
+    )
+    return asked
+
+
+def _form(format_: str | None, out: Path | None = None) -> dict[str, Any]:
+    """The form of a report: as asked for, as a file's name ends, or as suits where it is shown."""
+    if format_ is not None:
+        return {"format": format_}
+    if out is not None:
+        return {"format": _FORMATS.get(out.suffix.casefold(), "markdown")}
+    if sys.stdout.isatty():
+        return {"format": "terminal", "width": shutil.get_terminal_size().columns}
+    return {"format": "markdown"}
+
+
+def _labels(given: Sequence[str]) -> dict[str, str]:
+    """What models shall be called; an option's value in a model's name, ``(passage=...)``, does not end it."""
+    found = {}
+    for each in given:
+        parts = re.fullmatch(r"((?:[^=(]|\([^)]*\))+)=(.*\S.*)", each)
+        if parts is None:
+            raise RequestError(f'--label {each}: should be MODEL=NAME, e.g. hybrid_bench/bm25="BM25"')
+        found[parts[1].strip()] = parts[2].strip()
+    return found
+
+
+#: The one model that computes no embeddings, by name: importing it takes seconds.
+_BM25 = "hybrid_bench/bm25"
+#: What is written into a file, by how its name ends.
+_FORMATS = {".md": "markdown", ".tex": "latex", ".html": "html", ".htm": "html", ".csv": "csv", ".json": "json"}
 
 
 def _write(text: str, out: Path | None) -> None:
@@ -239,12 +341,20 @@ def _write(text: str, out: Path | None) -> None:
             beside.write_text(text, encoding="utf-8")
     except OSError as error:
         raise DataError(f"cannot write {out} ({error.strerror}); choose another with --out") from error
+    print(f"wrote {out}", file=sys.stderr)
 
 
 def _train(options: argparse.Namespace) -> int:
     from hybrid_bench.training.config import ACCELERATE, require, to_toml
 
+    _refuse(options, "devices", "sharding", "negatives", unless=options.estimate, where="without --estimate")
+    trains = options.check or not (options.show or options.estimate or options.accelerate_config)
+    _refuse(options, "overwrite", unless=trains, where="where nothing is trained")
     if options.accelerate_config is not None:
+        of_training = ("preset", "set", "output", "data_dir")
+        _refuse(options, *of_training, unless=False, where="with --accelerate-config, which only names a file")
+        if options.config is not None:
+            raise RequestError(f"--accelerate-config only names a file: leave '{options.config}' out")
         name = options.accelerate_config
         if name not in ACCELERATE:
             raise RequestError(f"no accelerate configuration '{name}': {did_you_mean(name, ACCELERATE)}")
@@ -258,8 +368,7 @@ def _train(options: argparse.Namespace) -> int:
     if options.estimate:
         from hybrid_bench.training.memory import estimate
 
-        shape = {"devices": options.devices, "sharding": options.sharding, "negatives": options.negatives}
-        print(estimate(config, **shape), end="")
+        print(estimate(config, **_given(options, "devices", "sharding", "negatives")), end="")
         return 0
     require("accelerate", "a training")
     from hybrid_bench.evaluation.runner import to_stderr
@@ -285,8 +394,8 @@ def _sweep(options: argparse.Namespace) -> int:
     from hybrid_bench.evaluation.runner import to_stderr
     from hybrid_bench.training.sweeps import sweep, sweep_report
 
-    points = sweep(config, options.alpha, options.seeds, to_stderr, overwrite=options.overwrite)
-    print(sweep_report(points, draws=options.draws), end="")
+    points = sweep(config, options.alpha, options.seeds or [0], to_stderr, overwrite=options.overwrite)
+    print(sweep_report(points, **_given(options, "draws")), end="")
     return 0
 
 
@@ -362,9 +471,13 @@ def _quiet() -> None:
     """Let through what concerns the person at the terminal: not other packages' notes to programmers."""
     import bm25s  # noqa: F401 # it sets its own level when it is imported: first that, then ours
     import datasets
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+    from transformers.utils import logging as of_transformers
 
-    if not sys.stderr.isatty():
+    of_transformers.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers types most of its code, not this
+    if not sys.stderr.isatty():  # downloads of models and data are shown to who watches: they may take an hour
         datasets.disable_progress_bars()
+        disable_progress_bars()
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     logging.getLogger("mteb").setLevel(logging.ERROR)
     for talkative in ("bm25s", "datasets", "huggingface_hub", "transformers", "sentence_transformers"):

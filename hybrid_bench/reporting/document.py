@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,8 @@ from hybrid_bench.reporting.tables import (
     reproduce_tables,
     tables_of,
 )
-from hybrid_bench.reporting.text import as_csv, as_json, as_latex, as_markdown, standalone
-from hybrid_bench.runs.saved import Run, find_runs
+from hybrid_bench.reporting.text import as_csv, as_json, as_latex, as_markdown, as_terminal, standalone
+from hybrid_bench.runs.saved import Run, common_to, find_run, find_runs, titled
 from hybrid_bench.version import VERSION
 
 __all__ = [
@@ -49,7 +49,7 @@ __all__ = [
     "study_of",
 ]
 
-FORMATS = ("markdown", "latex", "html", "csv", "json")
+FORMATS = ("markdown", "terminal", "latex", "html", "csv", "json")
 TABLES = ("main", "bias", "per-language", "pairs", "miracl", "compare", "leaderboard")
 
 
@@ -62,7 +62,7 @@ class ReportRequest:
         table: One of `TABLES`; None for the main table and that of other tasks, or, in a page and in the long form, for
             everything.
         format: One of `FORMATS`.
-        baseline: The run that the others are compared with, or its folder; None for no comparison.
+        baseline: The run that the others are compared with, or its folder, or its model's name; None for no comparison.
         measure: What ``compare`` compares.
         cluster: What questions are clustered by, see `scores.CLUSTERS`.
         draws: Flips and resamples.
@@ -75,12 +75,15 @@ class ReportRequest:
         margin: By how much a run would be worse, for ``compare``; None for no tests of that.
         groups: Instead of paths, for ``compare``: the runs of each method, trained several times, by its name.
         size: A difference of methods; how many trainings or clusters would find it is told.
+        common: Whether only subsets count that all runs have.
+        labels: What runs are called, by the names that they have without (see `saved.titled`).
+        width: Characters in a line of the format ``terminal``.
     """
 
     paths: Sequence[Path | str | Run]
     table: str | None = None
     format: str = "markdown"
-    baseline: Path | Run | None = None
+    baseline: Path | str | Run | None = None
     measure: str = "map"
     cluster: str = CLUSTERS[0]
     draws: int = DRAWS
@@ -93,6 +96,9 @@ class ReportRequest:
     margin: float | None = None
     groups: Mapping[str, Sequence[Path | Run]] | None = None
     size: float | None = None
+    common: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    width: int = 100
 
 
 class Report:
@@ -166,6 +172,12 @@ class Report:
                 return standalone(tables, intervals=request.intervals)
             return "\n".join(as_latex(table, intervals=request.intervals) for table in tables)
         several = len(tables) > 1 and (request.table is not None or request.reproduce)
+        if request.format == "terminal":
+            return "\n".join(
+                (f"{table.title}\n\n" if several else "")
+                + as_terminal(table, request.width, intervals=request.intervals, styled=True)
+                for table in tables
+            )
         return "\n".join(
             (f"**{table.title}**\n\n" if several else "") + as_markdown(table, intervals=request.intervals)
             for table in tables
@@ -200,7 +212,7 @@ class Report:
         """The runs of each method, by their positions; the baseline's name; the measure."""
         groups = self.request.groups or {}
         position = {run.folder.resolve(): place for place, run in enumerate(self.study.runs)}
-        methods = {name: [position[run.folder.resolve()] for run in _runs_at(each)] for name, each in groups.items()}
+        methods = {name: [position[run.folder.resolve()] for run in find_runs(each)] for name, each in groups.items()}
         named = None if self.request.baseline is None else str(self.request.baseline)
         return methods, check_methods(methods, named), self.request.measure
 
@@ -281,7 +293,7 @@ def study_of(request: ReportRequest) -> Study:
     """The runs and published systems that a request names."""
     if request.groups is not None:
         check_methods(request.groups, None if request.baseline is None else str(request.baseline))
-        runs_of = {name: _runs_at(each) for name, each in request.groups.items()}
+        runs_of = {name: find_runs(each) for name, each in request.groups.items()}
         folders = [run.folder.resolve() for runs in runs_of.values() for run in runs]
         twice = next((folder for folder in folders if folders.count(folder) > 1), None)
         if twice is not None:
@@ -308,13 +320,12 @@ def study_of(request: ReportRequest) -> Study:
         raise RequestError(
             f"'{baseline}' cannot be a baseline: published results have no scores by query; name the folder of a run"
         )
-    runs = _runs_at(paths if baseline is None else [baseline, *paths])
-    if baseline is not None and len(_runs_at([baseline])) > 1:
-        raise RequestError(
-            f"{baseline} holds several runs: name the folder of one, <output>/results/<model>/<revision>"
-        )
+    runs = find_runs(paths if baseline is None else [find_run(baseline, paths), *paths])
     if request.subsets is not None:
         runs = [run.only(request.subsets) for run in runs]
+    if request.common and runs:
+        runs = common_to(runs)
+    runs = titled(runs, request.labels)
     position = None if baseline is None else 0
     if request.table == "compare":
         position = 0
@@ -330,15 +341,6 @@ def study_of(request: ReportRequest) -> Study:
         letters=request.letters,
     )
     return Study(runs, reported, choices)
-
-
-def _runs_at(paths: Sequence[Path | Run]) -> list[Run]:
-    """The runs at these paths, in order, none of them twice."""
-    found: dict[Path, Run] = {}
-    for path in paths:
-        for run in [path] if isinstance(path, Run) else find_runs([path]):
-            found.setdefault(run.folder.resolve(), run)
-    return list(found.values())
 
 
 def _check(request: ReportRequest) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybrid_bench.data.files import atomic
-from hybrid_bench.errors import RequestError, one_line
+from hybrid_bench.errors import RequestError, how_to_install, one_line
 from hybrid_bench.reporting.drawing import (
     SERIES,
     Box,
@@ -145,9 +145,7 @@ def _style() -> Iterator[None]:
     try:
         import matplotlib
     except ImportError as error:
-        raise RequestError(
-            "figures need matplotlib, which is not installed: pip install 'hybrid-bench[figures]'"
-        ) from error
+        raise RequestError(f"figures need matplotlib, which is not installed: {how_to_install('figures')}") from error
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)

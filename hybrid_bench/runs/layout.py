@@ -70,7 +70,7 @@ def read_signatures(folder: Path) -> dict[str, dict[str, Any]]:
         raise DataError(of_system(error)) from error
     for line in lines:
         try:
-            entry = parse_json(line)
+            entry = parse_json(line.decode())
             found[entry["task"]] = entry
         except (ValueError, TypeError, KeyError):
             continue

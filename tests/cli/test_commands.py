@@ -166,6 +166,7 @@ def test_help_of_a_command_has_an_example(name: str) -> None:
         (["run", "--settings", "cross", "--languages", "de"], "nothing to run: no subset of HybridDemo is in settings"),
         (["run", "--settings", "cross", "--tasks", "HybridDemo-Multilingual"], "nothing to run: no subset of"),
         (["run", "--top-k", "3"], "--rerank RUN and --top-k K go together"),
+        (["run", "--rerank", "x", "--top-k", "3"], "there is no folder x, and no run of a model of this name in runs"),
         (["run", "--rerank", "x"], "--rerank RUN and --top-k K go together"),
         (["run", "--top-k", "0", "--rerank", "x"], "argument --top-k: '0' is not a whole number of at least 1"),
         (["run", "--batch-size", "many"], "argument --batch-size: 'many' is not a whole number of at least 1"),
@@ -185,8 +186,16 @@ def test_help_of_a_command_has_an_example(name: str) -> None:
         (["translate", "--to", "de", "--out", "x.tsv"], "the following arguments are required: --from (see hybrid"),
         (["submit", "x"], "one of the arguments --check --out --task-pr is required (see hybrid-bench submit --help)"),
         (["submit", "--check", "--out", "x", "y"], "argument --out: not allowed with argument --check"),
-        (["run", "--modles", "x"], "unrecognized arguments: --modles x (see hybrid-bench"),
-        (["report"], "the following arguments are required: PATH (see hybrid-bench report --help)"),
+        (
+            ["run", "--modles", "x"],
+            "unrecognized arguments: --modles x; did you mean '--models'? (see hybrid-bench run ",
+        ),
+        (["report"], "which runs? PATH is missing, which stands before the options: hybrid-bench report runs"),
+        (
+            ["report", "--figures", "x", "y"],
+            "before the options: hybrid-bench report runs --figures x",
+        ),
+        (["report", "x", "--label", "y"], '--label y: should be MODEL=NAME, e.g. hybrid_bench/bm25="BM25"'),
         (["report", "x", "--format", "docx"], "argument --format: invalid choice: 'docx' (choose from "),
         (["report", "x", "--table", "mian"], "argument --table: invalid choice: 'mian' (choose from "),
         (["compare"], "neither of RUN and --group given: name runs to compare them, or a --group for each method"),
@@ -198,7 +207,35 @@ def test_help_of_a_command_has_an_example(name: str) -> None:
             ["compare", "x", "y", "--size", "0.1"],
             "--size 0.1: give a number above 0, and the trainings of each --group",
         ),
-        (["compare", "x", "y"], "there is no folder x: give the --output of `hybrid-bench run`"),
+        (["compare", "x", "y"], "there is no folder x, and no run of a model of this name in runs: give the --output"),
+        (["run", BM25], f"hybrid-bench run: unrecognized arguments: {BM25}; did you mean --models {BM25}?"),
+        (["run", "beir:x"], "unrecognized arguments: beir:x; did you mean --tasks beir:x?"),
+        (["rum"], "did you mean 'run'? (see hybrid-bench --help)"),
+        (
+            ["report", "x", "--seed", "0"],
+            "--seed would change nothing where there are neither tests nor intervals (see --baseline",
+        ),
+        (
+            ["report", "x", "--draws", "500", "--cluster", "article"],
+            "--cluster and --draws would change nothing where there are neither",
+        ),
+        (["report", "x", "--table", "leaderboard", "--format", "csv", "--seed", "0"], "--seed would change nothing"),
+        (["submit", "--check", "x", "--runs", "y"], "--runs would change nothing without --task-pr: leave it out"),
+        (["submit", "--out", "x", "y", "--data-dir", "z"], "--data-dir would change nothing without --task-pr"),
+        (["submit", "--task-pr", "x", "XQuAD-R", "--tasks", "y"], "--tasks would change nothing with --task-pr"),
+        (
+            ["train", "--show", "--preset", "llm-lora", "--devices", "1"],
+            "--devices would change nothing without --estimate",
+        ),
+        (["train", "--check", "--preset", "llm-lora", "--negatives", "0"], "--negatives would change nothing"),
+        (["train", "--preset", "llm-lora", "--sharding", "fsdp"], "--sharding would change nothing without"),
+        (["train", "--show", "--preset", "llm-lora", "--overwrite"], "--overwrite would change nothing where"),
+        (["train", "--accelerate-config", "fsdp", "--set", "seed=1"], "--set would change nothing with"),
+        (
+            ["train", "--accelerate-config", "fsdp", "mine.toml"],
+            "--accelerate-config only names a file: leave 'mine.to",
+        ),
+        (["export", "trec", "--model", BM25, "--out", "x", "--device", "cpu"], "--device would change nothing"),
         (["compare", "x", "--cluster", "language"], "argument --cluster: invalid choice: 'language' (choose from "),
         (["compare", "x", "--draws", "0"], "argument --draws: '0' is not a whole number of at least 1"),
         (["models", "no such model"], "no model known by name has 'no such model' in it"),
@@ -225,10 +262,12 @@ def test_debug_shows_the_traceback() -> None:
 
 def test_report_of_nothing(tmp_path: Path) -> None:
     assert refused(command("report", tmp_path)).startswith(f"hybrid-bench: no run in {tmp_path}: `hybrid-bench run")
-    assert f"there is no folder {tmp_path / 'x'}: " in refused(command("report", tmp_path / "x"))
+    assert f"there is no folder {tmp_path / 'x'}, and no run of a model of this name in " in refused(
+        command("report", tmp_path / "x")
+    )
     file = tmp_path / "file"
     file.write_text("not a run")
-    assert f"there is no folder {file}: " in refused(command("report", file))
+    assert f"{file} is a file: give the --output of " in refused(command("report", file))
 
 
 # -- places that cannot be written or read ------------------------------------------------------------------------
@@ -248,7 +287,7 @@ def test_report_to_a_place_below_a_file(demo_run: DemoRun, tmp_path: Path) -> No
     file = tmp_path / "file"
     file.write_text("mine")
     line = refused(command("report", demo_run.output, "--out", file / "table.md"), code=1)
-    assert line == f"hybrid-bench: cannot write {file / 'table.md'} (Not a directory); choose another with --out"
+    assert line == f"hybrid-bench: cannot write {file / 'table.md'} (File exists); choose another with --out"
 
 
 def test_missing_data_folder(tmp_path: Path) -> None:
@@ -375,7 +414,7 @@ def test_report_as_latex(demo_run: DemoRun, tmp_path: Path) -> None:
     )
     assert r"hybrid\_bench/bm25 & \bfseries 0." in table
     file = tmp_path / "table.tex"
-    assert command("report", demo_run.output, "--format", "latex", "--out", file) == Done(0, "", "")
+    assert command("report", demo_run.output, "--out", file) == Done(0, "", f"wrote {file}\n")  # as its name ends
     assert file.read_text(encoding="utf-8") == done.out
 
 
