@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Any
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from hybrid_bench.analysis.comparisons import Aligned, align, unlike
 from hybrid_bench.analysis.scores import CLUSTERS, SettingScores, setting_scores
 from hybrid_bench.data.published import PublishedSystem
-from hybrid_bench.languages import Setting
+from hybrid_bench.errors import RequestError
+from hybrid_bench.languages import Setting, did_you_mean
 from hybrid_bench.measures.significance import DRAWS
 from hybrid_bench.runs.saved import Run, TaskTable, names_of
 
@@ -35,6 +36,8 @@ class Choices:
         draws: Flips and resamples.
         seed: Of both.
         letters: Whether the main table has letters of Tukey's test for all pairs of runs.
+        primary: Setting and measure that a study is mainly about, whose p-values are adjusted over the runs alone; None
+            for each collection's main measure in the multilingual setting.
     """
 
     baseline: int | None = None
@@ -43,6 +46,7 @@ class Choices:
     draws: int = DRAWS
     seed: int = 0
     letters: bool = False
+    primary: tuple[Setting, str] | None = None
 
     @property
     def drawn(self) -> dict[str, Any]:
@@ -58,16 +62,33 @@ class Study:
         runs: The runs.
         reported: Published systems, which are only shown.
         choices: How values are computed.
+        labels: What runs are called instead of their models' names, by these.
     """
 
     runs: Sequence[Run]
     reported: Sequence[PublishedSystem] = ()
     choices: Choices = field(default_factory=Choices)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def names(self) -> list[str]:
-        """A name for each run, no two alike."""
-        return names_of(self.runs)
+        """A name for each run, no two alike.
+
+        Raises:
+            RequestError: If a label is of no run, or two runs would have the same.
+        """
+        unknown = [model for model in self.labels if model not in {run.model for run in self.runs}]
+        if unknown:
+            known = did_you_mean(unknown[0], {run.model for run in self.runs})
+            raise RequestError(f"no run is of a model called '{unknown[0]}': {known}")
+        names = [
+            self.labels.get(run.model, run.model) + name.removeprefix(run.model)
+            for run, name in zip(self.runs, names_of(self.runs), strict=True)
+        ]
+        for name in names:
+            if names.count(name) > 1:
+                raise RequestError(f"two runs would be called '{name}': give them different labels")
+        return names
 
     @cached_property
     def tables(self) -> list[TaskTable]:
@@ -82,6 +103,14 @@ class Study:
         if parallel and not self.runs:
             found = [value.collection for system in self.reported for value in system.values.values()]
         return list(dict.fromkeys(found))
+
+    def main_measure(self, collection: str) -> str:
+        """What a collection is mainly measured by."""
+        return "map" if collection in self.collections(parallel=True) else "ndcg_at_10"
+
+    def primary(self, collection: str) -> tuple[Setting, str]:
+        """Setting and measure whose p-values are adjusted by themselves, see `Choices`."""
+        return self.choices.primary or (Setting.MULTILINGUAL, self.main_measure(collection))
 
     def settings(self, collection: str) -> list[Setting]:
         """The settings that any run has of a collection; without runs, those that were published."""
@@ -127,7 +156,8 @@ class Study:
 
     def aligned(self, runs: Sequence[int], collection: str, setting: Setting, measure: str) -> Aligned:
         """The scores of some of the runs on the same queries; see `comparisons.align`."""
-        return align([self.runs[run] for run in runs], collection, setting, measure)
+        found = align([self.runs[run] for run in runs], collection, setting, measure)
+        return replace(found, runs=tuple(self.names[run] for run in runs))
 
 
 def seen_subsets(found: SettingScores, setting: Setting, trained: Iterable[str]) -> dict[str, NDArray[np.intp]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from hybrid_bench.analysis.scores import CLUSTERS, COMPARED, OF_POOLS, OF_QUERIE
 from hybrid_bench.analysis.study import SEEN, Choices, Study
 from hybrid_bench.data.published import PublishedSystem, is_published, published_systems
 from hybrid_bench.errors import RequestError, listed
-from hybrid_bench.languages import Setting, did_you_mean
+from hybrid_bench.languages import Setting, did_you_mean, settings_of
 from hybrid_bench.measures.significance import DRAWS
 from hybrid_bench.reporting.elements import Figure, Table
 from hybrid_bench.reporting.figures import chosen_figures, figure_needs, figures_of
@@ -25,9 +25,9 @@ from hybrid_bench.reporting.tables import (
     BY_LANGUAGE,
     BY_LANGUAGE_GRADED,
     MAIN,
+    compare_needs,
     compare_table,
     differences,
-    main_measure,
     needs_of,
     reproduce_tables,
     tables_of,
@@ -75,6 +75,10 @@ class ReportRequest:
         margin: By how much a run would be worse, for ``compare``; None for no tests of that.
         groups: Instead of paths, for ``compare``: the runs of each method, trained several times, by its name.
         size: A difference of methods; how many trainings or clusters would find it is told.
+        labels: What models are called in tables, figures and the page, by their names; files for programs, CSV and
+            JSON, keep these.
+        primary: The measure whose p-values are adjusted for the number of runs alone, as ``map`` in the multilingual
+            setting or ``cross-lingual:map``; None for each collection's main measure in the multilingual setting.
     """
 
     paths: Sequence[Path | str | Run]
@@ -93,6 +97,8 @@ class ReportRequest:
     margin: float | None = None
     groups: Mapping[str, Sequence[Path | Run]] | None = None
     size: float | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    primary: str | None = None
 
 
 class Report:
@@ -112,8 +118,10 @@ class Report:
         """The values of the runs that the report shows."""
         if self._is_long:
             return results_of(self.study, _long_needs(self.study, self.request))
-        figures = figure_needs(self.study) if self._has_figures else []
-        return results_of(self.study, [*needs_of(self.study, self._names), *figures])
+        needs = needs_of(self.study, self._names)
+        needs += figure_needs(self.study) if self._has_figures else []
+        needs += compare_needs(self.study, self.request.measure) if self.request.table == "compare" else []
+        return results_of(self.study, needs)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -128,7 +136,7 @@ class Report:
         if self.request.groups is not None:
             found["compare"] = [methods_table(self.study, *self._methods, margin=margin, size=size)]
         elif self.request.table == "compare":
-            found["compare"] = [compare_table(self.study, self.request.measure, self.request.margin)]
+            found["compare"] = [compare_table(self.study, self.request.measure, margin, self.results)]
         if self.request.reproduce:
             found["reproduce"] = reproduce_tables(self.study)
         return found
@@ -328,8 +336,22 @@ def study_of(request: ReportRequest) -> Study:
         draws=request.draws,
         seed=request.seed,
         letters=request.letters,
+        primary=_primary(request.primary),
     )
-    return Study(runs, reported, choices)
+    return Study(runs, reported, choices, {} if request.format in {"csv", "json"} else request.labels)
+
+
+def _primary(name: str | None) -> tuple[Setting, str] | None:
+    """The setting and measure that are primary.
+
+    Raises:
+        RequestError: If there is no such setting, or no such measure by which runs can be compared.
+    """
+    if name is None:
+        return None
+    setting, _, measure = name.rpartition(":")
+    check_measure(measure, COMPARED)
+    return next(iter(settings_of([setting or Setting.MULTILINGUAL]))), measure
 
 
 def _runs_at(paths: Sequence[Path | Run]) -> list[Run]:
@@ -368,6 +390,7 @@ def _check_of_compare(request: ReportRequest) -> None:
     """What only comparisons have."""
     if request.table == "compare":
         check_measure(request.measure, COMPARED)
+    _primary(request.primary)
     for name, asked in (("margin", request.margin), ("group", request.groups), ("size", request.size)):
         if asked is not None and request.table != "compare":
             raise RequestError(f"--{name} goes with `compare`: other tables have no tests of that kind")
@@ -495,11 +518,7 @@ def _long_needs(study: Study, request: ReportRequest) -> list[Request]:
     if table == "leaderboard":  # made from the table
         return []
     if table == "compare":
-        return [
-            Request(collection, setting, [request.measure], ["mean"])
-            for collection in study.collections()
-            for setting in study.settings(collection)
-        ]
+        return compare_needs(study, request.measure)
     return [
         Request(collection, setting, *_measures_and_levels(study, table, collection, setting, parallel=parallel))
         for parallel in (True, False)
@@ -520,7 +539,7 @@ def _measures_and_levels(
     if table == "bias":
         return bias, ["mean", "language"]
     if table == "pairs":
-        return [main_measure(study, collection)], ["language", "pair"]
+        return [study.main_measure(collection)], ["language", "pair"]
     if table in {"per-language", "miracl"}:
         shown = BY_LANGUAGE if parallel else BY_LANGUAGE_GRADED
         return [measure for each, measure in shown if each is setting], ["mean", "language", *SEEN]
