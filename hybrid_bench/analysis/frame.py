@@ -24,7 +24,6 @@ from hybrid_bench.analysis.scores import (
     CLUSTERS,
     COMPARED,
     OF_POOLS,
-    OF_QUERIES,
     OF_SUBSETS,
     SettingScores,
     check_measure,
@@ -39,12 +38,15 @@ from hybrid_bench.measures.metrics import Scores
 from hybrid_bench.measures.significance import (
     DRAWS,
     Cells,
+    Contrast,
     benjamini_hochberg,
     bootstrap,
     bootstrap_median,
     bootstrap_sums,
+    flip_test,
     holm,
     sign_flip,
+    step_down,
 )
 from hybrid_bench.runs.saved import Run
 
@@ -121,8 +123,9 @@ class Value:
         clusters: Clusters that interval and test rest on.
         delta: The difference from the baseline; None for the baseline, and where there is none.
         p: p-value of the cluster sign-flip test.
-        p_adjusted: The same adjusted: over the runs by Holm for means, over the languages or pairs of the run by
-            Benjamini and Hochberg for these.
+        p_adjusted: The same adjusted. Of means: the primary measure's over the runs by Holm; all others of the
+            collection that were requested together, over settings, measures and runs, by step-down max-T. Of languages
+            or pairs: over those of the run by Benjamini and Hochberg.
     """
 
     value: float
@@ -215,9 +218,14 @@ def results_of(study: Study, requests: Iterable[Request]) -> Results:
         of_setting = wanted.setdefault((request.collection, request.setting), {})
         for measure in request.measures:
             of_setting.setdefault(measure, set()).update(request.levels)
+    found = {place: _values(study, *place, levels) for place, levels in wanted.items()}
+    if study.choices.baseline is not None:
+        for collection in dict.fromkeys(collection for collection, _ in found):
+            of_collection = {setting: each for (name, setting), each in found.items() if name == collection}
+            _test_means(study, collection, of_collection)
     rows: list[dict[str, Any]] = []
-    for (collection, setting), levels in wanted.items():
-        for (run, measure), values in _values(study, collection, setting, levels).items():
+    for (collection, setting), each in found.items():
+        for (run, measure), values in each.items():
             place = {"collection": collection, "setting": setting.value, "measure": measure}
             rows += [_row(study, run, place, level, value) for level, value in values.items()]
     rows += [_reported_row(system, value) for system in study.reported for value in system.values.values()]
@@ -282,7 +290,7 @@ def _values(study: Study, collection: str, setting: Setting, wanted: Mapping[str
     if study.choices.intervals:
         _add_intervals(study, found, collection, setting, kinds)
     if study.choices.baseline is not None:
-        _add_differences(study, found, collection, setting, kinds)
+        _add_differences(study, found, collection, setting, kinds & {"language", "pair"})
     return found
 
 
@@ -426,8 +434,8 @@ def _add_differences(study: Study, found: _Found, collection: str, setting: Sett
     assert choices.baseline is not None
     each = study.scores(choices.baseline, collection, setting)
     layouts: dict[_Layout, list[tuple[str, list[int], Aligned]]] = defaultdict(list)
-    # An excess differs from its measure by a constant, so that there is nothing more to test.
-    for measure in [name for run, name in found if run == choices.baseline and name in OF_QUERIES]:
+    tested = [name for run, name in found if run == choices.baseline and name in COMPARED and name not in OF_SUBSETS]
+    for measure in tested if kinds else []:
         others = [run for run, name in found if name == measure and run != choices.baseline]
         if others:
             aligned = study.aligned([choices.baseline, *others], collection, setting, measure)
@@ -454,18 +462,56 @@ def _add_differences(study: Study, found: _Found, collection: str, setting: Sett
 
 
 def _adjust(found: _Found) -> None:
-    """Adjust the p-values: of means over the runs, of languages and of pairs over those of a run."""
-    families: dict[tuple[str, ...], list[tuple[dict[_Level, Value], _Level]]] = defaultdict(list)
-    for (run, measure), values in found.items():
-        for level, value in values.items():
-            if value.p is not None:
-                family = (measure, level[0]) if level == _MEAN else (measure, level[0], str(run))
-                families[family].append((values, level))
-    for (_, kind, *_), members in families.items():
-        p = np.array([values[level].p for values, level in members], dtype=np.float64)
-        adjusted = holm(p) if kind == "mean" else benjamini_hochberg(p)
-        for (values, level), each in zip(members, adjusted.tolist(), strict=True):
-            values[level] = replace(values[level], p_adjusted=each)
+    """Adjust the p-values of languages, and those of pairs, over those of a run's measure."""
+    for values in found.values():
+        for kind in ("language", "pair"):
+            levels = [level for level, value in values.items() if level[0] == kind and value.p is not None]
+            adjusted = benjamini_hochberg(np.array([values[level].p for level in levels], dtype=np.float64))
+            for level, each in zip(levels, adjusted.tolist(), strict=True):
+                values[level] = replace(values[level], p_adjusted=each)
+
+
+def _test_means(study: Study, collection: str, found: Mapping[Setting, _Found]) -> None:
+    """Test the means of all settings of a collection, medians and Kendall's W among them, and adjust their p-values.
+
+    The primary measure's are adjusted over the runs by Holm. All others are one family, over settings, measures and
+    runs, which is controlled by step-down max-T on the flips that they share.
+    """
+    choices = study.choices
+    baseline = choices.baseline
+    assert baseline is not None
+    rest: list[tuple[Contrast, list[dict[_Level, Value]]]] = []
+    for setting, of_setting in found.items():
+        for measure in [name for run, name in of_setting if run == baseline and name in COMPARED]:
+            others = [run for run, name in of_setting if name == measure and run != baseline]
+            values = [of_setting[run, measure] for run in others]
+            if not others or not all(_MEAN in each for each in values):
+                continue
+            aligned = study.aligned([baseline, *others], collection, setting, measure)
+            if choices.cluster not in aligned.clusterings:
+                continue
+            contrast = aligned.contrast(choices.cluster)
+            if (setting, measure) != study.primary(collection):
+                rest.append((contrast, values))
+                continue
+            test = flip_test(contrast, **choices.drawn)
+            _note_test(values, contrast, test.p, holm(test.p))
+    if rest:
+        stepped = step_down([contrast for contrast, _ in rest], **choices.drawn)
+        for (contrast, values), p, adjusted in zip(rest, stepped.p, stepped.p_adjusted, strict=True):
+            _note_test(values, contrast, p, adjusted)
+
+
+def _note_test(values: Sequence[dict[_Level, Value]], contrast: Contrast, p: Scores, adjusted: Scores) -> None:
+    """Enter the test of the runs' means into their values."""
+    for each, delta, p_of_run, adjusted_of_run in zip(values, contrast.delta, p, adjusted, strict=True):
+        each[_MEAN] = replace(
+            each[_MEAN],
+            clusters=len(contrast.clusters),
+            delta=float(delta),
+            p=float(p_of_run),
+            p_adjusted=float(adjusted_of_run),
+        )
 
 
 def _levels(

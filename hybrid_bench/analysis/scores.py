@@ -194,9 +194,18 @@ class SettingScores:
             found[each.subset] = np.nan if value is None else value
         return None if np.isnan(found).all() else found
 
-    def at_random(self, measure: str) -> float | None:
-        """What a ``bias_`` measure is under a random ranking, mean over subsets; None if it does not apply."""
-        found = [each[measure] for each in self._at_random if measure in each]
+    def at_random(self, measure: str, query_language: str = "") -> float | None:
+        """What a ``bias_`` measure is under a random ranking, mean over subsets; None if it does not apply.
+
+        Args:
+            measure: The measure.
+            query_language: Of the subsets of this one only; empty for all.
+        """
+        found = [
+            at_random[measure]
+            for each, at_random in zip(self.ranked, self._at_random, strict=True)
+            if measure in at_random and query_language in {"", self.query_languages[each.subset]}
+        ]
         return float(np.mean(found)) if found else None
 
     def cluster(self, name: str) -> NDArray[np.int64]:

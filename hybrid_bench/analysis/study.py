@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Any
@@ -35,6 +35,8 @@ class Choices:
         draws: Flips and resamples.
         seed: Of both.
         letters: Whether the main table has letters of Tukey's test for all pairs of runs.
+        primary: Setting and measure that a study is mainly about, whose p-values are adjusted over the runs alone; None
+            for each collection's main measure in the multilingual setting.
     """
 
     baseline: int | None = None
@@ -43,6 +45,7 @@ class Choices:
     draws: int = DRAWS
     seed: int = 0
     letters: bool = False
+    primary: tuple[Setting, str] | None = None
 
     @property
     def drawn(self) -> dict[str, Any]:
@@ -82,6 +85,14 @@ class Study:
         if parallel and not self.runs:
             found = [value.collection for system in self.reported for value in system.values.values()]
         return list(dict.fromkeys(found))
+
+    def main_measure(self, collection: str) -> str:
+        """What a collection is mainly measured by."""
+        return "map" if collection in self.collections(parallel=True) else "ndcg_at_10"
+
+    def primary(self, collection: str) -> tuple[Setting, str]:
+        """Setting and measure whose p-values are adjusted by themselves, see `Choices`."""
+        return self.choices.primary or (Setting.MULTILINGUAL, self.main_measure(collection))
 
     def settings(self, collection: str) -> list[Setting]:
         """The settings that any run has of a collection; without runs, those that were published."""
@@ -127,7 +138,8 @@ class Study:
 
     def aligned(self, runs: Sequence[int], collection: str, setting: Setting, measure: str) -> Aligned:
         """The scores of some of the runs on the same queries; see `comparisons.align`."""
-        return align([self.runs[run] for run in runs], collection, setting, measure)
+        found = align([self.runs[run] for run in runs], collection, setting, measure)
+        return replace(found, runs=tuple(self.names[run] for run in runs))
 
 
 def seen_subsets(found: SettingScores, setting: Setting, trained: Iterable[str]) -> dict[str, NDArray[np.intp]]:

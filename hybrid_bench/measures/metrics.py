@@ -21,13 +21,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["K_VALUES", "NOT_RETRIEVED", "RelevantRanks", "measures", "per_query"]
+__all__ = ["K_VALUES", "NOT_RETRIEVED", "RelevantRanks", "Scores", "measures", "per_query"]
 
 #: mteb's own cut-offs.
 K_VALUES = (1, 3, 5, 10, 20, 100, 1000)
 #: Stands for the rank of a relevant passage that a search of limited depth did not return.
 NOT_RETRIEVED = np.iinfo(np.int32).max
-
 #: One number for each query, in the unit of a measure; and what is computed from such numbers.
 Scores = NDArray[np.float64]
 

@@ -26,10 +26,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
 from hybrid_bench.errors import RequestError
+from hybrid_bench.measures.metrics import Scores
 from hybrid_bench.measures.significance import Cells, clustered_t, macro_mean
 
 __all__ = ["PAIRED_FROM", "Methods", "compare_methods"]
@@ -39,8 +40,6 @@ __all__ = ["PAIRED_FROM", "Methods", "compare_methods"]
 PAIRED_FROM = 3
 #: So many trainings or clusters are the most that are asked for.
 _MOST = 10**6
-
-Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from hybrid_bench.analysis.scores import CLUSTERS, COMPARED, OF_POOLS, OF_QUERIE
 from hybrid_bench.analysis.study import SEEN, Choices, Study
 from hybrid_bench.data.published import PublishedSystem, is_published, published_systems
 from hybrid_bench.errors import RequestError, listed
-from hybrid_bench.languages import Setting, did_you_mean
+from hybrid_bench.languages import Setting, did_you_mean, settings_of
 from hybrid_bench.measures.significance import DRAWS
 from hybrid_bench.reporting.elements import Figure, Table
 from hybrid_bench.reporting.figures import chosen_figures, figure_needs, figures_of
@@ -25,9 +25,9 @@ from hybrid_bench.reporting.tables import (
     BY_LANGUAGE,
     BY_LANGUAGE_GRADED,
     MAIN,
+    compare_needs,
     compare_table,
     differences,
-    main_measure,
     needs_of,
     reproduce_tables,
     tables_of,
@@ -76,8 +76,11 @@ class ReportRequest:
         groups: Instead of paths, for ``compare``: the runs of each method, trained several times, by its name.
         size: A difference of methods; how many trainings or clusters would find it is told.
         common: Whether only subsets count that all runs have.
-        labels: What runs are called, by the names that they have without (see `saved.titled`).
+        labels: What runs are called in tables, figures and the page, by the names that they have without (see
+            `saved.titled`); files for programs, CSV and JSON, keep these.
         width: Characters in a line of the format ``terminal``.
+        primary: The measure whose p-values are adjusted for the number of runs alone, as ``map`` in the multilingual
+            setting or ``cross-lingual:map``; None for each collection's main measure in the multilingual setting.
     """
 
     paths: Sequence[Path | str | Run]
@@ -99,6 +102,7 @@ class ReportRequest:
     common: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     width: int = 100
+    primary: str | None = None
 
 
 class Report:
@@ -118,8 +122,10 @@ class Report:
         """The values of the runs that the report shows."""
         if self._is_long:
             return results_of(self.study, _long_needs(self.study, self.request))
-        figures = figure_needs(self.study) if self._has_figures else []
-        return results_of(self.study, [*needs_of(self.study, self._names), *figures])
+        needs = needs_of(self.study, self._names)
+        needs += figure_needs(self.study) if self._has_figures else []
+        needs += compare_needs(self.study, self.request.measure) if self.request.table == "compare" else []
+        return results_of(self.study, needs)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -134,7 +140,7 @@ class Report:
         if self.request.groups is not None:
             found["compare"] = [methods_table(self.study, *self._methods, margin=margin, size=size)]
         elif self.request.table == "compare":
-            found["compare"] = [compare_table(self.study, self.request.measure, self.request.margin)]
+            found["compare"] = [compare_table(self.study, self.request.measure, margin, self.results)]
         if self.request.reproduce:
             found["reproduce"] = reproduce_tables(self.study)
         return found
@@ -325,7 +331,9 @@ def study_of(request: ReportRequest) -> Study:
         runs = [run.only(request.subsets) for run in runs]
     if request.common and runs:
         runs = common_to(runs)
-    runs = titled(runs, request.labels)
+    labelled = titled(runs, request.labels)
+    if request.format not in {"csv", "json"}:
+        runs = labelled
     position = None if baseline is None else 0
     if request.table == "compare":
         position = 0
@@ -339,8 +347,22 @@ def study_of(request: ReportRequest) -> Study:
         draws=request.draws,
         seed=request.seed,
         letters=request.letters,
+        primary=_primary(request.primary),
     )
     return Study(runs, reported, choices)
+
+
+def _primary(name: str | None) -> tuple[Setting, str] | None:
+    """The setting and measure that are primary.
+
+    Raises:
+        RequestError: If there is no such setting, or no such measure by which runs can be compared.
+    """
+    if name is None:
+        return None
+    setting, _, measure = name.rpartition(":")
+    check_measure(measure, COMPARED)
+    return next(iter(settings_of([setting or Setting.MULTILINGUAL]))), measure
 
 
 def _check(request: ReportRequest) -> None:
@@ -370,6 +392,7 @@ def _check_of_compare(request: ReportRequest) -> None:
     """What only comparisons have."""
     if request.table == "compare":
         check_measure(request.measure, COMPARED)
+    _primary(request.primary)
     for name, asked in (("margin", request.margin), ("group", request.groups), ("size", request.size)):
         if asked is not None and request.table != "compare":
             raise RequestError(f"--{name} goes with `compare`: other tables have no tests of that kind")
@@ -497,11 +520,7 @@ def _long_needs(study: Study, request: ReportRequest) -> list[Request]:
     if table == "leaderboard":  # made from the table
         return []
     if table == "compare":
-        return [
-            Request(collection, setting, [request.measure], ["mean"])
-            for collection in study.collections()
-            for setting in study.settings(collection)
-        ]
+        return compare_needs(study, request.measure)
     return [
         Request(collection, setting, *_measures_and_levels(study, table, collection, setting, parallel=parallel))
         for parallel in (True, False)
@@ -522,7 +541,7 @@ def _measures_and_levels(
     if table == "bias":
         return bias, ["mean", "language"]
     if table == "pairs":
-        return [main_measure(study, collection)], ["language", "pair"]
+        return [study.main_measure(collection)], ["language", "pair"]
     if table in {"per-language", "miracl"}:
         shown = BY_LANGUAGE if parallel else BY_LANGUAGE_GRADED
         return [measure for each, measure in shown if each is setting], ["mean", "language", *SEEN]

@@ -14,7 +14,7 @@ from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting, did_you_mean
 from hybrid_bench.measures.bias import diagonal_gap
 from hybrid_bench.reporting.elements import Bar, Bars, Distribution, Figure, HeatMap, Point, Scatter
-from hybrid_bench.reporting.tables import main_measure, p_text, pair_needs, pair_values, slug
+from hybrid_bench.reporting.tables import p_text, pair_needs, pair_values, slug
 
 __all__ = ["chosen_figures", "figure_needs", "figures_of"]
 
@@ -28,7 +28,7 @@ def figure_needs(study: Study) -> list[Request]:
     """What the figures are made from, besides the scores of single queries."""
     needs: list[Request] = []
     for collection in study.collections():
-        measures = [main_measure(study, collection)]
+        measures = [study.main_measure(collection)]
         if Setting.CROSS_LINGUAL in study.settings(collection):
             needs += pair_needs(study, collection)
         needs += [Request(collection, setting, measures, ["mean", "language"]) for setting in Setting]
@@ -52,7 +52,7 @@ def figures_of(study: Study, results: Results | None = None) -> list[Figure]:
     made: list[Figure] = []
     for collection in study.collections():
         settings = study.settings(collection)
-        measure = main_measure(study, collection)
+        measure = study.main_measure(collection)
         if Setting.CROSS_LINGUAL in settings:
             made += _pairs(results, collection, measure)
         if Setting.MULTILINGUAL in settings:

@@ -31,7 +31,7 @@ from hybrid_bench.data.published import PublishedSystem, PublishedValue, publish
 from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.bias import MEASURES, diagonal_gap
-from hybrid_bench.measures.significance import FEW_CLUSTERS, Comparison
+from hybrid_bench.measures.significance import EXACT_CLUSTERS, FEW_CLUSTERS, Comparison, attainable
 from hybrid_bench.reporting.elements import Cell, Column, Row, Table
 
 __all__ = [
@@ -44,10 +44,10 @@ __all__ = [
     "TABLE_KINDS",
     "claims",
     "common_settings",
+    "compare_needs",
     "compare_table",
     "differences",
     "direction",
-    "main_measure",
     "margin_cells",
     "margin_notes",
     "needs_of",
@@ -161,6 +161,8 @@ _SHARES = (
     "bias_awrf_uniform",
     "bias_awrf_prior",
 )
+#: Measures of which a random ranking is no ideal: what is no better than it is neither best nor second.
+_ABOVE_CHANCE = frozenset(_RANKS) - {"bias_language_preference", "bias_kendall_w"}
 _SPLIT = tuple(measure.key for measure in MEASURES if measure.key.startswith("bias_top1_"))
 _BY_MODEL = ("Collection", "Model")
 #: Quality beside bias in the leaderboard.
@@ -267,10 +269,10 @@ def _main_table(results: Results) -> list[Table]:
     notes: list[str] = [NOTES["main"]]
     fields = [_Field(column, setting, column.key) for setting, column in MAIN]
     for collection in study.collections(parallel=True):
-        rows += _rows(results, collection, collection, fields, letters=letters)
+        rows += _rows(results, collection, collection, fields, letters=letters, random=True)
         notes += [_covered(study, collection), *_absent(study, collection, [DISTANCE, DISTANCE_MEDIAN])]
     made = Table("main", "Quality by setting, and rank distance", _BY_MODEL, MAIN_COLUMNS, tuple(rows), tuple(notes))
-    return _tables(study, made, letters=letters)
+    return _tables(results, made, letters=letters)
 
 
 MAIN_COLUMNS = tuple(column for _, column in MAIN)
@@ -336,7 +338,8 @@ def _by_language(results: Results, collection: str, measures: Sequence[tuple[Set
         }
         fields = [_Field(column._replace(**typed), setting, measure, level, code) for column, level, code in columns]
         arrow = {True: " ↑", False: " ↓", None: ""}[direction(measure)]
-        rows += _rows(results, collection, f"{setting.value}, {_title(measure)}{arrow}", fields)
+        section = f"{setting.value}, {_title(measure)}{arrow}"
+        rows += _rows(results, collection, section, fields, random=measure == DISTANCE)
     directionless = tuple(column._replace(higher_is_better=None) for column, *_ in columns)
     notes = [f"By language of the question. {_MEANS_NOTE}", _covered(study, collection), *_caveats(study, collection)]
     if seen:
@@ -346,7 +349,7 @@ def _by_language(results: Results, collection: str, measures: Sequence[tuple[Set
         )
     title = f"{collection} by language of the question"
     made = Table(slug(name, collection), title, ("Setting", "Model"), directionless, tuple(rows), tuple(notes))
-    return _tables(study, made)
+    return _tables(results, made)
 
 
 def _title(measure: str) -> str:
@@ -369,7 +372,7 @@ def _pair_tables(results: Results) -> list[Table]:
     for collection in study.collections():
         if Setting.CROSS_LINGUAL not in study.settings(collection):
             continue
-        measure = main_measure(study, collection)
+        measure = study.main_measure(collection)
         cells = pair_values(results, collection, measure)
         codes = sorted({code for values in cells.values() for pair in values for code in pair})
         rows = tuple(
@@ -381,18 +384,13 @@ def _pair_tables(results: Results) -> list[Table]:
         notes = [f"{_TITLES[measure]} of questions in the row's language against passages in the column's."]
         title = f"{collection} by pair of languages"
         table = Table(slug("pairs", collection), title, ("Model", "Questions"), tuple(columns), rows, tuple(notes))
-        made += _tables(study, table)
+        made += _tables(results, table)
     return made
-
-
-def main_measure(study: Study, collection: str) -> str:
-    """What a collection is mainly measured by."""
-    return MAP if collection in study.collections(parallel=True) else NDCG
 
 
 def pair_needs(study: Study, collection: str) -> list[Request]:
     """What `pair_values` takes its values from."""
-    measures = [main_measure(study, collection)]
+    measures = [study.main_measure(collection)]
     return [
         Request(collection, Setting.MONOLINGUAL, measures, ["language"]),
         Request(collection, Setting.CROSS_LINGUAL, measures, ["pair"]),
@@ -443,7 +441,7 @@ def _bias_tables(results: Results) -> list[Table]:
             notes += [*_caveats(study, collection), *_absent(study, collection, measures)]
         if name == "bias-split":
             columns.append(Column("diagonal_gap", "Gap", "", 3, None))
-        made += _tables(study, Table(name, title, _BY_MODEL, tuple(columns), tuple(rows), tuple(notes)))
+        made += _tables(results, Table(name, title, _BY_MODEL, tuple(columns), tuple(rows), tuple(notes)))
     return made
 
 
@@ -501,7 +499,7 @@ def _task_table(results: Results) -> list[Table]:
     notes += [*caveats, *of_tasks[:_NOTES_SHOWN]]
     if left > 0:
         notes.append(f"and {left} more note{'s' if left > 1 else ''} in signatures.jsonl")
-    return _tables(study, Table("tasks", "Other tasks", ("Task", "Model"), TASKS, tuple(rows), tuple(notes)))
+    return _tables(results, Table("tasks", "Other tasks", ("Task", "Model"), TASKS, tuple(rows), tuple(notes)))
 
 
 _NOTES_SHOWN = 5
@@ -516,7 +514,7 @@ def _caveats(study: Study, collection: str) -> list[str]:
 def _leaderboard_needs(study: Study) -> list[Request]:
     needs: list[Request] = []
     for collection in study.collections():
-        measures = [main_measure(study, collection)]
+        measures = [study.main_measure(collection)]
         needs += [Request(collection, setting, measures, ["mean"]) for setting in Setting]
         needs.append(Request(collection, Setting.MULTILINGUAL, _BESIDE, ["mean"]))
     return needs
@@ -555,10 +553,10 @@ def _leaderboard_table(results: Results) -> list[Table]:
     for section, (cells, alike) in standings.items():
         found = [Row(section, name, tuple(cells[name][column.key] for column in columns)) for name in study.names]
         found.sort(key=_standing_place)
-        marked = _marked(found, columns, [alike[column.key] for column in columns])
+        marked = _marked(found, columns, [alike[column.key] for column in columns], [None] * len(columns))
         rows += [row for row in marked if any(cell.value is not None for cell in row.cells)]
     notes = (NOTES["leaderboard"], *(_covered(study, collection) for collection in study.collections()))
-    return _tables(study, Table("leaderboard", "Leaderboard", _BY_MODEL, tuple(columns), tuple(rows), notes))
+    return _tables(results, Table("leaderboard", "Leaderboard", _BY_MODEL, tuple(columns), tuple(rows), notes))
 
 
 def _standing_place(row: Row) -> float:
@@ -570,7 +568,7 @@ def _standing_place(row: Row) -> float:
 def _standing(results: Results, collection: str) -> _Standing:
     """The leaderboard of one collection."""
     study = results.study
-    measure = main_measure(study, collection)
+    measure = study.main_measure(collection)
     cells: dict[str, dict[str, Cell]] = {name: {} for name in study.names}
     alike = {"borda": True}
     counts: dict[Setting, dict[str, float]] = {}
@@ -600,8 +598,7 @@ def _standing(results: Results, collection: str) -> _Standing:
         total = None if incomplete else float(np.mean([count for count in each if count is not None]))
         cells[name]["borda"] = _number(total, 1)
         for key in _BESIDE:
-            value = results.at(name, collection, Setting.MULTILINGUAL, key)
-            cells[name][key] = _number(None if value is None else value.value, BIAS_TITLES[key][1])
+            cells[name][key] = _cell(results.at(name, collection, Setting.MULTILINGUAL, key), BIAS_TITLES[key][1])
     alike |= dict.fromkeys(_BESIDE, alike[f"{Setting.MULTILINGUAL.value} mean"])
     return _Standing(cells, alike)
 
@@ -637,34 +634,42 @@ def _over_all(standings: Sequence[_Standing], columns: Sequence[Column]) -> _Sta
     return _Standing(cells, {column.key: all(each.alike[column.key] for each in standings) for column in columns})
 
 
-def compare_table(study: Study, measure: str, margin: float | None = None) -> Table:
+def compare_needs(study: Study, measure: str) -> list[Request]:
+    """What a comparison takes its adjusted p-values from."""
+    return [Request(collection, setting, [measure], ["mean"]) for collection, setting in common_settings(study)]
+
+
+def compare_table(study: Study, measure: str, margin: float | None = None, results: Results | None = None) -> Table:
     """Every run against the baseline in each setting that all of them have, with what a reviewer asks for.
 
     Args:
         study: At least two runs; its baseline is the first where none is chosen.
         measure: One of `scores.COMPARED`.
         margin: By how much a run would be worse; None for no tests of that.
+        results: Values of the study, if they were computed, with all of `compare_needs`.
 
     Raises:
         RequestError: If the runs cannot be compared, or have nothing in common.
     """
-    choices = study.choices
-    baseline = choices.baseline or 0
+    baseline = study.choices.baseline or 0
+    choices = replace(study.choices, baseline=baseline)
     options = choices.drawn
+    if results is None:
+        results = results_of(replace(study, choices=choices), compare_needs(study, measure))
     rows: list[Row] = []
     columns = [
         Column("mean", "Mean", "", 4, None),
         Column("delta", "Difference", "", 4, None),
         Column("interval", "95% interval", "", None, None),
         *(Column(f"p_{name}", f"p ({name})", "", None, None) for name in CLUSTERS),
-        Column("p_adjusted", "p (Holm)", "", None, None),
+        Column("p_adjusted", "p (adjusted)", "", None, None),
         Column("d_z", "d_z", "", 2, None),
         Column("wins", "Higher/ties/lower" if direction(measure) is None else "Wins/ties/losses", "", None, None),
         Column("detectable", "MDE", "", 4, None),
         *(MARGIN_COLUMNS if margin is not None else ()),
     ]
     notes: list[str] = []
-    results: list[Comparison] = []
+    compared: list[Comparison] = []
     better = direction(measure) is not False
     # Tukey's test permutes scores of queries, of which only means can be made again.
     lettered = len(study.runs) > 2 and measure not in OF_SUBSETS
@@ -672,12 +677,16 @@ def compare_table(study: Study, measure: str, margin: float | None = None) -> Ta
     for aligned, found in differences(study, measure, margin):
         letters = all_pairs(aligned, choices.cluster, higher_is_better=better, **options)[1] if lettered else None
         section = f"{found[0].collection}, {found[0].setting.value}"
-        rows += _compared(section, found, letters, lower_wins=not better)
+        values = [results.at(each.run, each.collection, each.setting, measure) for each in found]
+        adjusted = [None if value is None else value.p_adjusted for value in values]
+        rows += _compared(section, found, adjusted, letters, lower_wins=not better)
         result = found[0].result
-        results.append(result)
+        # Holm multiplies the smallest p by the number of runs; stepping down does not.
+        runs = len(found) if (found[0].setting, measure) == study.primary(found[0].collection) else 1
+        compared.append(result)
         notes.append(
             f"{section}: {result.n_settings} subsets, {result.n_cells:,} queries in {result.n_clusters} clusters by "
-            f"{choices.cluster}.{_few_clusters(result, len(found))}"
+            f"{choices.cluster}.{_few_clusters(result, runs)}"
         )
         for each in found:
             if each.within is not None:
@@ -689,17 +698,15 @@ def compare_table(study: Study, measure: str, margin: float | None = None) -> Ta
         "bias_rank_distance_median": "mean over subsets of medians over queries",
         "bias_kendall_w": "mean over query languages of W over their queries",
     }.get(measure, "mean over subsets of means over queries")
-    few = any(result.n_clusters < FEW_CLUSTERS for result in results)
-    exact = [result.exact for result in results]
+    few = any(result.n_clusters < FEW_CLUSTERS for result in compared)
+    exact = [result.exact for result in compared]
     flips = "all flips" if all(exact) else f"all flips where so told, else {choices.draws:,}"
     flips = f"{flips}, and {choices.draws:,} resamples" if any(exact) else f"{choices.draws:,} flips and resamples"
     notes.append(
         f"Difference from {study.names[baseline]} in {measure}, {figure}; 95% interval "
         f"by the cluster bootstrap (expanded percentiles{'; t below 10 clusters' if few else ''}), p by the cluster "
         f"sign-flip test ({flips}, seed {choices.seed}), where it counts with questions clustered by "
-        f"{choices.cluster}; Holm: adjusted for the runs compared in a setting, {DAGGER} where that is below "
-        f"{LEVEL}; "
-        "intervals are not "
+        f"{choices.cluster}; adjusted: {_adjustment(study)}; {DAGGER} where that is below {LEVEL}; intervals are not "
         + (
             "adjusted; d_z: t of the clustered t-test over the root of the number of clusters; "
             f"{_COUNTED[direction(measure)]}; MDE: difference that one test at {LEVEL} would find in 80% of cases."
@@ -814,14 +821,19 @@ _COUNTED = {
 
 
 def _compared(
-    section: str, found: Sequence[Difference], letters: Sequence[str] | None, *, lower_wins: bool
+    section: str,
+    found: Sequence[Difference],
+    adjusted: Sequence[float | None],
+    letters: Sequence[str] | None,
+    *,
+    lower_wins: bool,
 ) -> list[Row]:
     dash = Cell()
     first = found[0]
     margins = [] if first.within is None else [dash] * len(MARGIN_COLUMNS)
     of_first = [Cell(text=letters[0])] if letters else []
     rows = [Row(section, first.baseline, (_number(first.result.mean_b, 4), *[dash] * 9, *margins, *of_first))]
-    for number, each in enumerate(found, start=1):
+    for number, (each, p_adjusted) in enumerate(zip(found, adjusted, strict=True), start=1):
         result = each.result
         wins, losses = (result.losses, result.wins) if lower_wins else (result.wins, result.losses)
         cells = [
@@ -829,15 +841,15 @@ def _compared(
             Cell(
                 result.delta,
                 f"{result.delta:+.4f}",
-                mark=DAGGER if each.p_adjusted < LEVEL else "",
+                mark=DAGGER if p_adjusted is not None and p_adjusted < LEVEL else "",
                 low=result.low,
                 high=result.high,
                 p=result.p,
-                p_adjusted=each.p_adjusted,
+                p_adjusted=p_adjusted,
             ),
             Cell(text=f"{result.low:+.4f} to {result.high:+.4f}"),
             *(Cell(each.by[name].p, p_text(each.by[name].p)) if name in each.by else dash for name in CLUSTERS),
-            Cell(each.p_adjusted, p_text(each.p_adjusted)),
+            dash if p_adjusted is None else Cell(p_adjusted, p_text(p_adjusted)),
             _number(result.d_z, 2),
             Cell(text="" if wins is None else f"{wins}/{result.ties}/{losses}"),
             _number(result.detectable, 4),
@@ -921,7 +933,7 @@ def reproduce_tables(study: Study) -> list[Table]:
         f"Printed numbers: {'; '.join(parts)}. Intervals are over questions, not over trainings: another seed gives "
         "other numbers."
     )
-    notes = (summary, *_how(reproducing, rows, letters=False))
+    notes = (summary, *_how(results, rows, letters=False))
     return [Table("reproduce", "Distance from print", ("Run", "Number"), columns, tuple(rows), notes)]
 
 
@@ -981,9 +993,14 @@ def _rows(
             cells.append(cell)
         rows.append(Row(section, name, tuple(cells)))
     alike = [study.alike(collection, field.setting) and _alike(results, collection, field) for field in fields]
-    rows = _marked(rows, [field.column for field in fields], alike)
-    if random and rows:
-        rows.append(_random_row(study, collection, section, fields))
+    by_chance = [_at_random(study, collection, field) if random else Cell() for field in fields]
+    floors = [
+        float(cell.text) if cell.text and field.measure in _ABOVE_CHANCE else None
+        for field, cell in zip(fields, by_chance, strict=True)
+    ]
+    rows = _marked(rows, [field.column for field in fields], alike, floors)
+    if rows and any(cell.text for cell in by_chance):
+        rows.append(Row(section, "random ranking", tuple(by_chance), "random"))
     for system in study.reported:
         printed = [system.get(collection, *field[1:]) for field in fields]
         cells = [_reported(value, field.column.decimals or 0) for value, field in zip(printed, fields, strict=True)]
@@ -998,7 +1015,7 @@ def _cell(value: Value | None, decimals: int) -> Cell:
     differs = value.p_adjusted is not None and value.p_adjusted < LEVEL
     return Cell(
         value.value,
-        f"{value.value:.{decimals}f}",
+        _number(value.value, decimals).text,
         mark=DAGGER if differs else "",
         low=value.low,
         high=value.high,
@@ -1019,17 +1036,14 @@ def _reported(printed: PublishedValue | None, decimals: int) -> Cell:
     return Cell(printed.value, text, note=printed.source)
 
 
-def _random_row(study: Study, collection: str, section: str, fields: Sequence[_Field]) -> Row:
+def _at_random(study: Study, collection: str, field: _Field) -> Cell:
     """What a random ranking of the first run's pools gives; the same for all runs on the same data."""
-    cells = []
-    for field in fields:
-        found = None
-        for run in range(len(study.runs)):
-            each = study.scores(run, collection, field.setting)
-            if len(each) and found is None:
-                found = each.at_random(field.measure)
-        cells.append(_number(found, field.column.decimals or 0))
-    return Row(section, "random ranking", tuple(cells), "random")
+    if field.level not in {"mean", "language"}:
+        return Cell()
+    every = (study.scores(run, collection, field.setting) for run in range(len(study.runs)))
+    first = next((each for each in every if len(each)), None)
+    found = None if first is None else first.at_random(field.measure, field.query_language)
+    return _number(found, field.column.decimals or 0)
 
 
 def _letters(study: Study, collection: str, field: _Field) -> dict[int, str]:
@@ -1049,21 +1063,33 @@ def _letters(study: Study, collection: str, field: _Field) -> dict[int, str]:
     return dict(zip(having, found[1], strict=True))
 
 
-def _marked(rows: Sequence[Row], columns: Sequence[Column], alike: Sequence[bool] | None = None) -> list[Row]:
-    """The rows with best and second of each column; one value alone is neither."""
+def _marked(
+    rows: Sequence[Row], columns: Sequence[Column], alike: Sequence[bool], floors: Sequence[float | None]
+) -> list[Row]:
+    """The rows with best and second of each column, as printed; one value alone is neither.
+
+    Args:
+        rows: Of runs.
+        columns: The columns.
+        alike: Whether the numbers of a column can be compared.
+        floors: What a random ranking gives, as printed: what is no better is neither; None where that says nothing.
+    """
     cells = [list(row.cells) for row in rows]
     for place, column in enumerate(columns):
-        if column.higher_is_better is None or (alike is not None and not alike[place]):
+        if column.higher_is_better is None or not alike[place]:
             continue
         present = [float(row[place].text) for row in cells if row[place].value is not None]
         if len(present) < 2:
             continue
         ranked = sorted(set(present), reverse=column.higher_is_better)
+        floor = floors[place]
+        if floor is not None:
+            ranked = [number for number in ranked if (number > floor if column.higher_is_better else number < floor)]
         for row in cells:
             if row[place].value is None:
                 continue
             number = float(row[place].text)
-            row[place] = replace(row[place], best=number == ranked[0], second=number in ranked[1:2])
+            row[place] = replace(row[place], best=number in ranked[:1], second=number in ranked[1:2])
     return [replace(row, cells=tuple(each)) for row, each in zip(rows, cells, strict=True)]
 
 
@@ -1127,13 +1153,13 @@ def _absent(study: Study, collection: str, measures: Sequence[str]) -> list[str]
     return [f"{collection}: not there: {', '.join(whose)}: {reason}." for reason, whose in by_reason.items()]
 
 
-def _tables(study: Study, table: Table, *, letters: bool = False) -> list[Table]:
+def _tables(results: Results, table: Table, *, letters: bool = False) -> list[Table]:
     """The table without columns in which nobody has anything, with how it was computed; none if it has no rows."""
-    columns, rows = table.columns, table.rows
+    study, columns, rows = results.study, table.columns, table.rows
     if not rows:
         return []
     kept = [place for place in range(len(columns)) if any(row.cells[place].text for row in rows)]
-    how = _how(study, rows, letters)
+    how = [*_how_marked(rows), *_how(results, rows, letters)]
     if any(row.kind == "reported" for row in rows):
         how += dict.fromkeys(system.publication.citation for system in study.reported)
     return [
@@ -1146,23 +1172,67 @@ def _tables(study: Study, table: Table, *, letters: bool = False) -> list[Table]
     ]
 
 
-def _how(study: Study, rows: Sequence[Row], letters: bool) -> list[str]:
-    """How intervals and p-values were computed."""
-    choices = study.choices
+def _how_marked(rows: Sequence[Row]) -> list[str]:
+    """What bold and underlined numbers are, and who takes no part."""
+    kinds = {row.kind for row in rows}
+    found = []
+    if any(cell.best or cell.second for row in rows for cell in row.cells):
+        chance = "; rank measures no better than the random ranking's are not marked" if "random" in kinds else ""
+        found.append(
+            "Bold: best of the runs; underlined: second best; both as printed, ties included, among means over the "
+            f"same subsets{chance}."
+        )
+    if {"run", "reported"} <= kinds:
+        found.append("Reported rows are shown only: they take no part in best, second best and tests.")
+    return found
+
+
+def _adjustment(study: Study) -> str:
+    """Over what the p-values of means are adjusted."""
+    primary = {
+        f"{_title(measure)} {setting.value}"
+        for collection in study.collections()
+        for setting, measure in [study.primary(collection)]
+        if setting in study.settings(collection)
+    }
+    first = f"{' or '.join(sorted(primary))}, the primary measure, over the runs by Holm; " if primary else ""
+    rest = "all other means" if primary else "all means"
+    return f"{first}{rest} of a collection that are reported here, over columns, settings and runs by step-down max-T"
+
+
+def _how(results: Results, rows: Sequence[Row], letters: bool) -> list[str]:
+    """How intervals and p-values were computed, and what few clusters can show."""
+    choices = results.study.choices
     drawn = f"questions clustered by {choices.cluster}, {choices.draws:,} draws, seed {choices.seed}"
+    frame = results.frame
     found = []
     cells = [cell for row in rows for cell in row.cells]
     if any(cell.low is not None for cell in cells):
-        found.append(f"95% intervals: cluster bootstrap with expanded percentiles, {drawn}.")
+        clusters = frame.loc[frame["low"].notna(), "clusters"].min()
+        few = f"; by t with fewer than {FEW_CLUSTERS} clusters" if clusters < FEW_CLUSTERS else ""
+        found.append(f"95% intervals: cluster bootstrap with expanded percentiles{few}, {drawn}.")
     if choices.baseline is not None and any(cell.p is not None for cell in cells):
         found.append(
-            f"{DAGGER}: differs from {study.names[choices.baseline]}, adjusted p below {LEVEL}: cluster sign-flip "
-            f"test, {drawn}; adjusted over the runs by Holm in means, over languages or pairs by Benjamini and "
-            "Hochberg."
+            f"{DAGGER}: differs from {results.study.names[choices.baseline]}, adjusted p below {LEVEL}: cluster "
+            f"sign-flip test, {drawn}; adjusted: {_adjustment(results.study)}; languages or pairs over those of a run "
+            "by Benjamini and Hochberg."
         )
+        found.append(_attainable(int(frame.loc[frame["p"].notna(), "clusters"].min()), choices.draws))
     if letters and any(cell.mark.removeprefix(DAGGER) for cell in cells):
         found.append(f"{_LETTERS}, {drawn}.")
     return found
+
+
+def _attainable(clusters: int, draws: int) -> str:
+    """What a test of so few clusters that all flips are looked at can find; empty for more."""
+    if clusters > EXACT_CLUSTERS:
+        return ""
+    least = attainable(clusters, draws)
+    beyond = f": no difference can be marked {DAGGER} there, whatever its size" if least >= LEVEL else ""
+    return (
+        f"With {clusters} clusters, the fewest here, all {2**clusters:,} flips were looked at, and no p-value can be "
+        f"below {p_text(least)}{beyond}."
+    )
 
 
 #: The tables that can be asked for by name, in the order of a page.

@@ -33,7 +33,15 @@ from hybrid_bench.errors import RequestError
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.bias import MEASURES, inputs_of, kendall_w, language_places
 from hybrid_bench.measures.metrics import NOT_RETRIEVED
-from hybrid_bench.measures.significance import Cells, bootstrap, bootstrap_statistic, sign_flip
+from hybrid_bench.measures.significance import (
+    Cells,
+    Contrast,
+    bootstrap,
+    bootstrap_statistic,
+    flip_test,
+    sign_flip,
+    step_down,
+)
 from hybrid_bench.runs.saved import Run, find_runs
 from report_cases import (
     MEAN,
@@ -526,7 +534,15 @@ def test_differences_are_tested_by_flipping_signs(
             assert value.delta == pytest.approx(difference, abs=1e-9)
             if level == MEAN:
                 family = [(level, run) for run in others]
-                adjusted = holm_by_hand([of_level[each][1] for each in family])
+                if (setting, measure) == (Setting.MULTILINGUAL, "map"):  # the primary measure
+                    adjusted = holm_by_hand([of_level[each][1] for each in family])
+                else:
+                    of_runs = [in_order(subsets_of(rows[model], setting.value)) for model in MODELS]
+                    scores = [scores_by_hand(measure, each) for each in of_runs]
+                    changes = [np.subtract(scores[run], scores[baseline]) for run in others]
+                    cells = cells_by_hand(of_runs[0], cluster, of_runs[0])
+                    stepped = step_down([Contrast.of_means(cells, np.stack(changes))], **FEW)
+                    adjusted = stepped.p_adjusted[0].tolist()
             else:
                 family = [(lv, run) for lv, run in of_level if run == other and lv != MEAN and lv[0] == level[0]]
                 adjusted = benjamini_hochberg_by_hand([of_level[each][1] for each in family])
@@ -534,13 +550,89 @@ def test_differences_are_tested_by_flipping_signs(
         assert any(p < 0.05 for _, p in of_level.values())
 
 
-def test_seen_languages_and_figures_of_subsets_are_not_tested(runs: list[Run]) -> None:
+def test_languages_that_differ_from_run_to_run_are_not_tested(runs: list[Run]) -> None:
     study = Study(runs, (), Choices(baseline=0, **FEW))
-    names = ["bias_kendall_w", "bias_rank_distance_median", "bias_js_at_10_prior_excess"]
-    found = values_of(study, "HybridDemo", Setting.MULTILINGUAL, [*names, "map"])
-    assert all(value.p is None for name in names for value in found[1, name].values())
-    assert found[2, "map"][("seen", "", "")].p is None
+    found = values_of(study, "HybridDemo", Setting.MULTILINGUAL, ["map"])
+    assert found[2, "map"]["seen", "", ""].p is None
     assert found[2, "map"][MEAN].p is not None
+
+
+def test_medians_concordance_and_excesses_are_tested_as_means_are(runs: list[Run]) -> None:
+    study = Study(runs, (), Choices(baseline=0, **FEW))
+    for measure in ("bias_kendall_w", "bias_rank_distance_median", "bias_js_at_10_prior_excess", "bias_js_at_10_prior"):
+        found = values_of(study, "HybridDemo", Setting.MULTILINGUAL, [measure])
+        contrast = study.aligned([0, 1, 2], "HybridDemo", Setting.MULTILINGUAL, measure).contrast("article")
+        test = flip_test(contrast, **FEW)
+        for place, run in enumerate((1, 2)):
+            value, base = found[run, measure][MEAN], found[0, measure][MEAN]
+            assert value.delta == pytest.approx(value.value - base.value, abs=1e-9)
+            assert value.p == test.p[place]
+            assert value.clusters == len(contrast.clusters)
+            assert value.p_adjusted is not None
+            assert value.p_adjusted >= test.p[place]
+    # An excess is its measure less a constant.
+    of_js, of_excess = (
+        values_of(study, "HybridDemo", Setting.MULTILINGUAL, [f"bias_js_at_10_prior{name}"]) for name in ("", "_excess")
+    )
+    for run in (1, 2):
+        pair = of_js[run, "bias_js_at_10_prior"], of_excess[run, "bias_js_at_10_prior_excess"]
+        assert pair[0].keys() == pair[1].keys()
+        for level, value in pair[0].items():
+            assert pair[1][level].p == value.p
+            assert pair[1][level].p_adjusted == value.p_adjusted
+    assert of_js[1, "bias_js_at_10_prior"]["language", "de", ""].p is not None
+
+
+@pytest.mark.parametrize(
+    "primary", [None, (Setting.CROSS_LINGUAL, "map"), (Setting.MONOLINGUAL, "mrr")], ids=["default", "cross", "absent"]
+)
+def test_all_but_the_primary_measure_are_one_family(primary: tuple[Setting, str] | None, runs: list[Run]) -> None:
+    """Over settings, measures and runs; the primary measure is adjusted over the runs alone."""
+    study = Study(runs, (), Choices(baseline=0, primary=primary, **FEW))
+    measures = {setting: ["map", "recall_at_10"] for setting in Setting}
+    measures[Setting.MULTILINGUAL] += ["bias_rank_distance_median", "bias_kendall_w", "bias_js_at_10_uniform_expected"]
+    results = results_of(study, [Request("HybridDemo", *each, ["mean"]) for each in measures.items()])
+    places = [(setting, name) for setting, names in measures.items() for name in names]
+    tested = {
+        place: study.aligned([0, 1, 2], "HybridDemo", *place).contrast("article")
+        for place in places
+        if not place[1].endswith("_expected")
+    }
+    alone = primary or (Setting.MULTILINGUAL, "map")
+    rest = [place for place in tested if place != alone]
+    stepped = step_down([tested[place] for place in rest], **FEW)
+    expected = dict(zip(rest, zip(stepped.p, stepped.p_adjusted, strict=True), strict=True))
+    if alone in tested:
+        p = flip_test(tested[alone], **FEW).p
+        expected[alone] = p, np.array(holm_by_hand(p.tolist()))
+    assert expected.keys() == tested.keys()
+    for place in places:
+        for number, name in enumerate(MODELS[1:]):
+            value = results.at(name, "HybridDemo", *place)
+            assert value is not None
+            if place in expected:
+                assert (value.p, value.p_adjusted) == tuple(float(each[number]) for each in expected[place])
+            else:
+                assert value.p is value.p_adjusted is value.delta is None
+    assert any(value[1].tolist() > value[0].tolist() for value in expected.values())
+
+
+def test_families_are_of_one_collection() -> None:
+    """What is measured on other data is another question."""
+    rng = np.random.default_rng(5)
+    scores = {name: {"de-de": rng.random(30).tolist()} for name in "ab"}
+    of_c = [made_up(name, each) for name, each in scores.items()]
+    runs = [
+        replace(run, tasks={**run.tasks, **made_up(name, scores[name], collection="D").tasks})
+        for run, name in zip(of_c, scores, strict=True)
+    ]
+    study = Study(runs, (), Choices(baseline=0, **FEW))
+    for names in (["C"], ["C", "D"]):
+        results = results_of(study, [Request(name, Setting.MONOLINGUAL, ["map"], ["mean"]) for name in names])
+        for name in names:
+            value = results.at("b", name, Setting.MONOLINGUAL, "map")
+            assert value is not None
+            assert value.p == value.p_adjusted is not None  # one run, one measure
 
 
 def test_a_run_that_cannot_be_compared_is_refused_only_where_it_is_to_be(runs: list[Run]) -> None:
