@@ -181,9 +181,13 @@ def titled(runs: Sequence[Run], titles: Mapping[str, str]) -> list[Run]:
         if not exactly and not of_model:
             known = [*names, *(run.model for run in runs)]
             raise RequestError(f"there is no run of '{name}' to be called '{title}': {did_you_mean(name, set(known))}")
-        found |= dict.fromkeys(exactly or of_model, title)
-    if len(set(found.values())) < len(found):
-        raise RequestError(f"two runs would have the same label: {listed(found.values(), len(found))}")
+        # What tells the runs of one model apart, options or revision, stays behind their label.
+        found |= dict.fromkeys(exactly, title) or {
+            place: title + names[place].removeprefix(runs[place].model) for place in of_model
+        }
+    shown = [found.get(place, name) for place, name in enumerate(names)]
+    if twice := [name for name in shown if shown.count(name) > 1]:
+        raise RequestError(f"two runs would have the same label: {listed(twice, len(twice))}")
     return [replace(run, title=found.get(place, run.title)) for place, run in enumerate(runs)]
 
 

@@ -422,25 +422,25 @@ def test_captions_say_over_what_p_values_are_adjusted() -> None:
 def test_labels_stand_for_the_names_of_models() -> None:
     rng = np.random.default_rng(0)
     made = mono({name: rng.random(20).tolist() for name in ("org/one", "org/two")})
-    study = Study(made, (), Choices(baseline=0, **FEW), {"org/one": "One"})
+    study = Study(titled(made, {"org/one": "One"}), (), Choices(baseline=0, **FEW))
     for table in (there(main_table(study)), compare_table(study, "map")):
         assert [row.label for row in table.rows] == ["One", "org/two"]
         assert any("from One" in note for note in table.notes)
         assert not any("org/one" in note for note in table.notes)
     twin = replace(made[0], options={"pool": "small"})
-    assert Study([made[0], twin], labels={"org/one": "One"}).names == ["One", "One (pool=small)"]
+    assert Study(titled([made[0], twin], {"org/one": "One"})).names == ["One", "One (pool=small)"]
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({"org/ons": "One"}, "no run is of a model called 'org/ons': did you mean 'org/one'?"),
-        ({"org/one": "org/two"}, "two runs would be called 'org/two': give them different labels"),
+        ({"org/ons": "One"}, "there is no run of 'org/ons' to be called 'One': did you mean 'org/one'?"),
+        ({"org/one": "org/two"}, "two runs would have the same label: org/two, org/two"),
     ],
 )
 def test_labels_that_are_of_no_use(labels: dict[str, str], message: str) -> None:
     with pytest.raises(RequestError) as caught:
-        main_table(Study(mono({"org/one": [0.1], "org/two": [0.2]}), labels=labels))
+        titled(mono({"org/one": [0.1], "org/two": [0.2]}), labels)
     assert str(caught.value) == message
 
 
