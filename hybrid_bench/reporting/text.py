@@ -16,7 +16,7 @@ import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby, zip_longest
+from itertools import groupby, pairwise, zip_longest
 from typing import Any
 
 from tabulate import tabulate
@@ -340,10 +340,11 @@ def _columns(table: Table, intervals: bool) -> list[list[int]]:
     room = _TEXT_WIDTH - 2 * _BETWEEN
     for names in (sections, labels):
         room -= _NAME_WIDTH if max(map(len, names)) > _LONG_NAME else max(map(_points, names))
-    best = _parts(widths, room, _BETWEEN)
-    while len(parts := _parts(widths, room - 10, _BETWEEN)) == len(best) and room > 10:
-        best, room = parts, room - 10
-    return best
+    parts = _parts(widths, room, _BETWEEN)
+    ends = [len(widths) * number // len(parts) for number in range(len(parts) + 1)]
+    even = [list(range(start, end)) for start, end in pairwise(ends)]
+    fit = all(sum(widths[place] + _BETWEEN for place in part) <= room for part in even)
+    return even if fit else parts
 
 
 def _points(text: str) -> float:

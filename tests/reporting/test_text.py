@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import string
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
@@ -348,7 +349,7 @@ def compiled(text: str, folder: Path) -> tuple[str, str]:
     """The log of pdflatex, and the words of the document."""
     (folder / "t.tex").write_text(text, encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=False, timeout=600)
     log = (folder / "t.log").read_text(encoding="latin-1")
     assert done.returncode == 0, log[-3000:]
     assert (folder / "t.pdf").stat().st_size > 5000
@@ -405,6 +406,70 @@ def test_documents_compile_without_overfull_boxes(names: list[str], intervals: b
     if words:
         assert all(cell.text in words for row in table.rows for cell in row.cells)
         assert words.count("(reported)") == 6
+
+
+def widened(table: Table, languages: int) -> Table:
+    """A table by language as it would be of so many: its columns of languages again and again, under other codes."""
+    places = [place for place, column in enumerate(table.columns) if column.key in {"de", "en"}]
+    others = [place for place in range(len(table.columns)) if place not in places]
+    codes = [first + last for first in "qwxyz" for last in string.ascii_lowercase][:languages]
+    columns = [table.columns[places[0]]._replace(key=code, title=code) for code in codes]
+    taken = [*(places[number % 2] for number in range(languages)), *others]
+    return replace(
+        table,
+        columns=(*columns, *(table.columns[place] for place in others)),
+        rows=tuple(replace(row, cells=tuple(row.cells[place] for place in taken)) for row in table.rows),
+    )
+
+
+@pytest.mark.parametrize("intervals", [False, True], ids=["plain", "intervals"])
+@pytest.mark.parametrize("languages", [11, 40, 122])
+def test_a_wide_and_long_table_is_split_and_loses_nothing(languages: int, intervals: bool) -> None:
+    study = study_of(["a", "b", *(f"org/model-{number}" for number in range(18))], intervals=intervals)
+    (table,) = (widened(each, languages) for each in tables_of(study, ["per-language"]))
+    text = standalone([table], intervals=intervals)
+    parts = re.findall(r"\\begin\{tabular\}.*?\\end\{tabular\}", text, flags=re.DOTALL)
+    assert text.count(r"\begin{table}") == len(parts)
+    assert text.count("continued.") == len(parts) - 1
+    heads = [re.findall(r"\{(\w+)\}", next(line for line in part.splitlines() if "Setting" in line)) for part in parts]
+    named = [head for part in dict.fromkeys(map(tuple, heads)) for head in part]
+    assert named == [column.title for column in table.columns]  # each once, in order
+    assert max(len(part) for part in heads) <= 26
+    sizes = {len(part) for part in heads}
+    assert max(sizes) - min(sizes) <= max(sizes) // 2 + 1  # about as many on each page
+    for cell in {cell.text for row in table.rows for cell in row.cells if cell.text}:
+        assert cell in text
+    assert max(part.count("\n") for part in parts) <= 36 * 2
+
+
+def test_intervals_have_the_decimals_of_their_values() -> None:
+    """In a table by language ranks stand below shares, in the same columns."""
+    share, rank = Cell(0.5, "0.500", low=0.4, high=0.6), Cell(812.25, "812.2", low=700.0, high=900.5)
+    table = table_of([Row("mAP", "a", (share,)), Row("Rank dist.", "a", (rank,))], [UP])
+    for text in (as_markdown(table), as_latex(table), as_terminal(table, 80)):
+        assert "[0.400, 0.600]" in text
+        assert "[700.0, 900.5]" in text
+    assert r"\begin{tabular}{llr}" in as_latex(table)  # there is no point that both could be aligned by
+
+
+@pytest.mark.slow
+@needs_latex
+@pytest.mark.parametrize("intervals", [False, True], ids=["plain", "intervals"])
+@pytest.mark.parametrize("runs", [4, 20])
+def test_every_table_compiles_without_overfull_boxes(runs: int, intervals: bool, tmp_path: Path) -> None:
+    names = ["hybrid_bench/bm25", LONG, *(f"org/model-{number}" for number in range(runs - 2))]
+    study = study_of(names, intervals=intervals)
+    by_language = tables_of(study, ["per-language"])
+    tables = [
+        *tables_of(study, ["main", "bias", "leaderboard", "pairs"]),
+        *by_language,
+        *(widened(table, languages) for table in by_language for languages in (11, 40, 122)),
+    ]
+    log, words = compiled(standalone(tables, intervals=intervals), tmp_path)
+    assert "Overfull" not in log
+    assert "Float too large" not in log
+    if words:
+        assert all(cell.text in words for table in tables for row in table.rows for cell in row.cells)
 
 
 @pytest.mark.slow
