@@ -253,16 +253,14 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from hybrid_bench.reporting.document import compare
-
     if bool(options.paths) == bool(options.group):
         what = "both" if options.paths else "neither"
         raise RequestError(f"{what} of RUN and --group given: name runs to compare them, or a --group for each method")
     _refuse(options, "common", "label", unless=not options.group, where="with --group")
-    asked = _report_request(options)
-    if options.group:
-        asked = replace(asked, groups=_groups(options.group))
-    _write(compare(asked), options.out)
+    groups = _groups(options.group) if options.group else None
+    from hybrid_bench.reporting.document import compare
+
+    _write(compare(replace(_report_request(options), groups=groups)), options.out)
     return 0
 
 
