@@ -131,7 +131,7 @@ def _trained(ready: Prepared, tell: Tell) -> Trained:
     config, arguments = ready.config, ready.arguments
     main = is_main(arguments)
     part = config.output.with_name(f"{config.output.name}.part")
-    ended = None if ready.resume is None else ended_at(ready.resume)
+    ended = None if ready.resume is None else ended_at(ready.resume, arguments)
     if ended is not None:
         # Interrupted while the model was saved or measured. The Trainer would take another step.
         tell(f"the training had ended: {ended.best} is saved and measured")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,6 +56,7 @@ _ARRIVING = ".arriving"
 _NOT_OURS = frozenset({"lost+found"})
 BEFORE = "before.json"
 _FORMAT = 1
+_EPOCHS = 3  # of a training of which nothing is said, in transformers
 #: Arguments that change what is logged, saved, or how fast it goes, not what is learned.
 _WITHOUT_EFFECT = frozenset(
     {
@@ -83,7 +85,7 @@ class Ended(NamedTuple):
     steps: int
 
 
-def ended_at(checkpoint: Path) -> Ended | None:
+def ended_at(checkpoint: Path, arguments: Arguments) -> Ended | None:
     """What a checkpoint says if it is of the last step, or of the one at which the training was stopped."""
     path = checkpoint / "trainer_state.json"
     try:
@@ -91,9 +93,16 @@ def ended_at(checkpoint: Path) -> Ended | None:
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {first_line(error)}; --overwrite starts anew") from error
     control = state.get("stateful_callbacks", {}).get("TrainerControl", {}).get("args", {})
-    if not control.get("should_training_stop") and state["global_step"] < state["max_steps"]:
+    step, last = state["global_step"], state["max_steps"]
+    if step < last:
+        ended = bool(control.get("should_training_stop"))
+    elif arguments.max_steps > 0:
+        ended = arguments.max_steps <= step  # when it was saved, it may have been meant to be shorter
+    else:
+        ended = math.ceil(arguments.num_train_epochs) <= state["num_train_epochs"]
+    if not ended:
         return None
-    return Ended(_best_of(checkpoint, state) or checkpoint, state["global_step"])
+    return Ended(_best_of(checkpoint, state) or checkpoint, step)
 
 
 def _best_of(checkpoint: Path, state: Mapping[str, Any]) -> Path | None:
@@ -241,33 +250,37 @@ def identity(
 def found_state(
     config: TrainingConfig, now: Mapping[str, Any], tell: Tell, *, overwrite: bool, write: bool
 ) -> tuple[Path | None, bool]:
-    """The checkpoint to go on from, and whether the model is there; what is of another training is refused."""
+    """The checkpoint to go on from, and whether the model is there; what is of another training is refused.
+
+    A longer training than the one that is there, and the same but for that, goes on where that one ended.
+    """
     record = None if overwrite else read_record(config.output)
+    checkpoints = [] if overwrite else _checkpoints(config.work)
     if record is not None:
         # Rows are part of the texts' hashes. The number of devices is no part of what a finished model is.
-        compared = [name for name in ("settings", "texts") if name in record]
-        difference = first_difference({name: record[name] for name in compared}, {name: now[name] for name in compared})
-        if difference:
+        compared: list[str] = [name for name in ("settings", "texts") if name in record]
+        old: dict[str, Any] = {name: record[name] for name in compared}
+        new: dict[str, Any] = {name: now[name] for name in compared}
+        if not (difference := first_difference(old, new)):
+            return None, True
+        if not (_longer(old, new) and checkpoints):
             raise RequestError(
                 f"{config.output} holds a model of another training ({difference}): choose another output, or"
                 " --overwrite it"
             )
-        return None, True
     path = config.work / _STATE
-    checkpoints = [] if overwrite else _checkpoints(config.work)
     if checkpoints and path.is_file():
-        try:
-            saved = read_json(path, nan=True)
-        except (OSError, ValueError) as error:
-            raise DataError(f"cannot read {path}: {first_line(error)}; --overwrite starts anew") from error
-        difference = first_difference(saved, now)
+        difference = _difference_of(path, now, checkpoints[-1])
         if difference:
-            raise RequestError(
-                f"{checkpoints[-1]} is of another training ({difference}): choose another output, or --overwrite it"
+            tell(
+                f"a longer training than there was ({difference}): from here on its learning rate is that of the longer"
+                " one, which differs before, too, unless it is constant"
             )
         for checkpoint in reversed(checkpoints):
             damage = _damage(checkpoint)
             if not damage:
+                if write and difference:
+                    _write_state(path, now)
                 return checkpoint, False
             tell(f"{checkpoint} is not whole: {damage}")
             if write:
@@ -276,9 +289,41 @@ def found_state(
     if write:
         for checkpoint in config.work.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
-        with atomic(path) as beside:
-            beside.write_text(json.dumps(now, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        _write_state(path, now)
     return None, False
+
+
+def _difference_of(path: Path, now: Mapping[str, Any], checkpoint: Path) -> str:
+    """What differs from the training that was noted, which may be longer now; nothing else may."""
+    try:
+        saved = read_json(path, nan=True)
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {first_line(error)}; --overwrite starts anew") from error
+    difference = first_difference(saved, now)
+    if difference and not _longer(saved, now):
+        raise RequestError(
+            f"{checkpoint} is of another training ({difference}): choose another output, or --overwrite it"
+        )
+    return difference
+
+
+def _write_state(path: Path, now: Mapping[str, Any]) -> None:
+    with atomic(path) as beside:
+        beside.write_text(json.dumps(now, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def _longer(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether two trainings differ in nothing but their length, and the new one is the longer."""
+    lengths, others = [], []
+    for each in (old, new):
+        settings = each.get("settings", {})
+        given = dict(settings.get("arguments", {}))
+        steps, epochs = given.pop("max_steps", -1), given.pop("num_train_epochs", _EPOCHS)
+        if not isinstance(steps, int) or not isinstance(epochs, int | float):
+            return False
+        lengths.append((True, steps) if steps > 0 else (False, math.ceil(epochs)))
+        others.append({**each, "settings": {**settings, "arguments": given}})
+    return others[0] == others[1] and lengths[0][0] == lengths[1][0] and lengths[0] < lengths[1]
 
 
 def sample_hash(source: ParallelTexts) -> str:

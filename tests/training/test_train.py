@@ -326,6 +326,42 @@ def test_an_output_that_cannot_be_is_said_in_one_line(output: str, told: str, tm
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_finished_training_goes_on_when_it_is_to_be_longer(killed: bool, tmp_path: Path) -> None:
+    """With a constant learning rate, to the very weights of a training that was that long from the start."""
+    (tmp_path / "whole").mkdir()
+    alike = {"arguments.lr_scheduler_type": "constant", "evaluation.collections": []}
+    whole = train(configured(tmp_path / "whole", {**alike, "arguments.max_steps": 12}))
+    train(configured(tmp_path, {**alike, "arguments.max_steps": 6, "arguments.save_steps": 3}))
+    longer = configured(tmp_path, {**alike, "arguments.max_steps": 12, "arguments.save_steps": 3})
+    state = (longer.work / "training.json").read_bytes()
+    told = Told()
+    assert prepare(longer, told.append).resume == longer.work / "checkpoint-6"
+    assert told.about("a longer training than there was (arguments.max_steps was 6, now 12)")
+    assert (longer.work / "training.json").read_bytes() == state  # a check changes nothing
+    if killed:  # just after it began: its checkpoint is still that of the shorter one
+        prepare(longer, write=True)
+    assert train(longer).steps == 12
+    expected, found = weights(whole.folder), weights(longer.output)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert (read_record(longer.output) or {})["steps"] == 12
+    assert prepare(longer).done
+    for shorter in ({"arguments.max_steps": 6}, {"arguments.max_steps": 20, "seed": 1}, {"arguments.max_steps": -1}):
+        with pytest.raises(RequestError, match="holds a model of another training"):
+            prepare(configured(tmp_path, {**alike, **shorter}))
+    shutil.rmtree(longer.work)
+    with pytest.raises(RequestError, match="holds a model of another training"):  # nothing to go on from
+        prepare(configured(tmp_path, {**alike, "arguments.max_steps": 20}))
+
+
+def test_more_epochs_go_on_too(tmp_path: Path) -> None:
+    alike = {"evaluation.collections": [], "arguments.max_steps": -1, "arguments.save_strategy": "epoch"}
+    first = train(configured(tmp_path, {**alike, "arguments.num_train_epochs": 1}))
+    longer = configured(tmp_path, {**alike, "arguments.num_train_epochs": 2})
+    assert prepare(longer).resume is not None
+    assert train(longer).steps == 2 * first.steps
+
+
 def test_what_takes_memory_alone_may_change(tmp_path: Path) -> None:
     """Out of memory is why many a training is started again."""
     loss = {"kind": "cached-mnrl", "mini_batch_size": 8}
@@ -749,7 +785,7 @@ def sweep_config(folder: Path, steps: int) -> TrainingConfig:
 
 
 @pytest.mark.slow
-def test_a_sweep_goes_on_and_ends_with_its_report(tmp_path: Path) -> None:
+def test_a_sweep_goes_on_and_ends_with_its_report(tmp_path: Path) -> None:  # noqa: PLR0915 # one sweep, which takes a minute, seen from all sides
     config = sweep_config(tmp_path, steps=2)
     first = sweep(config, [0, 1], [1])
     told = Told()
