@@ -130,6 +130,9 @@ def _of_model() -> _Parser:
     made.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps (default: the best there is)")
     made.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="texts per batch (default: 32)")
     made.add_argument("--embedding-cache", type=Path, metavar="DIR", help="keep embeddings on disk here")
+    made.add_argument(
+        "--trust-remote-code", action="store_true", help="run code that comes with a model, from the hub or its folder"
+    )
     return made
 
 

@@ -105,7 +105,7 @@ def _request(options: argparse.Namespace, **others: Any) -> RunRequest:
 
 
 def _of_model(options: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in ("device", "batch_size", "embedding_cache")}
+    return {name: getattr(options, name) for name in ("device", "batch_size", "embedding_cache", "trust_remote_code")}
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -126,7 +126,8 @@ def _export(options: argparse.Namespace) -> int:
     if options.to == "beir":
         export_beir(tasks, options.out, to_stderr, overwrite=options.overwrite)
         return 0
-    model = models.load(models.model_meta(options.model), options.device)
+    trusted = options.trust_remote_code
+    model = models.load(models.model_meta(options.model), options.device, trust_remote_code=trusted)
     top = ranked_by(model, {"batch_size": options.batch_size})
     name = str(model.mteb_model_meta.name)
     export_trec(top, tasks, options.out, to_stderr, k=options.top_k, run=name, overwrite=options.overwrite)

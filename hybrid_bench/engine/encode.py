@@ -46,6 +46,10 @@ __all__ = [
 ]
 
 Matrix = NDArray[np.float32]
+#: Components between its inverse and this have squares and products within float32's range, for any dimension.
+_LARGEST = 2.0**40
+#: Products of which the largest is smaller lose digits, or become zero: float32 ends at 1e-38, with seven digits.
+_LEAST_PRODUCT = 1e-30
 #: What is encoded: a text, or a passage's title and text, which mteb gives its models both apart and joined.
 Text = str | tuple[str, str]
 #: Embeddings as they come from a model: places among the texts that it was given, and the rows for them.
@@ -81,6 +85,7 @@ class Embeddings:
     _matrices: dict[tuple[Role, str], Matrix] = field(default_factory=dict)
     _known: dict[tuple[Role, str], dict[Text, tuple[str, int]]] = field(default_factory=dict)
     _dimension: int | None = None
+    _looks: dict[Role, _Look] = field(default_factory=dict)
 
     def encode(self, role: Role, texts: Mapping[str, Sequence[Text]]) -> None:
         """Encode the distinct texts of these parts or query sets that are not known yet, and keep the embeddings."""
@@ -144,15 +149,22 @@ class Embeddings:
         self, role: Role, name: str, texts: Sequence[Text], encode: Callable[[Sequence[Text]], Batches]
     ) -> Matrix:
         """The embeddings of distinct texts, from the disk cache if there is one."""
-        if self.cache is not None:
-            return self.cache.get(self.identity(role, name), texts, encode, self._chunk)
         result: Matrix | None = None
-        for rows, vectors in encode(texts):
-            if result is None:
-                result = np.empty((len(texts), vectors.shape[1]), dtype=np.float32)
-            result[rows] = vectors
+        if self.cache is not None:
+            result = self.cache.get(self.identity(role, name), texts, encode, self._chunk)
+        else:
+            for rows, vectors in encode(texts):
+                if result is None:
+                    result = np.empty((len(texts), vectors.shape[1]), dtype=np.float32)
+                result[rows] = vectors
         assert result is not None
+        self._looks.setdefault(role, _Look()).at(result)
         return result
+
+    @property
+    def remarks(self) -> list[str]:
+        """What has to be said of embeddings that say nothing of their texts; empty if there are none."""
+        return [remark for role, look in self._looks.items() if (remark := look.remark(role))]
 
     @property
     def device(self) -> str:
@@ -252,6 +264,32 @@ class Embeddings:
         return block
 
 
+class _Look:
+    """Looks at the embeddings of one role as they come: whether they tell texts apart."""
+
+    def __init__(self) -> None:
+        self.seen = self.zeros = 0
+        self.first: Matrix | None = None
+        self.differ = False
+
+    def at(self, vectors: Matrix) -> None:
+        """Look at more of them."""
+        if self.first is None and len(vectors):
+            self.first = np.array(vectors[0])
+        self.seen += len(vectors)
+        self.zeros += int((~vectors.any(axis=1)).sum())
+        self.differ = self.differ or bool((vectors != self.first).any())
+
+    def remark(self, role: Role) -> str | None:
+        """What is to be said; None for nothing."""
+        what = "queries" if role is Role.QUERY else "passages"
+        if self.seen > 1 and not self.differ:
+            return f"the embeddings of all {self.seen:,} distinct {what} are the same: every score ties, and ids decide"
+        if self.zeros:
+            return f"the embeddings of {self.zeros:,} of {self.seen:,} distinct {what} are all zeros: their scores tie"
+        return None
+
+
 def read_as(role: Role, texts: Sequence[Text]) -> list[Text]:
     """The texts as nearly every model reads them, by which they are told apart: mteb strips passages."""
     if role is Role.QUERY:
@@ -315,7 +353,8 @@ def similarity_of(model: EncoderProtocol, queries: Matrix, passages: Matrix) -> 
     """
     import torch
 
-    q, p = torch.from_numpy(np.array(queries)), torch.from_numpy(np.array(passages))
+    # In the middle of float32's range, lest what the model computes overflow: scale decides neither of the two.
+    q, p = (_scaled(torch.from_numpy(np.array(vectors)), together=True) for vectors in (queries, passages))
     own = torch.as_tensor(model.similarity(q, p)).to("cpu", torch.float32)
     if own.shape != (len(q), len(p)):
         raise ModelError(
@@ -329,9 +368,27 @@ def similarity_of(model: EncoderProtocol, queries: Matrix, passages: Matrix) -> 
 
 
 def _normalised(vectors: torch.Tensor) -> torch.Tensor:
+    """Vectors of length 1, whatever their scale; zeros stay zeros."""
     import torch
 
-    return torch.nn.functional.normalize(vectors, p=2, dim=1)
+    return torch.nn.functional.normalize(_scaled(vectors), p=2, dim=1)
+
+
+def _scaled(vectors: torch.Tensor, *, together: bool = False) -> torch.Tensor:
+    """The same, where their scale is extreme times a power of two, which rounds nothing; each row's, or one for all.
+
+    Squares of components beyond 1e19 overflow float32, and those below 1e-19 vanish in it.
+    """
+    import torch
+
+    largest = vectors.abs().amax() if together else vectors.abs().amax(dim=1, keepdim=True)
+    extreme = (largest > 0) & ((largest > _LARGEST) | (largest < 1 / _LARGEST))
+    if not bool(extreme.any()):
+        return vectors
+    exponent = torch.where(extreme, torch.frexp(largest).exponent, 0)
+    # In two steps: the power itself may be beyond what float32 holds.
+    half = torch.div(exponent, 2, rounding_mode="floor")
+    return torch.ldexp(torch.ldexp(vectors, -half), half - exponent)
 
 
 class DenseScores:
@@ -362,8 +419,21 @@ class DenseScores:
         prepared = torch.from_numpy(np.array(queries))
         if passages.similarity is Similarity.COSINE:
             prepared = _normalised(prepared)
+        elif passages.similarity is Similarity.DOT:
+            self._check_scale(float(prepared.abs().max()), passages, model)
         self._queries = _padded(prepared, block_rows).to(passages.vectors.device)
         self._local = threading.local()
+
+    @staticmethod
+    def _check_scale(queries: float, passages: PreparedPassages, model: EncoderProtocol | None) -> None:
+        """Refuse dot products that vanish in float32, and would tie; those that overflow are refused when counted."""
+        largest = queries * float(passages.vectors.abs().max())
+        if 0 < largest < _LEAST_PRODUCT:
+            name = "the model" if model is None else model.mteb_model_meta.name
+            raise ModelError(
+                f"{name} returned embeddings so small that their dot products, {largest:.0e} at most, vanish in "
+                "float32: scale them"
+            )
 
     def over(self, passages: PreparedPassages) -> DenseScores:
         """Scores of the same queries for other passages."""

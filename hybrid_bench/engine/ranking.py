@@ -90,6 +90,17 @@ class Ranker:
         """How scores are made; known once something was ranked."""
         return str(getattr(self.scorer, "similarity", "bm25"))
 
+    @property
+    def remarks(self) -> list[str]:
+        """What has to be said of the embeddings, so far."""
+        return self.scorer.embeddings.remarks if isinstance(self.scorer, DenseScorer) else []
+
+    @property
+    def kept_embeddings(self) -> int:
+        """How many embeddings were encoded and saved on disk, so far."""
+        cache = self.scorer.embeddings.cache if isinstance(self.scorer, DenseScorer) else None
+        return 0 if cache is None else cache.kept
+
     def prepare(self, wanted: Mapping[str, Sequence[str]]) -> None:
         """Encode and rank all this now, in as few and as large steps as can be.
 

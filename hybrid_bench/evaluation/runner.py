@@ -6,7 +6,7 @@ import contextlib
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,8 +23,9 @@ from hybrid_bench.data.collection import DataOptions, PassagePool, PassageText
 from hybrid_bench.data.jsonl import JsonlReader
 from hybrid_bench.data.translations import Translations, read_translations
 from hybrid_bench.engine import models as model_names
-from hybrid_bench.engine.lexical import subset_languages
-from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError, one_line
+from hybrid_bench.engine.lexical import EMBEDDED, subset_languages
+from hybrid_bench.engine.models import GivenModel
+from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError, listed, one_line
 from hybrid_bench.evaluation.custom import parallel_tasks
 from hybrid_bench.evaluation.foreign import exact, mteb_names, mteb_tasks, why_not
 from hybrid_bench.evaluation.registry import collections, register, task_classes
@@ -50,7 +51,7 @@ class RunRequest:
     """What to run.
 
     Attributes:
-        models: Names of models (see `models`).
+        models: Names of models (see `models`), or models that are in memory (see `models.given`).
         tasks: Collections or single tasks.
         settings: ``mono``, ``cross``, ``multi``; empty for all.
         languages: Query languages and, in pairs, passage languages; empty for all.
@@ -67,9 +68,10 @@ class RunRequest:
         top_k: How many candidates.
         overwrite_strategy: mteb's: ``only-missing``, ``always``, ``never`` or ``only-cache``.
         embedding_cache: Folder for embeddings on disk.
+        trust_remote_code: Whether code that comes with a model, from the hub or in its folder, may be run.
     """
 
-    models: Sequence[str]
+    models: Sequence[str | GivenModel]
     tasks: Sequence[str]
     settings: Sequence[str] = ()
     languages: Sequence[str] = ()
@@ -86,6 +88,7 @@ class RunRequest:
     top_k: int | None = None
     overwrite_strategy: str = "only-missing"
     embedding_cache: Path | None = None
+    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -306,7 +309,10 @@ def run(request: RunRequest, tell: Callable[[str], None] = lambda message: None)
         DataError: If the data cannot be read, or the output folder cannot be written; nor then.
     """
     tasks = select_tasks(request)
-    metas = {name: _meta_or_error(name) for name in request.models}
+    chosen = [_Chosen.of(model, request.trust_remote_code) for model in request.models]
+    chosen = list({model.name: model for model in chosen}.values())
+    _check_data_options(request, tasks, tell)
+    _check_model_options(request, tasks, chosen, tell)
     scored = [task for task in tasks if isinstance(task, ExactRetrieval)]
     for task in scored:
         task.data_sha256()  # reads and checks the data, before a model is loaded in vain
@@ -316,12 +322,105 @@ def run(request: RunRequest, tell: Callable[[str], None] = lambda message: None)
     for notice in dict.fromkeys(task.notice for task in scored if task.notice):
         tell(notice)
     runner = _Runner(request, tasks, RunCache(request.output, tasks), tell)
-    for name, meta in metas.items():
-        if isinstance(meta, Exception):
-            runner.outcome.failures.append(Failure(name, None, meta))
-        else:
-            runner.run_model(name, meta)
+    for model in chosen:
+        if model.error is not None:
+            runner.outcome.failures.append(Failure(model.name, None, model.error))
+            continue
+        try:
+            runner.run_model(model)
+        except Exception as error:  # what is about this model must not end the others
+            logger.debug("%s failed", model.name, exc_info=True)
+            trace = "".join(traceback.format_exception(error))
+            runner.outcome.failures.append(Failure(model.name, None, error, trace))
+            _forget_frames(error)
     return runner.outcome
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A model that was asked for: what is known of it, or why it cannot be run."""
+
+    name: str
+    meta: ModelMeta | None = None
+    error: Exception | None = None
+    given: Any = None
+
+    @classmethod
+    def of(cls, model: str | GivenModel, trust_remote_code: bool) -> _Chosen:
+        """What a name or an object stands for; `RequestError` if there is no such model."""
+        if isinstance(model, GivenModel):
+            return cls(model.name, model.meta, given=model.model)
+        try:
+            meta = model_names.model_meta(model)
+            model_names.check_trusted(meta, trust_remote_code)
+        except ModelError as error:
+            return cls(model, error=error)
+        return cls(model, meta)
+
+
+def _check_data_options(request: RunRequest, tasks: Sequence[AbsTask], tell: Callable[[str], None]) -> None:
+    """Refuse options about data that apply to no task that was named; tell what else they do not apply to.
+
+    Raises:
+        RequestError: If one applies to nothing.
+    """
+    ours = [task for task in tasks if isinstance(task, ExactRetrieval)]
+    told = {task.metadata.name: task.told() for task in ours}
+    using: dict[str, set[str]] = {}
+    if request.settings:
+        using[f"--settings {' '.join(request.settings)}"] = set(told)
+    for name, value, default in (
+        ("passage", request.passage, PassageText.SENTENCE.value),
+        ("pool", request.pool, PassagePool.FULL.value),
+        ("pool_languages", " ".join(request.pool_languages), ""),
+        ("translations", " ".join(map(str, request.translations)), ""),
+    ):
+        if value != default:
+            # All tasks of a collection count as one: a pool's languages are nothing to its pairs, and need not be.
+            about = {task.collection_name for task in ours if name in told[task.metadata.name]}
+            names = {task.metadata.name for task in ours if task.collection_name in about}
+            using[f"--{name.replace('_', '-')} {value}"] = names
+    for option, names in using.items():
+        without = [task.metadata.name for task in tasks if task.metadata.name not in names]
+        if not names:
+            raise RequestError(f"{option} does not apply to {listed(without)}: leave it out")
+        if without:
+            tell(f"{option} does not apply to {listed(without)}")
+
+
+def _check_model_options(
+    request: RunRequest, tasks: Sequence[AbsTask], models: Sequence[_Chosen], tell: Callable[[str], None]
+) -> None:
+    """Refuse options about models that would change numbers and apply to none; tell what others do not apply to.
+
+    Raises:
+        RequestError: If one applies to nothing.
+    """
+    ours = any(isinstance(task, ExactRetrieval) for task in tasks)
+    kinds = {model.name: set(model.meta.model_type or ()) for model in models if model.meta is not None}
+    if request.rerank is not None and kinds:
+        alone = [name for name, kind in kinds.items() if "cross-encoder" not in kind]
+        if len(alone) == len(kinds):
+            raise RequestError(
+                f"--rerank is for cross-encoders, and {listed(alone)} is none: it searches the whole pool; leave out "
+                "--rerank and --top-k"
+            )
+        if not ours:
+            names = listed(task.metadata.name for task in tasks)
+            raise RequestError(f"--rerank does not apply to {names}, which is left to mteb: leave it out")
+        if alone:
+            tell(f"--rerank does not apply to {listed(alone)}, which searches the whole pool")
+    # These change no number, so that they may stand in a command for models of all kinds.
+    unused: dict[str, list[str]] = {}
+    if request.embedding_cache is not None and request.rerank is None:  # a first stage has embeddings
+        unused["--embedding-cache"] = [name for name, kind in kinds.items() if not ours or "dense" not in kind]
+    if request.device is not None:
+        unused["--device"] = [model.name for model in models if model.given is not None or model.name in EMBEDDED]
+    if request.batch_size != RunRequest.batch_size:
+        unused["--batch-size"] = [name for name, kind in kinds.items() if name in EMBEDDED and "dense" not in kind]
+    for option, without in unused.items():
+        if without:
+            tell(f"{option} does not apply to {listed(without)}")
 
 
 class _Runner:
@@ -339,50 +438,82 @@ class _Runner:
         self.cache = cache
         self.tell = tell
         self.outcome = Outcome(subsets={task.metadata.name: list(task.hf_subsets) for task in tasks})
+        self.model: Any = None  # the one that is evaluated, once it is loaded
+        self.own: Mapping[str, Any] = {}  # the options that it has by itself
 
-    def run_model(self, name: str, meta: ModelMeta) -> None:
+    def run_model(self, chosen: _Chosen) -> None:
         """Evaluate a model where results are missing; it is loaded when the first one is."""
-        model: Any = None
-        own = meta.experiment_kwargs or {}
+        name, meta = chosen.name, chosen.meta
+        assert meta is not None
+        self.model, self.own = chosen.given, meta.experiment_kwargs or {}
         for task in self.tasks:
-            task_name = task.metadata.name
-            options = _options(task, meta)
-            place = meta.model_copy(update={"experiment_kwargs": {**own, **options} or None})
             everything = task.hf_subsets
             try:
-                if isinstance(task, AbsTaskAggregate):
-                    self._combine(name, task, place)
-                # Only what is missing: the task encodes and ranks all its subsets together.
-                elif missing := self._missing(name, task, place):
-                    if model is None and self.request.overwrite_strategy != "only-cache":
-                        model = model_names.load(meta, self.request.device)
-                        own = model.mteb_model_meta.experiment_kwargs or {}
-                    if model is not None and isinstance(task, ExactRetrieval):
-                        missing = self._checked(name, task, place, model, missing)
-                    if model is not None:
-                        model.mteb_model_meta = model.mteb_model_meta.model_copy(
-                            update={"experiment_kwargs": {**own, **options} or None}
-                        )
-                    task.hf_subsets = missing
-                    self.tell(f"{name} on {task_name}: {_plural(len(missing), 'subset')}{_by_mteb(task)}")
-                    self._evaluate(place if model is None else model, task)
+                self._run_task(name, meta, task)
+            except KeyboardInterrupt:
+                self.tell(self._stopped(name, task, self._place(meta, task), everything))
+                raise
             except Exception as error:  # one failure must not lose the others' results
-                logger.debug("%s on %s failed", name, task_name, exc_info=True)
+                logger.debug("%s on %s failed", name, task.metadata.name, exc_info=True)
                 trace = "".join(traceback.format_exception(error))
-                self.outcome.failures.append(Failure(name, None if model is None else task_name, error, trace))
+                about = None if self.model is None else task.metadata.name
+                self.outcome.failures.append(Failure(name, about, error, trace))
                 _forget_frames(error)
-                if model is None:
+                if self.model is None:
                     break
             finally:
                 task.hf_subsets = everything
                 if task.data_loaded:
                     task.unload_data()
+        if chosen.given is not None:
+            chosen.given.mteb_model_meta = meta  # as it was given
+        self.model = None
         for task in self.tasks:  # those that are there, whatever failed above
-            kwargs = {**(meta.experiment_kwargs or {}), **_options(task, meta)} or None
-            place = meta.model_copy(update={"experiment_kwargs": kwargs})
-            path = self.cache.get_task_result_path(task.metadata.name, place)
+            path = self.cache.get_task_result_path(task.metadata.name, self._place(meta, task))
             if path.is_file() and path.parent not in self.outcome.folders:
                 self.outcome.folders.append(path.parent)
+
+    @staticmethod
+    def _place(meta: ModelMeta, task: AbsTask, own: Mapping[str, Any] | None = None) -> ModelMeta:
+        """The model with the task's options, which decide where its results are saved."""
+        kwargs = {**((meta.experiment_kwargs if own is None else own) or {}), **_options(task, meta)}
+        return meta.model_copy(update={"experiment_kwargs": kwargs or None})
+
+    def _run_task(self, name: str, meta: ModelMeta, task: AbsTask) -> None:
+        """Evaluate what is missing of one task."""
+        task_name, place = task.metadata.name, self._place(meta, task, self.own)
+        if isinstance(task, AbsTaskAggregate):
+            self._combine(name, task, place)
+            return
+        # Only what is missing: the task encodes and ranks all its subsets together.
+        missing = self._missing(name, task, place)
+        if not missing:
+            return
+        if self.model is None and self.request.overwrite_strategy != "only-cache":
+            trusted = self.request.trust_remote_code
+            self.model = model_names.load(meta, self.request.device, trust_remote_code=trusted)
+            self.own = self.model.mteb_model_meta.experiment_kwargs or {}
+        if self.model is not None:
+            if isinstance(task, ExactRetrieval):
+                missing = self._checked(name, task, place, missing)
+            kwargs = {**self.own, **_options(task, meta)} or None
+            self.model.mteb_model_meta = self.model.mteb_model_meta.model_copy(update={"experiment_kwargs": kwargs})
+        task.hf_subsets = missing
+        self.tell(f"{name} on {task_name}: {_plural(len(missing), 'subset')}{_by_mteb(task)}")
+        self._evaluate(place if self.model is None else self.model, task)
+        for remark in task.remarks if isinstance(task, ExactRetrieval) else ():
+            self.tell(f"{name} on {task_name}: {remark}")
+
+    def _stopped(self, name: str, task: AbsTask, place: ModelMeta, subsets: Sequence[str]) -> str:
+        """What is saved of a model on a task that was interrupted."""
+        saved = self.cache.load_task_result(task.metadata.name, place)
+        there = {entry["hf_subset"] for entries in saved.scores.values() for entry in entries} if saved else set()
+        done = f"{len(there & set(subsets))} of {_plural(len(subsets), 'subset')}"
+        told = f"{name} on {task.metadata.name}: stopped; {done} {'is' if len(subsets) == 1 else 'are'} saved"
+        if self.request.embedding_cache is None:
+            return f"{told}, embeddings are not: --embedding-cache DIR keeps them"
+        kept = task.kept_embeddings if isinstance(task, ExactRetrieval) else 0
+        return f"{told}, and {_plural(kept, 'new embedding')} in {self.request.embedding_cache}"
 
     def _combine(self, name: str, task: AbsTaskAggregate, place: ModelMeta) -> None:
         """Save the result of an aggregate from those of its parts."""
@@ -415,9 +546,9 @@ class _Runner:
             self.tell(f"{name} on {task_name}: the saved result is not used, because {reason}")
         return task.hf_subsets
 
-    def _checked(self, name: str, task: ExactRetrieval, place: ModelMeta, model: Any, missing: list[str]) -> list[str]:
+    def _checked(self, name: str, task: ExactRetrieval, place: ModelMeta, missing: list[str]) -> list[str]:
         """The missing subsets, or all: what is saved may be by other prompts, which only the loaded model tells."""
-        if reason := self.cache.why_not(task.metadata.name, place, model):
+        if reason := self.cache.why_not(task.metadata.name, place, self.model):
             if len(missing) < len(task.hf_subsets):  # else it was told before
                 self.tell(f"{name} on {task.metadata.name}: the saved result is not used, because {reason}")
             self.cache.set_aside(task.metadata.name, place)
@@ -443,13 +574,6 @@ def _plural(number: int, what: str) -> str:
 def _by_mteb(task: AbsTask) -> str:
     """A remark on a task that our engine does not score."""
     return "" if isinstance(task, ExactRetrieval) else f", left to mteb, because {why_not(task)}"
-
-
-def _meta_or_error(name: str) -> ModelMeta | Exception:
-    try:
-        return model_names.model_meta(name)
-    except ModelError as error:
-        return error
 
 
 def _forget_frames(error: BaseException | None) -> None:
@@ -500,11 +624,12 @@ def _first_stage(request: RunRequest, tasks: Sequence[ExactRetrieval]) -> Any:
     signature = next(iter(signatures.values()))
     source = signature.get("model_source") or signature["model"]
     meta = model_names.model_meta(source)
+    model_names.check_trusted(meta, request.trust_remote_code)
     if meta.revision != signature["revision"]:
         raise RequestError(
             f"{request.rerank} was made by {source} at revision {signature['revision']}, which is now {meta.revision}"
         )
-    return model_names.load(meta, request.device)
+    return model_names.load(meta, request.device, trust_remote_code=request.trust_remote_code)
 
 
 @contextlib.contextmanager

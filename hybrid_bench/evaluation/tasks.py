@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -31,6 +33,7 @@ from hybrid_bench.data.trained import read_record
 from hybrid_bench.engine.cache import EmbeddingCache
 from hybrid_bench.engine.encode import Embeddings
 from hybrid_bench.engine.lexical import BM25
+from hybrid_bench.engine.models import is_named, weights_hash
 from hybrid_bench.engine.prompts import (
     Role,
     depends_on_subset,
@@ -107,6 +110,7 @@ class ExactRetrieval(AbsTaskRetrieval):
         tables: After an evaluation, one row per query, by split and subset (see `store.query_table`).
         signature: After an evaluation, what its numbers depend on.
         collection: The data, once they are loaded.
+        remarks: After an evaluation, what has to be said of the model's embeddings.
         caveat: What has to be said wherever the task's numbers stand.
     """
 
@@ -122,7 +126,14 @@ class ExactRetrieval(AbsTaskRetrieval):
         self.tables: dict[tuple[str, str], pa.Table] = {}
         self.signature: dict[str, Any] = {}
         self.collection: Collection | None = None
+        self.remarks: list[str] = []
+        self._kept: Callable[[], int] = lambda: 0
         self._searched: PoolRanks | None = None
+
+    @property
+    def kept_embeddings(self) -> int:
+        """How many embeddings the last evaluation has encoded and saved on disk, so far."""
+        return self._kept()
 
     # -- what a kind of task says of itself ---------------------------------------------------------------------
 
@@ -190,7 +201,7 @@ class ExactRetrieval(AbsTaskRetrieval):
         Where mteb is asked to rerank, its own evaluation runs instead; where it is asked for prediction files, it runs
         besides, to write them.
         """
-        _check_named(model)
+        _ensure_named(model)
         self._check_options(model)
         reranking = data_split["top_ranked"] is not None
         if prediction_folder is not None or reranking:
@@ -320,9 +331,12 @@ class ExactRetrieval(AbsTaskRetrieval):
                         cache=EmbeddingCache(self.options.embedding_cache) if self.options.embedding_cache else None,
                     ),
                 )
+        ranker = mine[key]
         if subset is not None:
-            mine[key].served.add(served)
-        return mine[key]
+            ranker.served.add(served)
+        before = ranker.kept_embeddings
+        self._kept = lambda: ranker.kept_embeddings - before
+        return ranker
 
     def _search(self, model: Any, data_split: Any, **arguments: Any) -> PoolRanks:
         """Ask a model that does its own search, with mteb's arguments, but as deep as the pool."""
@@ -399,6 +413,7 @@ class ExactRetrieval(AbsTaskRetrieval):
         if training is not None:
             kept = ("languages", "mode", "alpha", "seed", "base")
             identity["training"] = {name: training[name] for name in kept if name in training}
+        self.remarks = [] if ranker is None else ranker.remarks
         depth = "full" if pool.depth >= pool.pool_size else pool.depth
         wanted = self._wanted()
         self.signature = identity | {
@@ -407,7 +422,7 @@ class ExactRetrieval(AbsTaskRetrieval):
             # A small pool may be searched in full where a large one is not: the task's depth is what limits it at all.
             "depth": self.signature.get("depth", "full") if depth == "full" else depth,
             "caveat": self.caveat,
-            "notes": list(collection.notes),
+            "notes": [*collection.notes, *self.remarks],
             # Queries are given with it, passages without, as mteb does.
             "outer_white_space": collection.padded(wanted, dict.fromkeys(chain.from_iterable(wanted.values()))),
         }
@@ -594,14 +609,30 @@ def _relevant(collection: Collection, query_set: str, parts: Sequence[str]) -> d
     return found
 
 
-def _check_named(model: Any) -> None:
-    """Refuse a model that has no name of its own: its results would be taken for those of any other such model."""
+def _ensure_named(model: Any) -> None:
+    """Give a model that has no name one that keeps its results apart from those of any other, and say so.
+
+    Raises:
+        ModelError: If it has no metadata to write a name into.
+    """
     meta = getattr(model, "mteb_model_meta", None)
-    name = None if meta is None else meta.name
-    if name is None or "/" not in name or name.startswith("no_model_name/"):
+    if meta is None:
         raise ModelError(
-            f"{type(model).__name__} has no name that tells its results from those of another model: give its "
-            "mteb_model_meta a name 'organisation/model', or give `run` the folder of the saved model"
+            f"{type(model).__name__} has no name that tells its results from those of another model: give it a "
+            "mteb_model_meta with a name 'organisation/model', or give `run` the folder of the saved model"
+        )
+    inner = innermost(model)
+    kind = type(getattr(inner, "model", inner)).__name__
+    unnamed = f"unnamed/{kind}"
+    if meta.name == unnamed:  # by an earlier evaluation; its weights may have changed since
+        meta.revision = weights_hash(model) or meta.revision
+    elif not is_named(meta):
+        # In place: mteb has this very object in its hands, and saves by it.
+        meta.name, meta.revision = unnamed, weights_hash(model) or secrets.token_hex(20)
+        warnings.warn(
+            f"{kind} has no name, so its results are kept apart as {unnamed} at revision {meta.revision}; give it one: "
+            "mteb_model_meta.name of mteb's wrapper around it, or name='organisation/model' in hybrid_bench.evaluate",
+            stacklevel=2,
         )
 
 
