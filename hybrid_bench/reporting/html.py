@@ -29,7 +29,7 @@ from hybrid_bench.reporting.drawing import DIVERGING, SEQUENTIAL, Scale, file_na
 from hybrid_bench.reporting.elements import Cell, Details, Element, HeatMap, Table
 from hybrid_bench.reporting.svg import draw, hint
 
-__all__ = ["page"]
+__all__ = ["as_html", "page"]
 
 #: Steps of a heat map's colours. They are classes, since the policy allows no style in the elements themselves.
 _STEPS = 64
@@ -63,6 +63,12 @@ def page(title: str, exhibits: Sequence[Element], details: Details) -> str:
         exhibits=[_Shown.of(exhibit, anchor) for exhibit, anchor in zip(exhibits, anchors, strict=True)],
         about=details,
     )
+
+
+def as_html(table: Table) -> str:
+    """A table with its notes as a part of a page, as a notebook shows it: with its own style, without a script."""
+    grouped = len({column.group for column in table.columns}) > 1
+    return _template("fragment.html").render(table=table, grouped=grouped)
 
 
 def _asset(name: str) -> str:

@@ -30,7 +30,7 @@ from hybrid_bench.reporting.elements import (
     Scatter,
     Table,
 )
-from hybrid_bench.reporting.html import page
+from hybrid_bench.reporting.html import as_html, page
 
 VOID = {"meta", "link", "br", "img", "input", "hr", "wbr"}
 
@@ -526,3 +526,23 @@ def test_legends_name_every_series_with_a_key_of_its_own() -> None:
     assert LONG in RANKS.series
     shapes = [str(item.one("svg").within[1:]) + str(item.one("svg").within[0]) for item in shown(RANKS).all("li")]
     assert len(set(shapes)) == len(RANKS.series), "without colours they differ"
+
+
+def test_a_table_for_a_notebook_needs_nothing_and_runs_nothing() -> None:
+    text = as_html(TABLE)
+    found = read(text)
+    names = {node.name for node in found.walk()}
+    assert names <= {
+        *("div", "table", "caption", "thead", "tbody", "tr", "th", "td"),
+        *("bdi", "strong", "u", "sup", "p"),
+    }
+    assert {key for node in found.walk() for key in node.attributes} <= {"style", "scope", "title"}
+    rows = found.one("tbody").all("tr")
+    assert [row.all("bdi")[1].text for row in rows] == [one_line(row.label) for row in TABLE.rows]
+    shown = [[cell.text for cell in row.all("td")[1:]] for row in rows]
+    assert shown == [
+        [f"{cell.text}{cell.mark}" if cell.text else "\N{EN DASH}" for cell in row.cells] for row in TABLE.rows
+    ]
+    bold = [[bool(cell.all("strong")) for cell in row.all("td")[1:]] for row in rows]
+    assert bold == [[cell.best and bool(cell.text) for cell in row.cells] for row in TABLE.rows]
+    assert [note.text for note in found.all("p")] == [one_line(note) for note in TABLE.notes]
