@@ -201,13 +201,13 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from hybrid_bench.reporting.document import ReportRequest, compare
-
     of_tests = {name: getattr(options, name) for name in ("baseline", "measure", "margin", "size", *_OF_TESTS)}
     if bool(options.paths) == bool(options.group):
         what = "both" if options.paths else "neither"
         raise RequestError(f"{what} of RUN and --group given: name runs to compare them, or a --group for each method")
     groups = _groups(options.group) if options.group else None
+    from hybrid_bench.reporting.document import ReportRequest, compare
+
     _write(compare(ReportRequest(options.paths, groups=groups, **of_tests)), options.out)
     return 0
 

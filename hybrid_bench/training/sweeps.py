@@ -23,7 +23,8 @@ from hybrid_bench.analysis.study import Study, seen_subsets
 from hybrid_bench.errors import RequestError
 from hybrid_bench.evaluation.runner import RunRequest, run, select_tasks
 from hybrid_bench.languages import Setting
-from hybrid_bench.measures.significance import DRAWS, compare, holm, macro_mean
+from hybrid_bench.measures.significance import DRAWS, Comparison, compare, holm, macro_mean
+from hybrid_bench.measures.trainings import PAIRED_FROM, Methods, compare_methods
 from hybrid_bench.reporting.tables import tables_of
 from hybrid_bench.reporting.text import as_markdown
 from hybrid_bench.runs.saved import Run, TaskTable, find_runs, joined
@@ -175,14 +176,14 @@ def sweep_report(
 ) -> str:
     """The report of all runs, then for every collection the means by alpha, the Pareto front, and tests.
 
-    A test compares alphas by each query's mean score over the seeds: what it generalises to is other questions, for
-    these trainings. Spread over seeds stands in the tables.
+    Tests compare alphas for other questions and other trainings, in pairs of one seed, see `trainings`; with one seed
+    for other questions only. Spread over seeds stands in the tables.
 
     Args:
         points: From `sweep`.
         beside: Other runs, each by its folders, that the first table shows too, such as the model before its training.
         seen: Languages that are told apart from all others; None: those that the models were trained on.
-        draws: Flips and resamples of a test.
+        draws: Flips and resamples of a test of one seed.
     """
     runs = [joined(find_runs(point.folders)) for point in points]
     collections = dict.fromkeys(table.collection for table in runs[0].tasks.values())
@@ -313,12 +314,17 @@ def _tests(
     """Every other alpha against one of them."""
     rows: list[list[str]] = []
     clusters: dict[str, None] = {}
+    several = min(len(runs) for runs in members.values()) > 1
     for each in measured:
         cluster = each.aligned.clusterings[0]
-        cells = each.aligned.cells(cluster)
-        of_alpha = {alpha: each.aligned.scores[runs].mean(0) for alpha, runs in members.items()}
+        cells, scores = each.aligned.cells(cluster), each.aligned.scores
         others = [alpha for alpha in members if alpha != baseline]
-        compared = [compare(cells, of_alpha[alpha], of_alpha[baseline], draws=draws) for alpha in others]
+        base = scores[members[baseline]]
+        compared: list[Comparison | Methods]
+        if several:  # the runs of an alpha are in the order of their seeds, which are the same for all
+            compared = [compare_methods(cells, scores[members[alpha]], base, paired=True) for alpha in others]
+        else:
+            compared = [compare(cells, scores[members[alpha][0]], base[0], draws=draws) for alpha in others]
         adjusted = holm([found.p for found in compared])
         for alpha, found, p in zip(others, compared, adjusted, strict=True):
             clusters[f"{found.n_clusters} {cluster}s"] = None
@@ -333,15 +339,23 @@ def _tests(
                 ]
             )
     name = "X-X-mono" if baseline == 1 else "X-Y"
-    title = f"Against alpha {baseline:g} ({name}), each query's score the mean over seeds:"
+    title = f"Against alpha {baseline:g} ({name}):"
     heads = ["Measure", "alpha", "Difference", "95% interval", "p (Holm)", "Least and greatest of a seed"]
     table = tabulate(rows, heads, tablefmt="pipe", disable_numparse=True, colalign=("left", *["right"] * 5))
-    note = (
-        f"Cluster sign-flip test and expanded percentile cluster bootstrap ({draws:,} draws), questions clustered into"
-        f" {' or '.join(clusters)}; † where p, adjusted for the alphas compared, is below {LEVEL}. They speak of other"
-        " questions, for these trainings; what another training would give, the last column shows: the differences of"
-        " runs with the same seed."
-    )
+    where = f"questions clustered into {' or '.join(clusters)}; † where p, adjusted for the alphas compared, is below"
+    if several:
+        paired = min(len(runs) for runs in members.values()) >= PAIRED_FROM
+        how = "in pairs of one seed" if paired else "of two seeds, taken apart"
+        note = (
+            "Intervals and p speak of other questions and other trainings: two crossed sources of variance, trainings"
+            f" {how}, and {where} {LEVEL}; t with Satterthwaite's degrees of freedom. The last column shows the"
+            " differences of runs with the same seed."
+        )
+    else:
+        note = (
+            f"Cluster sign-flip test and expanded percentile cluster bootstrap ({draws:,} draws), {where} {LEVEL}. They"
+            " speak of other questions, for these trainings: train with several seeds to say anything of the method."
+        )
     return f"{title}\n\n{table}\n\n{note}"
 
 

@@ -32,6 +32,7 @@ from hybrid_bench.errors import DataError, HybridBenchError, ModelError, Request
 from hybrid_bench.evaluation.runner import RunRequest, run
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.significance import compare
+from hybrid_bench.measures.trainings import compare_methods
 from hybrid_bench.runs.saved import find_runs, joined
 from hybrid_bench.training.arguments import trainer_arguments
 from hybrid_bench.training.build import build_model, texts_of, train_tokenizer
@@ -788,7 +789,7 @@ def test_a_sweep_goes_on_and_ends_with_its_report(tmp_path: Path) -> None:
     assert {"Mul. mAP, seen", "Mul. mAP, unseen", "Rank distance, unseen"} < cells.keys()
     assert "Cr. mAP, unseen" not in cells
     assert "**HybridDemo by languages: de en, and the others**" in text
-    # Differences of runs with the same seed, and the test that `compare` makes of means over seeds.
+    # Differences of runs with the same seed, and the test of methods that were trained several times.
     other = []
     for point in points[2:]:
         saved = json.loads((point.folders[0] / "HybridDemo-Pairs.json").read_text(encoding="utf-8"))
@@ -800,8 +801,16 @@ def test_a_sweep_goes_on_and_ends_with_its_report(tmp_path: Path) -> None:
     assert shown[5] == f"{min(differences):+.4f}, {max(differences):+.4f}"
     aligned = align(find_runs([point.folders[0] for point in points]), "HybridDemo", Setting.MONOLINGUAL, "map")
     thai = aligned.of({each for each in aligned.subsets if each[2] == "th-th"})
-    one, two = thai.scores[:2].mean(0), thai.scores[2:].mean(0)
-    assert shown[4] == f"{compare(thai.cells(thai.clusterings[0]), one, two, draws=200).p:.4f}"
+    methods = compare_methods(thai.cells(thai.clusterings[0]), thai.scores[:2], thai.scores[2:], paired=True)
+    assert shown[3] == f"{methods.low:+.4f} to {methods.high:+.4f}"
+    assert shown[4] == f"{methods.p:.4f}"
+    assert "other questions and other trainings" in text
+    # With one seed there is nothing to learn of another.
+    single = sweep_report([points[0], points[2]], draws=200)
+    assert "for these trainings: train with several seeds" in single
+    row = next(line for line in single.splitlines() if line.startswith("| Mo. mAP, unseen") and " to " in line)
+    one, two = thai.scores[0], thai.scores[2]
+    assert f"{compare(thai.cells(thai.clusterings[0]), one, two, draws=200).p:.4f}" in row
     assert f"clustered into {len(np.unique(thai.cluster(thai.clusterings[0])))} {thai.clusterings[0]}s" in text
     # A pool of some languages is an option of one task, which has a folder of its own; both are one run here.
     assert [len(point.folders) for point in points] == [2] * 4
