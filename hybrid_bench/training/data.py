@@ -12,17 +12,23 @@ import hashlib
 import inspect
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import mmap
+import pickle
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import groupby
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
 from datasets.table import InMemoryTable
 from numpy.typing import ArrayLike, NDArray
 
-from hybrid_bench.errors import RequestError, shown
+from hybrid_bench.errors import DataError, RequestError, first_line, shown
 from hybrid_bench.languages import did_you_mean
 from hybrid_bench.training.texts import ItemParts, Items, ParallelTexts
 
@@ -35,6 +41,8 @@ GROUP_BITS = 40
 
 # Whole numbers of a label before the groups of hard negatives.
 _LABEL = 3
+# Data of fewer bytes are pickled as they are.
+_SMALL = 2**20
 # Rows that are read together where a caller goes through all of them.
 _PIECE = 1_000
 # Methods of `Dataset` that are right here as they are: one goes by `select`, the other looks for files, of which there
@@ -78,6 +86,11 @@ class ParallelDataset(datasets.Dataset):  # type: ignore[misc] # datasets ships 
         Raises:
             RequestError: No sources, two of one name, or a negative number of hard negatives.
         """
+        if isinstance(sources, datasets.Dataset | datasets.IterableDataset | Mapping):
+            raise RequestError(
+                f"ParallelDataset.of takes ParallelTexts, not a {type(sources).__name__}: make one of a Dataset with "
+                "ParallelDataset.from_dataset(dataset)"
+            )
         chosen = [sources] if isinstance(sources, ParallelTexts) else list(sources)
         if negatives is not None:
             if negatives < 0:
@@ -119,6 +132,33 @@ class ParallelDataset(datasets.Dataset):  # type: ignore[misc] # datasets ships 
         dataset.epoch = 0
         return dataset
 
+    @classmethod
+    def from_dataset(
+        cls, dataset: datasets.Dataset, *, name: str | None = None, negatives: int | None = None
+    ) -> ParallelDataset:
+        """The rows of an ordinary data set with the columns of `ParallelTexts.from_table`.
+
+        Its texts are not copied, so that one that is memory-mapped stays so.
+
+        Args:
+            dataset: The data set. Rows that were selected, sorted or shuffled are taken as they are now.
+            name: What to call it; None for its own name.
+            negatives: As for `of`.
+
+        Raises:
+            RequestError: Something else than a `datasets.Dataset`.
+            DataError: A column is missing, unknown or not of its type.
+        """
+        if not isinstance(dataset, datasets.Dataset) or isinstance(dataset, ParallelDataset):
+            raise RequestError(
+                f"ParallelDataset.from_dataset takes a datasets.Dataset, not a {type(dataset).__name__}: give one of "
+                "its splits, or sources to ParallelDataset.of"
+            )
+        texts = ParallelTexts.from_table(name or dataset.info.dataset_name or "dataset", dataset.data.table)
+        if dataset._indices is not None:  # what select and shuffle change, in place of the table
+            texts = texts.select(dataset._indices.column(0).to_numpy().astype(np.int64))
+        return cls.of(texts, negatives=negatives, name=name)
+
     @property
     def sources(self) -> tuple[ParallelTexts, ...]:
         """The sources, in order."""
@@ -128,6 +168,16 @@ class ParallelDataset(datasets.Dataset):  # type: ignore[misc] # datasets ships 
     def languages(self) -> tuple[str, ...]:
         """Languages of all sources; labels hold positions in it."""
         return self.items.languages
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """For a pickle: large data go through a file that is mapped where the pickle is read, see `_Kept`."""
+        content = {**vars(self), "items": None}
+        return _of_pickle, (_kept(self.items), content)
+
+    def __copy__(self) -> ParallelDataset:
+        other = type(self).__new__(type(self))
+        other.__dict__.update(vars(self))
+        return other
 
     def set_epoch(self, epoch: int) -> None:
         """Draw batches for this epoch from now on, counted from 0."""
@@ -276,6 +326,88 @@ class ParallelDataset(datasets.Dataset):  # type: ignore[misc] # datasets ships 
             query[places] = np.where(both.any(1), both.argmax(1), asked.argmax(1))
             passage[places] = np.where(both.any(1), both.argmax(1), answered.argmax(1))
         return parts._replace(query=query, passage=passage)
+
+
+class _Kept(NamedTuple):
+    """Items for a pickle: with their texts and numbers, or with the file that holds these.
+
+    A worker process that is spawned gets a pickle of the data set. With the texts in it, each would take their size in
+    memory, and the time to copy them; in a file that all of them map, they are there once. The file goes with the data
+    set that it was written for, so a pickle of large data is for processes that run beside it.
+
+    Attributes:
+        pickled: The items, but for the buffers.
+        file: The file with the buffers, one behind the other; None where they are in the pickle.
+        sizes: Bytes of each buffer.
+    """
+
+    pickled: bytes
+    file: str | None = None
+    sizes: tuple[int, ...] = ()
+
+    def items(self) -> Items:
+        """The items, read where this is.
+
+        Raises:
+            DataError: The file is gone.
+        """
+        if self.file is None:
+            found: Items = pickle.loads(self.pickled)
+            return found
+        try:
+            with Path(self.file).open("rb") as file:
+                mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except OSError as error:
+            raise DataError(
+                f"{self.file}, which holds the texts of a pickled ParallelDataset, cannot be read "
+                f"({first_line(error)}): such a pickle is for processes that run beside the one that made it; make the "
+                "data set anew"
+            ) from error
+        ends = np.cumsum([0, *(_padded(size) for size in self.sizes)]).tolist()
+        buffers = [mapped[start : start + size] for start, size in zip(ends, self.sizes, strict=False)]
+        of_file: Items = pickle.loads(self.pickled, buffers=buffers)
+        return of_file
+
+
+# By the items, what was kept of them: the file is written once, however many workers there are.
+_known: weakref.WeakKeyDictionary[Items, _Kept] = weakref.WeakKeyDictionary()
+
+
+def _kept(items: Items) -> _Kept:
+    if items in _known and (_known[items].file is None or Path(str(_known[items].file)).is_file()):
+        return _known[items]
+    buffers: list[pickle.PickleBuffer] = []
+    pickled = pickle.dumps(items, protocol=5, buffer_callback=buffers.append)
+    views = [buffer.raw() for buffer in buffers]
+    if sum(view.nbytes for view in views) < _SMALL:
+        kept = _Kept(pickle.dumps(items, protocol=5))
+    else:
+        try:
+            folder = tempfile.mkdtemp(prefix="hybrid-bench-")
+            weakref.finalize(items, shutil.rmtree, folder, ignore_errors=True)
+            path = Path(folder) / "texts"
+            with path.open("wb") as file:
+                for view in views:
+                    file.write(view)
+                    file.write(bytes(_padded(view.nbytes) - view.nbytes))
+            kept = _Kept(pickled, str(path), tuple(view.nbytes for view in views))
+        except OSError as error:  # then each worker takes the memory
+            _log.warning("the texts are copied into each worker, as no file can be written: %s", first_line(error))
+            kept = _Kept(pickle.dumps(items, protocol=5))
+    _known[items] = kept
+    return kept
+
+
+def _padded(size: int) -> int:
+    """Bytes that a buffer takes in the file: Arrow wants them to begin at whole lines of the processor's cache."""
+    return -(-max(size, 1) // 64) * 64
+
+
+def _of_pickle(kept: _Kept, content: dict[str, Any]) -> ParallelDataset:
+    dataset = ParallelDataset.__new__(ParallelDataset)
+    dataset.__dict__.update(content)
+    dataset.items = kept.items()
+    return dataset
 
 
 class _Alone(datasets.DatasetInfo):  # type: ignore[misc] # datasets ships no types

@@ -14,7 +14,7 @@ import re
 import warnings
 from collections.abc import Collection as Some
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +23,14 @@ import numpy as np
 import torch
 from mteb.models.model_meta import ScoringFunction
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
-from sentence_transformers.base.evaluation import SentenceEvaluator
+from sentence_transformers.base.evaluation import BaseEvaluator
 from sentence_transformers.util import disable_logging
 
 from hybrid_bench.data.collection import Collection, DataOptions, Judgments, Queries, Reader
 from hybrid_bench.data.hashing import sha256_of_lines
 from hybrid_bench.data.jsonl import JsonlReader
 from hybrid_bench.engine.models import with_options
-from hybrid_bench.errors import DataError, RequestError
+from hybrid_bench.errors import DataError, RequestError, shown
 from hybrid_bench.evaluation.custom import parallel_tasks
 from hybrid_bench.evaluation.metadata import Metadata
 from hybrid_bench.evaluation.runner import RunRequest, select_tasks
@@ -52,7 +52,7 @@ _BESIDES = ("ndcg_at_10", "recall_at_10")
 _NAME_BYTES = 160
 
 
-class HybridRetrievalEvaluator(SentenceEvaluator):
+class HybridRetrievalEvaluator(BaseEvaluator):
     """Measures monolingual, cross-lingual and multilingual retrieval, and language bias, as `run` does.
 
     The metrics are ``<setting>_map``, ``<setting>_ndcg_at_10`` and ``<setting>_recall_at_10``, for ``monolingual``,
@@ -80,6 +80,10 @@ class HybridRetrievalEvaluator(SentenceEvaluator):
         query_prompt: What is put before each query; None for the model's own prompt.
         passage_prompt: What is put before each passage; None for the model's own prompt. Prompts that are given to the
             trainer's arguments only are not the model's own.
+        corpus_prompt: Another name of `passage_prompt`, that of sentence-transformers' own evaluators.
+        truncate_dim: How many dimensions of the embeddings to measure with; None for those that the model gives.
+        matryoshka_dims: Further numbers of dimensions to measure with, as a model trained with MatryoshkaLoss is used.
+            Their metrics have ``dim_<number>_`` before them, after the name.
         primary_metric: The metric that decides which checkpoint is the best, without the name; None for ``map``.
         name: What comes before the metrics, any text; None for the collection's name, ``""`` for nothing.
         write_csv: Whether to write a line per evaluation into a table in the trainer's output folder.
@@ -108,6 +112,9 @@ class HybridRetrievalEvaluator(SentenceEvaluator):
         batch_size: int = 32,
         query_prompt: str | None = None,
         passage_prompt: str | None = None,
+        corpus_prompt: str | None = None,
+        truncate_dim: int | None = None,
+        matryoshka_dims: Sequence[int] = (),
         primary_metric: str | None = None,
         name: str | None = None,
         write_csv: bool = True,
@@ -116,7 +123,13 @@ class HybridRetrievalEvaluator(SentenceEvaluator):
         data = DataOptions() if data is None else data
         self.settings, self.languages = tuple(settings), tuple(languages)
         self.batch_size = batch_size
-        self.prompts = {"query": query_prompt, "document": passage_prompt}
+        if None not in {passage_prompt, corpus_prompt}:
+            raise RequestError("passage_prompt and corpus_prompt are two names of one thing: give one of them")
+        self.prompts = {"query": query_prompt, "document": corpus_prompt if passage_prompt is None else passage_prompt}
+        for size in (*matryoshka_dims, *(() if truncate_dim is None else (truncate_dim,))):
+            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+                raise RequestError(f"{shown(size)} is no number of dimensions: give whole numbers from 1")
+        self.truncate_dim, self.matryoshka_dims = truncate_dim, tuple(dict.fromkeys(matryoshka_dims))
         self.write_csv = write_csv
         self.subsets: dict[str, dict[str, dict[str, Any]]] = {}
         with _random_states_kept():  # mteb sets the seed of every generator whenever a task is made
@@ -150,21 +163,11 @@ class HybridRetrievalEvaluator(SentenceEvaluator):
         Raises:
             ModelError: If the model returns something that cannot be ranked.
         """
-        self.subsets = {}
-        with _left_as_it_was(model, self.prompts), _random_states_kept():
-            wrapped = _as_mteb_has_it(model, f"{epoch}-{steps}")
-            own = wrapped.mteb_model_meta
-            for task in self._tasks:
-                wrapped.mteb_model_meta = own
-                with_options(wrapped, task.told())
-                encode_kwargs: EncodeKwargs = {"batch_size": self.batch_size}
-                self.subsets[task.metadata.name] = {
-                    subset: dict(scores)
-                    for split in task.eval_splits
-                    for subset, scores in task.evaluate(wrapped, split, encode_kwargs=encode_kwargs).items()
-                }
-                task.tables.clear()  # one row per query, which nobody asks for here
-        metrics = self._means()
+        metrics: dict[str, float] = {}
+        # The full size comes last: what is kept of the subsets is of it.
+        for size in (*self.matryoshka_dims, None):
+            found = self._measured(model, f"{epoch}-{steps}", size or self.truncate_dim)
+            metrics |= found if size is None else {f"dim_{size}_{key}": value for key, value in found.items()}
         logger.info("%s: %s", self.name, ", ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
         if output_path is not None and self.write_csv:
             self._write(Path(output_path), {"epoch": epoch, "steps": steps, **metrics})
@@ -179,6 +182,28 @@ class HybridRetrievalEvaluator(SentenceEvaluator):
         """The metrics that there will be, as far as can be known before there are any, with the name before them."""
         return tuple(f"{self.name}_{metric}" if self.name else metric for metric in self._known())
 
+    def _measured(self, model: SentenceTransformer, state: str, dimensions: int | None) -> dict[str, float]:
+        """The metrics with so many dimensions, without the name."""
+        there = model.get_embedding_dimension()
+        if dimensions is not None and there is not None and dimensions > there:
+            raise RequestError(f"{dimensions} dimensions are to be measured, but the model has {there}: give fewer")
+        truncated = nullcontext() if dimensions is None else model.truncate_embeddings(dimensions)
+        self.subsets = {}
+        with _left_as_it_was(model, self.prompts), _random_states_kept(), truncated:
+            wrapped = _as_mteb_has_it(model, state)
+            own = wrapped.mteb_model_meta
+            for task in self._tasks:
+                wrapped.mteb_model_meta = own
+                with_options(wrapped, task.told())
+                encode_kwargs: EncodeKwargs = {"batch_size": self.batch_size}
+                self.subsets[task.metadata.name] = {
+                    subset: dict(scores)
+                    for split in task.eval_splits
+                    for subset, scores in task.evaluate(wrapped, split, encode_kwargs=encode_kwargs).items()
+                }
+                task.tables.clear()  # one row per query, which nobody asks for here
+        return self._means()
+
     def get_config_dict(self) -> dict[str, Any]:
         """What the model card says of this evaluator."""
         chosen: dict[str, Any] = {
@@ -188,6 +213,8 @@ class HybridRetrievalEvaluator(SentenceEvaluator):
             "questions": self.n_questions,
             "query_prompt": self.prompts["query"],
             "passage_prompt": self.prompts["document"],
+            "truncate_dim": self.truncate_dim,
+            "matryoshka_dims": list(self.matryoshka_dims),
         }
         return {key: value for key, value in chosen.items() if value}
 

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
+import tempfile
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from datasets.table import InMemoryTable
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.sampler import GroupByLabelBatchSampler, NoDuplicatesBatchSampler
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from torch.utils.data import ConcatDataset, DataLoader
 
 from helpers import static_model
-from hybrid_bench.errors import RequestError
+from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.training import HybridBatchLoss, HybridBatchSampler, ParallelDataset
 from hybrid_bench.training.data import GROUP_BITS
-from parallel_texts import parallel, text_of
+from hybrid_bench.training.texts import ParallelTexts
+from parallel_texts import parallel, table_of, text_of
 
 
 def two_sources() -> ParallelDataset:
@@ -192,6 +197,16 @@ def test_what_would_go_by_the_empty_table_is_refused_in_one_line(method: str) ->
     [
         (lambda dataset: dataset["qurey"], "no column \"qurey\": did you mean 'query'?"),
         (lambda dataset: dataset.select_columns("label2"), "no column \"label2\": did you mean 'label'?"),
+        (
+            lambda dataset: ParallelDataset.of(datasets.Dataset.from_dict({"query_de": ["a"]})),
+            "ParallelDataset.of takes ParallelTexts, not a Dataset: make one of a Dataset with "
+            "ParallelDataset.from_dataset(dataset)",
+        ),
+        (
+            ParallelDataset.from_dataset,
+            "ParallelDataset.from_dataset takes a datasets.Dataset, not a ParallelDataset: give one of its splits, or "
+            "sources to ParallelDataset.of",
+        ),
         (lambda dataset: ParallelDataset.of([]), "no sources: give at least one ParallelTexts"),
         (
             lambda dataset: ParallelDataset.of(dataset.sources, negatives=-1),
@@ -203,6 +218,79 @@ def test_a_request_that_cannot_be_met_is_refused_in_one_line(call: Any, message:
     with pytest.raises(RequestError) as error:
         call(two_sources())
     assert str(error.value) == message
+
+
+# -- made of a data set, and sent to workers --------------------------------------------------------------------------
+
+
+def test_rows_of_a_data_set_are_taken_as_they_were_selected_and_shuffled() -> None:
+    table = table_of("A", 40, ("de", "en"), missing=0.1, negatives=1).append_column("group", pa.array(range(40)))
+    whole = datasets.Dataset(InMemoryTable(table))
+    for changed, rows in (
+        (whole, range(40)),
+        (whole.select([7, 3, 5]), [7, 3, 5]),
+        (whole.shuffle(seed=1).select(range(10)), whole.add_column("row", range(40)).shuffle(seed=1)["row"][:10]),
+        (whole.select(range(5, 25)), range(5, 25)),
+    ):
+        made = ParallelDataset.from_dataset(changed, name="A")
+        source = ParallelTexts.from_table("A", table).select(list(rows))
+        for item, other in zip(made, ParallelDataset.of(source), strict=True):
+            assert {**item, "label": item["label"][1:]} == {**other, "label": other["label"][1:]}
+        assert len({item["label"][0] for item in made}) == len(made)
+        assert len(made) == len(changed)
+    assert ParallelDataset.from_dataset(whole, negatives=0).column_names == ["query", "passage", "label"]
+    assert len(list(HybridBatchSampler(ParallelDataset.from_dataset(whole.select(range(20))), 4))) > 2
+
+
+def large() -> ParallelDataset:
+    """Some 4 MB of texts."""
+    rows = 4_000
+    columns = {
+        f"{role}_{code}": [f"{role} {row} {code} " + "x" * 250 for row in range(rows)]
+        for role in ("query", "passage")
+        for code in ("de", "en")
+    }
+    return ParallelDataset.of(ParallelTexts.from_table("S", pa.table({**columns, "group": np.arange(rows) // 2})))
+
+
+def test_a_pickle_is_small_however_large_the_texts() -> None:
+    dataset = large()
+    pickled = pickle.dumps(dataset)
+    assert len(pickled) < 10_000
+    assert len(pickle.dumps(dataset)) == len(pickled)
+    other = pickle.loads(pickled)
+    numbers = np.random.default_rng(1).integers(len(dataset), dataset.items.end, 50).tolist()
+    assert other.__getitems__(numbers) == dataset.__getitems__(numbers)
+    assert (other.labels(numbers) == dataset.labels(numbers)).all()
+    assert (other._fingerprint, other.column_names, other.epoch) == (dataset._fingerprint, dataset.column_names, 0)
+    assert list(other.select_columns("query"))[-1] == list(dataset.select_columns("query"))[-1]
+    assert copy.copy(dataset).items is dataset.items
+    # What was mapped stays; a pickle alone does not outlive the data that it was made of.
+    del dataset
+    gc.collect()
+    assert len(other.__getitems__(numbers)) == 50
+    with pytest.raises(DataError, match="such a pickle is for processes that run beside the one that made it"):
+        pickle.loads(pickled)
+
+
+def test_where_no_file_can_be_written_the_pickle_has_the_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    dataset = large()
+    pickled = pickle.dumps(dataset)
+    assert len(pickled) > 4_000_000
+    assert "the texts are copied into each worker, as no file can be written: " in caplog.text
+    assert pickle.loads(pickled)[17] == dataset[17]
+
+
+def test_workers_that_are_spawned_read_the_same() -> None:
+    dataset = large()
+    sampler = HybridBatchSampler(dataset, 400)
+    loader: Any = DataLoader(
+        dataset, batch_sampler=sampler, collate_fn=list, num_workers=1, multiprocessing_context="spawn"
+    )
+    assert list(loader) == [dataset.__getitems__(batch) for batch in sampler]
 
 
 # -- with the other parts of sentence-transformers and datasets -------------------------------------------------------

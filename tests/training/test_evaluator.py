@@ -26,7 +26,7 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
-from sentence_transformers.base.evaluation import SequentialEvaluator
+from sentence_transformers.base.evaluation import BaseEvaluator, SequentialEvaluator
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 from helpers import save_tiny, static_model, texts_of
@@ -315,6 +315,9 @@ def test_a_language_in_which_none_is_asked_is_left_out() -> None:
         ({"questions": []}, "none of the 0 questions"),
         ({"primary_metric": "monolingual_mpa"}, "no metric 'monolingual_mpa': did you mean 'monolingual_map'?"),
         ({"primary_metric": "bias_rank_distance", "settings": ["mono"]}, "no metric 'bias_rank_distance'"),
+        ({"passage_prompt": "a", "corpus_prompt": "b"}, "two names of one thing: give one"),
+        ({"truncate_dim": 0}, "0 is no number of dimensions"),
+        ({"matryoshka_dims": [64, 1.5]}, "1.5 is no number of dimensions"),
     ],
 )
 def test_what_cannot_be_measured(by_name: bool, options: dict[str, Any], message: str) -> None:
@@ -452,6 +455,36 @@ def test_primary_metric(metric: str | None, greater: bool) -> None:
     metrics = evaluator(demo_model())
     assert evaluator.primary_metric == f"x_{metric or 'map'}"
     assert evaluator.primary_metric in metrics
+
+
+def test_fewer_dimensions(tmp_path: Path) -> None:
+    """As of the model that was cut, and at several widths in one evaluation."""
+    chosen: dict[str, Any] = {"languages": ["de", "en"], "settings": ["mono", "multi"], "name": ""}
+    model = demo_model()
+    whole = HybridRetrievalEvaluator("HybridDemo", **chosen)(model)
+    narrow = {}
+    for width in (8, 24):
+        model.truncate_dim = width
+        narrow[width] = HybridRetrievalEvaluator("HybridDemo", **chosen)(model)
+        model.truncate_dim = None
+        assert HybridRetrievalEvaluator("HybridDemo", truncate_dim=width, **chosen)(model) == narrow[width] != whole
+        assert model.truncate_dim is None
+    several = HybridRetrievalEvaluator("HybridDemo", matryoshka_dims=[24, 8], **chosen)
+    expected = {f"dim_{width}_{key}": value for width in (24, 8) for key, value in narrow[width].items()}
+    assert several(model, str(tmp_path)) == {**expected, **whole}
+    assert several.primary_metric == "map"
+    assert several.get_config_dict()["matryoshka_dims"] == [24, 8]
+    with pytest.raises(RequestError, match="1000 dimensions are to be measured, but the model has 64: give fewer"):
+        HybridRetrievalEvaluator("HybridDemo", truncate_dim=1000, **chosen)(model)
+
+
+def test_it_is_an_evaluator_with_the_names_of_their_own() -> None:
+    options: dict[str, Any] = {"languages": ["en"], "settings": ["mono"]}
+    theirs = HybridRetrievalEvaluator("HybridDemo", corpus_prompt="satz ", **options)
+    assert isinstance(theirs, BaseEvaluator)
+    ours = HybridRetrievalEvaluator("HybridDemo", passage_prompt="satz ", **options)
+    assert theirs.get_config_dict() == ours.get_config_dict()
+    assert theirs.prompts == {"query": None, "document": "satz "}
 
 
 NAMED: dict[str, Any] = {"languages": ["de", "en"], "settings": ["mono", "multi"]}
