@@ -24,7 +24,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from helpers import save_tiny
-from hybrid_bench.analysis.comparisons import align
+from hybrid_bench.analysis.comparisons import Aligned, align
 from hybrid_bench.cli.commands import main
 from hybrid_bench.data.trained import read_record, training_languages
 from hybrid_bench.engine import models
@@ -40,7 +40,7 @@ from hybrid_bench.training.config import LOSSES, ModelConfig, TrainingConfig
 from hybrid_bench.training.loop import Trained, _prompt, train
 from hybrid_bench.training.prepared import prepare
 from hybrid_bench.training.state import alone, write_manifest
-from hybrid_bench.training.sweeps import pareto, sweep, sweep_report
+from hybrid_bench.training.sweeps import Point, pareto, sweep, sweep_report
 from small_training import SMALL, TINY, Told, configured, weights
 
 
@@ -784,8 +784,20 @@ def sweep_config(folder: Path, steps: int) -> TrainingConfig:
     return configured(folder, changes)
 
 
+def check_the_tests_of_methods(points: list[Point], thai: Aligned, shown: list[str], text: str) -> None:
+    """Alphas with two seeds each are methods; with one seed there is nothing to learn of another."""
+    cells = thai.cells(thai.clusterings[0])
+    methods = compare_methods(cells, thai.scores[:2], thai.scores[2:], paired=True)
+    assert shown[3:5] == [f"{methods.low:+.4f} to {methods.high:+.4f}", f"{methods.p:.4f}"]
+    assert "other questions and other trainings" in text
+    single = sweep_report([points[0], points[2]], draws=200)
+    assert "for these trainings: train with several seeds" in single
+    row = next(line for line in single.splitlines() if line.startswith("| Mo. mAP, unseen") and " to " in line)
+    assert f"{compare(cells, thai.scores[0], thai.scores[2], draws=200).p:.4f}" in row
+
+
 @pytest.mark.slow
-def test_a_sweep_goes_on_and_ends_with_its_report(tmp_path: Path) -> None:  # noqa: PLR0915 # one sweep, which takes a minute, seen from all sides
+def test_a_sweep_goes_on_and_ends_with_its_report(tmp_path: Path) -> None:
     config = sweep_config(tmp_path, steps=2)
     first = sweep(config, [0, 1], [1])
     told = Told()
@@ -837,16 +849,7 @@ def test_a_sweep_goes_on_and_ends_with_its_report(tmp_path: Path) -> None:  # no
     assert shown[5] == f"{min(differences):+.4f}, {max(differences):+.4f}"
     aligned = align(find_runs([point.folders[0] for point in points]), "HybridDemo", Setting.MONOLINGUAL, "map")
     thai = aligned.of({each for each in aligned.subsets if each[2] == "th-th"})
-    methods = compare_methods(thai.cells(thai.clusterings[0]), thai.scores[:2], thai.scores[2:], paired=True)
-    assert shown[3] == f"{methods.low:+.4f} to {methods.high:+.4f}"
-    assert shown[4] == f"{methods.p:.4f}"
-    assert "other questions and other trainings" in text
-    # With one seed there is nothing to learn of another.
-    single = sweep_report([points[0], points[2]], draws=200)
-    assert "for these trainings: train with several seeds" in single
-    row = next(line for line in single.splitlines() if line.startswith("| Mo. mAP, unseen") and " to " in line)
-    one, two = thai.scores[0], thai.scores[2]
-    assert f"{compare(thai.cells(thai.clusterings[0]), one, two, draws=200).p:.4f}" in row
+    check_the_tests_of_methods(points, thai, shown, text)
     assert f"clustered into {len(np.unique(thai.cluster(thai.clusterings[0])))} {thai.clusterings[0]}s" in text
     # A pool of some languages is an option of one task, which has a folder of its own; both are one run here.
     assert [len(point.folders) for point in points] == [2] * 4
