@@ -287,6 +287,9 @@ def _report_request(options: argparse.Namespace) -> ReportRequest:
     given = _given(options, *(field.name for field in fields(ReportRequest) if field.name in known))
     given |= {"paths": options.paths, "labels": _labels(options.label), **_form(options.format, options.out)}
     asked = ReportRequest(**given)
+    _refuse(
+        options, *("primary",) * ("primary" in known), unless=asked.baseline is not None, where="without --baseline"
+    )
     long = asked.format in {"html", "csv", "json"}
     _refuse(
         options,

@@ -77,6 +77,15 @@ def test_a_run_is_called_as_its_label_says(format_: str) -> None:
         assert BM25 not in out.replace("\\_", "_")
 
 
+def test_the_primary_measure_is_named_in_the_caption() -> None:
+    given = ["report", "runs", "--baseline", BM25, "--draws", "200"]
+    assert "mAP monolingual, the primary measure" in command(*given, "--primary", "mono:map")[1]
+    assert "mAP monolingual, the primary measure" not in command(*given)[1]
+    code, _, err = command("report", "runs", "--primary", "map")
+    assert (code, "without --baseline" in err) == (2, True)
+    assert command(*given, "--primary", "mpa")[2].endswith("did you mean 'map'?\n")
+
+
 def test_a_label_may_be_that_of_a_run_with_options(tmp_path: Path) -> None:
     save_runs(tmp_path, (BM25,), PAIRS, ("de",), settings=["mono"], passage="sentence+context")
     given = ["--label", f"{BM25} (passage=sentence+context)=with context", "--label", f"{CHAR_NGRAM}=n-grams"]
