@@ -224,7 +224,7 @@ def test_xquad_r_in_this_form_gives_the_same_ranks(data_dir: Path, converted: Js
         published = task_classes()[f"XQuAD-R-{kind}"]
 
         class Twin(ParallelRetrieval):
-            source = converted
+            reader = converted
             metadata = published.metadata.model_copy(update={"name": f"Twin-{kind}"})
 
         tables = []

@@ -453,18 +453,22 @@ def test_intervals_have_the_decimals_of_their_values() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # hundreds of columns of aligned numbers take TeX minutes
 @needs_latex
 @pytest.mark.parametrize("intervals", [False, True], ids=["plain", "intervals"])
+@pytest.mark.parametrize("languages", [11, 122])
 @pytest.mark.parametrize("runs", [4, 20])
-def test_every_table_compiles_without_overfull_boxes(runs: int, intervals: bool, tmp_path: Path) -> None:
+def test_every_table_compiles_without_overfull_boxes(
+    runs: int, languages: int, intervals: bool, tmp_path: Path
+) -> None:
     names = ["hybrid_bench/bm25", LONG, *(f"org/model-{number}" for number in range(runs - 2))]
     study = study_of(names, intervals=intervals)
-    by_language = tables_of(study, ["per-language"])
-    tables = [
-        *tables_of(study, ["main", "bias", "leaderboard", "pairs"]),
-        *by_language,
-        *(widened(table, languages) for table in by_language for languages in (11, 40, 122)),
-    ]
+    (by_language,) = tables_of(study, ["per-language"])
+    sections = list(dict.fromkeys(row.section for row in by_language.rows))
+    shares_and_ranks = [row for row in by_language.rows if row.section in {sections[0], sections[-1]}]
+    tables = [widened(replace(by_language, rows=tuple(shares_and_ranks)), languages)]
+    if languages == 11:
+        tables += [by_language, *tables_of(study, ["main", "bias", "leaderboard", "pairs"])]
     log, words = compiled(standalone(tables, intervals=intervals), tmp_path)
     assert "Overfull" not in log
     assert "Float too large" not in log
