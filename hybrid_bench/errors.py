@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-import tomllib
 import unicodedata
 from collections.abc import Callable, Iterable
 from importlib.metadata import requires
@@ -90,6 +88,9 @@ def how_to_install(extra: str) -> str:
     It names the packages: by the extra's name, pip would look for this package on an index, where a checkout or a wheel
     did not come from.
     """
+    import shlex
+    import tomllib
+
     if _PROJECT.is_file():  # a checkout: what its installation knows may be older
         wanted = tomllib.loads(_PROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"][extra]
     else:

@@ -324,6 +324,11 @@ class Tables(Sequence[Table]):
         """As LaTeX, with booktabs and siunitx."""
         return self._written(lambda table: as_latex(table, intervals=self._intervals))
 
+    def _repr_html_(self) -> str:
+        from hybrid_bench.reporting.html import as_html
+
+        return self._written(as_html)
+
     def _written(self, write: Callable[[Table], str]) -> str:
         return "\n".join(write(table) for table in self._tables)
 
@@ -440,6 +445,9 @@ class Report:
 
     def __repr__(self) -> str:
         return "\n".join(map(repr, self.tables.values()))
+
+    def _repr_html_(self) -> str:
+        return "\n".join(tables._repr_html_() for tables in self.tables.values())
 
 
 def report(

@@ -73,7 +73,7 @@ def task_of(name: str, subsets: Sequence[str] | None = None, **options: Any) -> 
 
 def tell_options(model: Any, task: ParallelRetrieval) -> None:
     """Write a task's options into a model's metadata, as `run` does."""
-    with_options(model, task.told())
+    with_options(model, task.saved_options())
 
 
 def texts_of(collection: Collection, languages: Sequence[str] = ()) -> list[str]:

@@ -13,6 +13,7 @@ import pytest
 import hybrid_bench as hb
 from hybrid_bench.cli import main
 from hybrid_bench.errors import RequestError
+from hybrid_bench.reporting.html import as_html
 from hybrid_bench.reporting.text import as_markdown
 from saved_runs import BM25, CHAR_NGRAM, LANGUAGES, folder_of, rows_of, save_runs
 from test_light import run_light
@@ -145,6 +146,8 @@ class TestReport:
                 capsys, "report", str(output), "--table", name, "--format", "latex", *baseline
             )
         assert repr(page.tables["main"]) in repr(page)
+        assert as_html(page.tables["main"][0]) in page.tables["main"]._repr_html_()
+        assert page.tables["main"]._repr_html_() in page._repr_html_()
 
     @pytest.mark.parametrize("ending", [".html", ".md", ".tex", ".csv", ".json"])
     def test_the_ending_says_the_format(self, runs: hb.Runs, tmp_path: Path, ending: str) -> None:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_bench.cli.arguments import parser
-from hybrid_bench.data.files import atomic, expanded
 from hybrid_bench.errors import DataError, HybridBenchError, RequestError, of_system, one_line, shown
 from hybrid_bench.languages import did_you_mean
 
@@ -266,6 +265,8 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _groups(given: Sequence[str]) -> dict[str, list[Path]]:
     """The folders of each group, from NAME=RUNS."""
+    from hybrid_bench.data.files import expanded
+
     groups: dict[str, list[Path]] = {}
     for each in given:
         name, equals, pattern = each.partition("=")
@@ -335,6 +336,8 @@ _FORMATS = {".md": "markdown", ".tex": "latex", ".html": "html", ".htm": "html",
 
 def _write(text: str, out: Path | None) -> None:
     """To stdout, or into a file."""
+    from hybrid_bench.data.files import atomic
+
     if out is None:
         print(text, end="")
         return

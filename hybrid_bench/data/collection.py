@@ -356,7 +356,7 @@ class Reader(Protocol):
     def sha256(self, options: DataOptions, languages: Some[str] | None = None) -> Mapping[str, str]:
         """`Collection.sha256`, by a shorter way where there is one."""
 
-    def told(self, options: DataOptions, subsets: Some[str]) -> Mapping[str, str]:
+    def saved_options(self, options: DataOptions, subsets: Some[str]) -> Mapping[str, str]:
         """What of the options changes the data of these subsets, as it is saved with results; empty for defaults."""
 
     def missing(self, options: DataOptions, subset: str) -> str | None:

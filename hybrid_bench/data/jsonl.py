@@ -261,7 +261,7 @@ class JsonlReader:
         # may have the same name.
         return dict.fromkeys(("", *self.languages), _layout(self).digest)
 
-    def told(self, options: DataOptions, subsets: Some[str]) -> Mapping[str, str]:
+    def saved_options(self, options: DataOptions, subsets: Some[str]) -> Mapping[str, str]:
         """Nothing: none of the options changes such data."""
         return {}
 

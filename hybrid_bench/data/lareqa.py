@@ -69,7 +69,7 @@ class LareqaReader:
         """Hashes of the files, by language."""
         return self.load(options).sha256
 
-    def told(self, options: DataOptions, subsets: Some[str]) -> Mapping[str, str]:
+    def saved_options(self, options: DataOptions, subsets: Some[str]) -> Mapping[str, str]:
         """Which text stands for a candidate, unless it is the sentence."""
         return {} if options.passage is PassageText.SENTENCE else {"passage": str(options.passage)}
 

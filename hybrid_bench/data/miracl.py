@@ -122,7 +122,7 @@ class MiraclReader:
         """Hashes by part. For data of the Hub the revision stands for them, for local files their content."""
         return self._sha256(options, {language: self._place(options, language) for language in self._wanted(languages)})
 
-    def told(self, options: DataOptions, subsets: Some[str]) -> Mapping[str, str]:
+    def saved_options(self, options: DataOptions, subsets: Some[str]) -> Mapping[str, str]:
         """Hard negatives instead of whole corpora, and whose translations are asked, where these are chosen."""
         told = {} if options.pool == PassagePool.FULL else {"pool": str(options.pool)}
         if options.translations is not None and any(_is_translated(subset) for subset in subsets):

@@ -78,14 +78,14 @@ def exact(task: AbsTaskRetrieval, data_dir: Path | None = None) -> ExactRetrieva
     """
     if isinstance(task, ExactRetrieval):
         again = copy(task)  # it may be a benchmark's own
-        again.begin()
+        again.reset()
         return again
     if reason := why_not(task):
         raise RequestError(f"{task.metadata.name} is left to mteb: {reason}; `hybrid-bench mteb run` evaluates it")
     made = copy(task)  # with its subsets and splits, and whatever its class keeps in it
     made.__class__ = _class_of(type(task))
     assert isinstance(made, _Foreign)
-    made.begin()
+    made.reset()
     made.options = TaskOptions(data=DataOptions(data_dir=data_dir))
     return made
 

@@ -216,7 +216,7 @@ def _narrow(task: ExactRetrieval, request: RunRequest, settings: Set[Setting]) -
         reasons = {subset: _why_missing(task, subset) for subset in task.hf_subsets}
         left_out = {subset: reason for subset, reason in reasons.items() if reason}
         task.hf_subsets = [subset for subset in task.hf_subsets if subset not in left_out]
-        if "translations" not in task.reader.told(task.options.data, task.hf_subsets):
+        if "translations" not in task.reader.saved_options(task.options.data, task.hf_subsets):
             # None of these is asked in translation: they are the same as without.
             task.options = replace(task.options, data=replace(task.options.data, translations=None))
     return left_out
@@ -365,7 +365,7 @@ def _check_data_options(request: RunRequest, tasks: Sequence[AbsTask], tell: Cal
         RequestError: If one applies to nothing.
     """
     ours = [task for task in tasks if isinstance(task, ExactRetrieval)]
-    told = {task.metadata.name: task.told() for task in ours}
+    told = {task.metadata.name: task.saved_options() for task in ours}
     using: dict[str, set[str]] = {}
     if request.settings:
         using[f"--settings {' '.join(request.settings)}"] = set(told)
@@ -589,7 +589,7 @@ def _options(task: AbsTask, meta: ModelMeta) -> dict[str, str]:
     """The options that change texts, pool, judgments or candidates, as they are saved with a model's results."""
     if not isinstance(task, ExactRetrieval):
         return {}
-    options = task.told()
+    options = task.saved_options()
     first = task.options.first_stage
     if first is not None and "cross-encoder" in meta.model_type:
         options["rerank"] = f"{first.mteb_model_meta.name}-{first.mteb_model_meta.revision}"
@@ -613,7 +613,7 @@ def _first_stage(request: RunRequest, tasks: Sequence[ExactRetrieval]) -> Any:
         made = signatures.get(task.metadata.name)
         if made is None:
             continue
-        wanted = task.told()
+        wanted = task.saved_options()
         for option in sorted(wanted.keys() | made["options"].keys()):
             if wanted.get(option) != made["options"].get(option):
                 raise RequestError(

@@ -118,9 +118,9 @@ class ExactRetrieval(AbsTaskRetrieval):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.begin()
+        self.reset()
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         """With no options, no data and no results."""
         self.options = TaskOptions()
         self.tables: dict[tuple[str, str], pa.Table] = {}
@@ -151,7 +151,7 @@ class ExactRetrieval(AbsTaskRetrieval):
         """Hashes of the data that an evaluation would read now, by part; `DataError` if they cannot be read."""
         raise NotImplementedError
 
-    def told(self) -> dict[str, str]:
+    def saved_options(self) -> dict[str, str]:
         """The options that change texts, pool or judgments, as they are saved with a model's results."""
         return {}
 
@@ -283,7 +283,7 @@ class ExactRetrieval(AbsTaskRetrieval):
     def _check_options(self, model: Any) -> None:
         """Refuse options that mteb does not know of: it would take the results for those without."""
         told = model.mteb_model_meta.experiment_kwargs or {}
-        missing = [name for name, value in self.told().items() if str(told.get(name)) != value]
+        missing = [name for name, value in self.saved_options().items() if str(told.get(name)) != value]
         if missing:
             raise RequestError(
                 f"{self.metadata.name} has options ({', '.join(missing)}) that the model's metadata does not tell: "
@@ -466,17 +466,17 @@ class ParallelRetrieval(ExactRetrieval):
     def data_sha256(self) -> Mapping[str, str]:
         """Hashes of the parts that the chosen subsets need."""
         needed, data = self._languages(), self.options.data
-        if "translations" not in self.told():  # then the results do not depend on them
+        if "translations" not in self.saved_options():  # then the results do not depend on them
             data = replace(data, translations=None)
         return {part: sha for part, sha in self.reader.sha256(data, needed).items() if not part or part in needed}
 
-    def told(self) -> dict[str, str]:
+    def saved_options(self) -> dict[str, str]:
         """What the reader says of its options, and the languages of a narrowed pool."""
         narrowed = self.options.pool_languages
         # Of all its subsets, not the chosen ones: what is still missing of a result belongs to what is there.
         subsets = self.metadata.hf_subsets
         pooled = narrowed is not None and any("-" not in subset for subset in subsets)
-        return dict(self.reader.told(self.options.data, subsets)) | (
+        return dict(self.reader.saved_options(self.options.data, subsets)) | (
             {"pool_languages": "-".join(sorted(narrowed))} if narrowed is not None and pooled else {}
         )
 

@@ -194,7 +194,7 @@ class HybridRetrievalEvaluator(BaseEvaluator):
             own = wrapped.mteb_model_meta
             for task in self._tasks:
                 wrapped.mteb_model_meta = own
-                with_options(wrapped, task.told())
+                with_options(wrapped, task.saved_options())
                 encode_kwargs: EncodeKwargs = {"batch_size": self.batch_size}
                 self.subsets[task.metadata.name] = {
                     subset: dict(scores)
@@ -387,7 +387,7 @@ class _Held:
     def sha256(self, options: DataOptions, languages: Some[str] | None = None) -> Mapping[str, str]:
         return self.held.sha256
 
-    def told(self, options: DataOptions, subsets: Some[str]) -> Mapping[str, str]:
+    def saved_options(self, options: DataOptions, subsets: Some[str]) -> Mapping[str, str]:
         return {}
 
     def missing(self, options: DataOptions, subset: str) -> str | None:

@@ -163,7 +163,7 @@ def test_a_folder_of_json_lines_becomes_a_collection(tmp_path: Path) -> None:
     assert set(collection.sha256) == {"", "de", "en", "fr"}
     assert source.sha256(NONE) == collection.sha256
     assert collection.revision == source.revision == collection.sha256["en"][:12]
-    assert source.told(NONE, ["en-de"]) == {}
+    assert source.saved_options(NONE, ["en-de"]) == {}
 
 
 def test_the_rows_in_the_documentation_are_what_it_says(tmp_path: Path) -> None:

@@ -273,8 +273,8 @@ def test_as_a_source(collection: Collection, data_dir: Path) -> None:
     for chosen in (options, other):
         assert source.sha256(chosen, ["de"]) == source.sha256(chosen) == source.load(chosen).sha256
         assert source.missing(chosen, "de-en") is None
-    assert source.told(options, ["de-en", "de"]) == {}
-    assert source.told(other, ["de-en", "de"]) == {"passage": "sentence+context"}
+    assert source.saved_options(options, ["de-en", "de"]) == {}
+    assert source.saved_options(other, ["de-en", "de"]) == {"passage": "sentence+context"}
 
 
 # -- small files, right and wrong ---------------------------------------------------------------------------------

@@ -424,7 +424,7 @@ def test_hard_negatives_are_another_data_set(folders: dict[str, Path], raw: dict
     assert hard.sha256["sw"] != full.sha256["sw"]
     assert "en-sw: 100 of 100 questions translated (source human)" in hard.notes
     assert source.topics(options, "sw") == kept
-    assert source.told(options, ["sw-sw"]) == {"pool": "hard-negatives"}
+    assert source.saved_options(options, ["sw-sw"]) == {"pool": "hard-negatives"}
     with pytest.raises(DataError, match=r"looked for mteb/MIRACLRetrievalHardNegatives \(the data set mteb/MIRACL"):
         source.load(replace(options, data_dir=folders["gz"]), ["sw"])
     swapped = Translations.of("human", {("sw", "en"): {"no-such-id": "text"}})
@@ -620,10 +620,10 @@ def test_what_is_missing(raw: dict[str, Raw]) -> None:
 def test_what_is_told_of_the_options(raw: dict[str, Raw]) -> None:
     source = small_source()
     given = DataOptions(translations=translations_of(raw, [("sw", "en")]))
-    assert source.told(DataOptions(), ["sw-sw", "en-sw", "sw"]) == {}
-    assert source.told(given, ["sw-sw", "sw"]) == {}
-    assert source.told(given, ["sw-sw", "en-sw"]) == {"translations": "human"}
-    assert source.told(replace(given, pool=PassagePool.HARD_NEGATIVES), ["en-sw"]) == {
+    assert source.saved_options(DataOptions(), ["sw-sw", "en-sw", "sw"]) == {}
+    assert source.saved_options(given, ["sw-sw", "sw"]) == {}
+    assert source.saved_options(given, ["sw-sw", "en-sw"]) == {"translations": "human"}
+    assert source.saved_options(replace(given, pool=PassagePool.HARD_NEGATIVES), ["en-sw"]) == {
         "pool": "hard-negatives",
         "translations": "human",
     }
@@ -957,7 +957,7 @@ def test_pairs_and_pools_end_to_end(model: Any, folders: dict[str, Path], raw: d
     translations = translations_of(raw, [("sw", "yo"), ("yo", "sw")])
     options = {"data_dir": folders["jsonl"], "translations": translations}
     task = task_of(PAIRS, ["sw-sw", "yo-sw", "sw-yo", "yo-yo"], **options)
-    assert set(task.told()) == {"translations"}
+    assert set(task.saved_options()) == {"translations"}
     pairs = scores_of(model, task)
     assert set(pairs) == {"sw-sw", "yo-sw", "sw-yo", "yo-yo"}
     # The translations of this test are the questions with a word before them.

@@ -258,7 +258,7 @@ class TestScores:
         whole = task_of(MULTI, ["de"])
         assert whole.data_sha256() == task_of(PAIRS).data_sha256() == demo.sha256
         assert task.data_sha256() == {code: demo.sha256[code] for code in ("de", "th")}
-        assert task.told() == {"pool_languages": "de-th"}
+        assert task.saved_options() == {"pool_languages": "de-th"}
 
     def test_signature(self, demo: Collection) -> None:
         task = task_of(PAIRS, ["de-en"])
