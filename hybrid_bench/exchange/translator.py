@@ -373,7 +373,7 @@ class _File:
         else:  # a file that was removed takes its history with it
             self.provenance[self.source] = {"identity": dict(identity), "topics": dict(topics), "runs": []}
 
-    def reset(self, settings: Mapping[str, Any], circumstances: Mapping[str, Any]) -> None:
+    def begin(self, settings: Mapping[str, Any], circumstances: Mapping[str, Any]) -> None:
         """Write down how this run translates, and make the file if there is none.
 
         Args:
