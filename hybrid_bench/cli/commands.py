@@ -256,7 +256,7 @@ def _compare(options: argparse.Namespace) -> int:
     if bool(options.paths) == bool(options.group):
         what = "both" if options.paths else "neither"
         raise RequestError(f"{what} of RUN and --group given: name runs to compare them, or a --group for each method")
-    _refuse(options, "common", "label", unless=not options.group, where="with --group")
+    _refuse(options, "common", "label", "primary", unless=not options.group, where="with --group")
     groups = _groups(options.group) if options.group else None
     from hybrid_bench.reporting.document import compare
 
@@ -288,6 +288,8 @@ def _report_request(options: argparse.Namespace) -> ReportRequest:
     given |= {"paths": options.paths, "labels": _labels(options.label), **_form(options.format, options.out)}
     asked = ReportRequest(**given)
     long = asked.format in {"html", "csv", "json"}
+    tested = options.command == "compare" or asked.table == "compare" or asked.baseline is not None
+    _refuse(options, "primary", unless=tested, where="without --baseline")
     _refuse(
         options,
         *("cluster", "draws", "seed"),
