@@ -225,6 +225,12 @@ def _of_tests() -> _Parser:
     made.add_argument(
         "--label", nargs="+", default=[], metavar="MODEL=NAME", help="what a run is called in tables, figures and page"
     )
+    made.add_argument(
+        "--primary",
+        metavar="[SETTING:]M",
+        help="the measure whose p-values are adjusted for the number of runs alone, all others together (default: the "
+        "main measure, multilingual)",
+    )
     made.add_argument("--common", action="store_true", help="only the subsets that all runs have")
     made.add_argument("--standalone", action="store_true", help="LaTeX as a whole document")
     made.add_argument(

@@ -255,7 +255,7 @@ def _compare(options: argparse.Namespace) -> int:
     if bool(options.paths) == bool(options.group):
         what = "both" if options.paths else "neither"
         raise RequestError(f"{what} of RUN and --group given: name runs to compare them, or a --group for each method")
-    _refuse(options, "common", "label", unless=not options.group, where="with --group")
+    _refuse(options, "common", "label", "primary", unless=not options.group, where="with --group")
     groups = _groups(options.group) if options.group else None
     from hybrid_bench.reporting.document import compare
 
@@ -292,6 +292,8 @@ def _report_request(options: argparse.Namespace) -> ReportRequest:
         options, *("primary",) * ("primary" in known), unless=asked.baseline is not None, where="without --baseline"
     )
     long = asked.format in {"html", "csv", "json"}
+    tested = options.command == "compare" or asked.table == "compare" or asked.baseline is not None
+    _refuse(options, "primary", unless=tested, where="without --baseline")
     _refuse(
         options,
         *("cluster", "draws", "seed"),

@@ -14,7 +14,7 @@ is asked all questions. Notation, for methods A and B with n_a and n_b runs, ove
 
 Q and S both contain I once. So Var(Delta) is estimated by S + max(Q - I, 0), and never by less than Q; that is the
 analysis of variance of two crossed random effects, with clusters for one of them. Delta / SE is taken for t with
-Satterthwaite's degrees of freedom. `results/calibration` has what that comes to.
+Satterthwaite's degrees of freedom. `benchmarks/claims.py` measures how often that is wrong.
 
 Sources: Satterthwaite (1946, doi:10.2307/3002019) for the degrees of freedom; Searle, Casella & McCulloch (1992,
 Variance components, chapter 4) for the components; Bouthillier et al. (2021, arXiv 2103.03098) for seeds as a source.

@@ -314,11 +314,17 @@ def test_a_report_is_made_of_one_frame(output: Path) -> None:
     assert again.text() == report(ReportRequest([output], table="main", **FEW))
 
 
-def test_the_primary_measure_is_that_which_is_asked_for(output: Path) -> None:
+def test_the_primary_measure_is_that_which_is_asked_for(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     baseline = folder_of(output, BM25)
     for primary, said in ((None, "mAP multilingual"), ("cross:recall_at_1", "R@1 cross-lingual")):
         text = report(ReportRequest([output], baseline=baseline, primary=primary, **FEW))
         assert f"adjusted: {said}, the primary measure, over the runs by Holm" in text
+    few = ["--draws", "200", "--seed", "3", "--primary", "cross:recall_at_1", "--format", "markdown"]
+    capsys.readouterr()
+    assert main(["report", str(output), "--baseline", str(baseline), *few]) == 0
+    assert capsys.readouterr() == (text, "")
+    assert main(["report", str(output), "--primary", "mrr"]) == 2
+    assert "--primary" in capsys.readouterr().err
 
 
 # -- figures ------------------------------------------------------------------------------------------------------
