@@ -253,7 +253,7 @@ def read_run(folder: Path, collection: str = "XQuAD-R") -> Run:
     """
     import pyarrow.parquet as pq
 
-    from hybrid_bench.runs.layout import read_signatures, table_path
+    from hybrid_bench.runs.result_files import read_signatures, table_path
 
     signatures = read_signatures(folder)
     rows, subsets, settings = [], [], []

@@ -44,7 +44,7 @@ from hybrid_bench.measures.significance import (
     step_down,
 )
 from hybrid_bench.measures.trainings import PAIRED_FROM, compare_methods
-from hybrid_bench.runs.saved import Run, find_runs
+from hybrid_bench.runs.reading import Run, find_runs
 
 __all__ = ["Claim", "broken", "families", "few_clusters", "main", "methods", "report_of", "splits"]
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT)]
 
 from hybrid_bench.data.files import atomic
-from hybrid_bench.data.trained import read_record
+from hybrid_bench.data.training_record import read_record
 from hybrid_bench.evaluation.runner import run
 from hybrid_bench.reporting.document import ReportRequest, report
 from hybrid_bench.training.build import build_model

@@ -20,7 +20,7 @@ import wrapt
 from hybrid_bench.version import VERSION
 
 if TYPE_CHECKING:
-    from hybrid_bench.face import (
+    from hybrid_bench.api import (
         Comparison,
         Report,
         Runs,
@@ -56,7 +56,7 @@ __version__ = VERSION
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module("hybrid_bench.face"), name)
+    found = globals()[name] = getattr(import_module("hybrid_bench.api"), name)
     return found
 
 

@@ -27,7 +27,7 @@ from hybrid_bench.evaluation.registry import task_classes
 from hybrid_bench.evaluation.runner import RunRequest, run
 from hybrid_bench.evaluation.tasks import ParallelRetrieval
 from hybrid_bench.measures.metrics import RelevantRanks
-from hybrid_bench.runs.layout import metadata_of
+from hybrid_bench.runs.result_files import metadata_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

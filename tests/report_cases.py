@@ -19,8 +19,8 @@ from hybrid_bench.analysis.frame import COMPUTED, LEVELS, Request, Value, result
 from hybrid_bench.analysis.study import Study
 from hybrid_bench.data.published import PublishedSystem, PublishedValue
 from hybrid_bench.languages import Setting
-from hybrid_bench.runs.layout import metadata_of, table_path
-from hybrid_bench.runs.saved import Run, TaskTable
+from hybrid_bench.runs.reading import Run, TaskTable
+from hybrid_bench.runs.result_files import metadata_of, table_path
 
 __all__ = [
     "MEAN",

@@ -14,7 +14,7 @@ import pytest
 
 from helpers import WordCounts, registered
 from hybrid_bench.evaluation.runner import RunRequest, run
-from hybrid_bench.runs.layout import read_signatures, table_path
+from hybrid_bench.runs.result_files import read_signatures, table_path
 
 __all__ = [
     "BM25",

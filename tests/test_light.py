@@ -45,8 +45,8 @@ def test_what_registering_needs_and_what_reads_saved_runs_loads_nothing_heavy() 
         for path in sorted((ROOT / "hybrid_bench" / wing).glob("*.py"))
     ]
     modules += [
-        "hybrid_bench.runs.layout",
-        "hybrid_bench.runs.saved",
+        "hybrid_bench.runs.result_files",
+        "hybrid_bench.runs.reading",
         "hybrid_bench.runs.tables",
         "hybrid_bench.languages",
     ]

@@ -47,7 +47,7 @@ from hybrid_bench.measures.significance import (
     tukey_hsd,
 )
 from hybrid_bench.measures.trainings import Methods, compare_methods
-from hybrid_bench.runs.saved import Run, TaskTable, names_of
+from hybrid_bench.runs.reading import Run, TaskTable, names_of
 
 __all__ = [
     "CLUSTERS",

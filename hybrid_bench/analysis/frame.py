@@ -48,7 +48,7 @@ from hybrid_bench.measures.significance import (
     sign_flip,
     step_down,
 )
-from hybrid_bench.runs.saved import Run
+from hybrid_bench.runs.reading import Run
 
 __all__ = [
     "COLUMNS",

@@ -20,8 +20,8 @@ from hybrid_bench.measures import bias
 from hybrid_bench.measures.bias import MEASURES, Pool, inputs_of
 from hybrid_bench.measures.metrics import RelevantRanks, Scores
 from hybrid_bench.measures.significance import Cells, SumsFigure, cluster_sums
-from hybrid_bench.runs.layout import QUERY_COLUMNS
-from hybrid_bench.runs.saved import Run, TaskTable
+from hybrid_bench.runs.reading import Run, TaskTable
+from hybrid_bench.runs.result_files import QUERY_COLUMNS
 
 __all__ = [
     "CLUSTERS",

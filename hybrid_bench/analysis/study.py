@@ -16,7 +16,7 @@ from hybrid_bench.analysis.scores import CLUSTERS, SettingScores, setting_scores
 from hybrid_bench.data.published import PublishedSystem
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.significance import DRAWS
-from hybrid_bench.runs.saved import Run, TaskTable, names_of
+from hybrid_bench.runs.reading import Run, TaskTable, names_of
 
 __all__ = ["SEEN", "Choices", "Study", "seen_subsets"]
 

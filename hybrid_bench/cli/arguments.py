@@ -229,7 +229,7 @@ def _of_tests() -> _Parser:
         "--primary",
         metavar="[SETTING:]M",
         help="the measure whose p-values are adjusted for the number of runs alone, all others together (default: the "
-        "main measure, multilingual)",
+        "main measure, multilingual), e.g. cross:map",
     )
     made.add_argument("--common", action="store_true", help="only the subsets that all runs have")
     made.add_argument("--standalone", action="store_true", help="LaTeX as a whole document")
@@ -264,12 +264,6 @@ def _add_report(commands: Any) -> None:
         "--baseline", metavar="RUN", help="the run that the others are tested against: its model's name, or its folder"
     )
     report.add_argument("--measure", metavar="M", help="of --table compare (default: map)")
-    report.add_argument(
-        "--primary",
-        metavar="[SETTING:]M",
-        help="measure whose p-values are adjusted for the number of runs alone, all others together (default: the main "
-        "measure in the multilingual setting), e.g. cross:map",
-    )
     report.add_argument("--intervals", action="store_true", help="95%% intervals in the table")
     report.add_argument(
         "--letters", action="store_true", help="letters in the main table: runs that share one do not differ"

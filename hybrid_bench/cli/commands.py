@@ -71,7 +71,7 @@ def _run(options: argparse.Namespace) -> int:
     _quiet()
     from hybrid_bench.evaluation.runner import DEMO, run, to_stderr
     from hybrid_bench.reporting.document import ReportRequest, report
-    from hybrid_bench.runs.saved import run_folder
+    from hybrid_bench.runs.reading import run_folder
 
     default_tasks, default_models = ["XQuAD-R"], options.models
     if options.models is None:
@@ -213,7 +213,7 @@ def _submit(options: argparse.Namespace) -> int:
     from hybrid_bench.evaluation.registry import register
     from hybrid_bench.exchange.mteb_results import check, write_submission
     from hybrid_bench.exchange.mteb_task import write_task_pr
-    from hybrid_bench.runs.saved import run_folder
+    from hybrid_bench.runs.reading import run_folder
 
     register()
     if of_tasks:
@@ -288,9 +288,6 @@ def _report_request(options: argparse.Namespace) -> ReportRequest:
     given = _given(options, *(field.name for field in fields(ReportRequest) if field.name in known))
     given |= {"paths": options.paths, "labels": _labels(options.label), **_form(options.format, options.out)}
     asked = ReportRequest(**given)
-    _refuse(
-        options, *("primary",) * ("primary" in known), unless=asked.baseline is not None, where="without --baseline"
-    )
     long = asked.format in {"html", "csv", "json"}
     tested = options.command == "compare" or asked.table == "compare" or asked.baseline is not None
     _refuse(options, "primary", unless=tested, where="without --baseline")
@@ -408,7 +405,7 @@ def _sweep(options: argparse.Namespace) -> int:
 
 def _training(options: argparse.Namespace) -> TrainingConfig:
     """The configuration that is named, with the changes made on the command line."""
-    from hybrid_bench.data.guarded import parse_toml
+    from hybrid_bench.data.parsing import parse_toml
     from hybrid_bench.training.config import load_config
 
     if (options.config is None) == (options.preset is None):

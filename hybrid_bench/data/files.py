@@ -33,8 +33,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from hybrid_bench.data.guarded import parse_json
 from hybrid_bench.data.hashing import remember, sha256_of, sha256_of_state
+from hybrid_bench.data.parsing import parse_json
 from hybrid_bench.errors import DataError, RequestError, causes, listed, one_line, shown
 from hybrid_bench.progress import Progress
 

@@ -25,8 +25,8 @@ from hybrid_bench.data.collection import (
     text_id,
 )
 from hybrid_bench.data.files import RemoteFile, resolve
-from hybrid_bench.data.guarded import read_json
 from hybrid_bench.data.hashing import sha256_of, sha256_of_lines
+from hybrid_bench.data.parsing import read_json
 from hybrid_bench.errors import DataError, shown
 
 __all__ = ["LareqaReader", "load_lareqa", "read_lareqa"]

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hybrid_bench.data.files import atomic
-from hybrid_bench.data.guarded import parse_json
 from hybrid_bench.data.hashing import sha256_of_json
+from hybrid_bench.data.parsing import parse_json
 from hybrid_bench.errors import DataError, RequestError, listed
 from hybrid_bench.languages import did_you_mean, language
 

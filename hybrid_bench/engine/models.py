@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from hybrid_bench.data.guarded import read_json
-from hybrid_bench.data.trained import RECORD
+from hybrid_bench.data.parsing import read_json
+from hybrid_bench.data.training_record import RECORD
 from hybrid_bench.engine.lexical import EMBEDDED
 from hybrid_bench.engine.prompts import innermost
 from hybrid_bench.errors import HybridBenchError, ModelError, RequestError, first_line

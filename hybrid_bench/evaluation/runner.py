@@ -31,8 +31,8 @@ from hybrid_bench.evaluation.foreign import exact, mteb_names, mteb_tasks, why_n
 from hybrid_bench.evaluation.registry import collections, register, task_classes
 from hybrid_bench.evaluation.tasks import ExactRetrieval, ParallelRetrieval, TaskOptions
 from hybrid_bench.languages import Setting, did_you_mean, language, settings_of
-from hybrid_bench.runs.layout import read_signatures
-from hybrid_bench.runs.store import RunCache
+from hybrid_bench.runs.result_files import read_signatures
+from hybrid_bench.runs.saving import RunCache
 
 if TYPE_CHECKING:
     from mteb.abstasks.abstask import AbsTask

@@ -29,7 +29,7 @@ from mteb.models.search_wrappers import SearchCrossEncoderWrapper, SearchEncoder
 from mteb.timing import TimingStack
 
 from hybrid_bench.data.collection import Collection, DataOptions, Queries, Reader
-from hybrid_bench.data.trained import read_record
+from hybrid_bench.data.training_record import read_record
 from hybrid_bench.engine.cache import EmbeddingCache
 from hybrid_bench.engine.encode import Embeddings
 from hybrid_bench.engine.lexical import BM25
@@ -107,7 +107,7 @@ class ExactRetrieval(AbsTaskRetrieval):
 
     Attributes:
         options: What was chosen; set it before the data are loaded.
-        tables: After an evaluation, one row per query, by split and subset (see `store.query_table`).
+        tables: After an evaluation, one row per query, by split and subset (see `tables.query_table`).
         signature: After an evaluation, what its numbers depend on.
         collection: The data, once they are loaded.
         remarks: After an evaluation, what has to be said of the model's embeddings.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_bench.data.files import atomic
-from hybrid_bench.data.guarded import parse_json, read_json
+from hybrid_bench.data.parsing import parse_json, read_json
 from hybrid_bench.errors import DataError, RequestError, listed
 from hybrid_bench.languages import did_you_mean
 

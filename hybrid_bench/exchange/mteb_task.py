@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_bench.data.files import atomic
-from hybrid_bench.data.guarded import read_json
+from hybrid_bench.data.parsing import read_json
 from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.exchange.mteb_results import META_FILE, scores_by_subset, write_file
 

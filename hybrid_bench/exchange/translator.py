@@ -32,8 +32,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from hybrid_bench.data.files import atomic, expanded
-from hybrid_bench.data.guarded import read_json
 from hybrid_bench.data.hashing import sha256_of_json
+from hybrid_bench.data.parsing import read_json
 from hybrid_bench.data.translations import Row, format_row, header, parse_row, read_rows, write_rows
 from hybrid_bench.engine.models import folder_hash, offline_if_unreachable
 from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError, how_to_install

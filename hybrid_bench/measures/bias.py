@@ -938,7 +938,7 @@ def inputs_of(rows: Rows, metadata: Mapping[str, Any]) -> tuple[RelevantRanks, P
     """Ranks and pool of one subset, from its rows of the per-query table.
 
     Args:
-        rows: The rows of one subset, as `store.query_table` makes them: a frame or table with the columns
+        rows: The rows of one subset, as `tables.query_table` makes them: a frame or table with the columns
             ``subset, query_language, pool_languages, pool_size, ranks, rank_languages, gains, top_languages``.
         metadata: The table's, of which ``languages``, ``passages`` and ``depth`` are read.
 

@@ -33,7 +33,7 @@ from hybrid_bench.reporting.tables import (
     tables_of,
 )
 from hybrid_bench.reporting.text import as_csv, as_json, as_latex, as_markdown, as_terminal, standalone
-from hybrid_bench.runs.saved import Run, common_to, find_run, find_runs, titled
+from hybrid_bench.runs.reading import Run, common_to, find_run, find_runs, titled
 from hybrid_bench.version import VERSION
 
 __all__ = [
@@ -77,7 +77,7 @@ class ReportRequest:
         size: A difference of methods; how many trainings or clusters would find it is told.
         common: Whether only subsets count that all runs have.
         labels: What runs are called in tables, figures and the page, by the names that they have without (see
-            `saved.titled`); files for programs, CSV and JSON, keep these.
+            `reading.titled`); files for programs, CSV and JSON, keep these.
         width: Characters in a line of the format ``terminal``.
         primary: The measure whose p-values are adjusted for the number of runs alone, as ``map`` in the multilingual
             setting or ``cross-lingual:map``; None for each collection's main measure in the multilingual setting.

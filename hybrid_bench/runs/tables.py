@@ -1,6 +1,6 @@
 """The per-query table: one row per query and subset, from which every measure can be computed again.
 
-Nothing here needs mteb; `cache.RunCache` saves the table beside mteb's result files.
+Nothing here needs mteb; `saving.RunCache` saves the table beside mteb's result files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hybrid_bench.data.collection import Collection
 from hybrid_bench.engine.ranking import PoolRanks
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.metrics import per_query
-from hybrid_bench.runs.layout import (
+from hybrid_bench.runs.result_files import (
     METADATA_KEY,
     QUERY_COLUMNS,
 )

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import AutoConfig, AutoModel, DistilBertConfig, DistilBertModel, PreTrainedTokenizerFast
 
 from hybrid_bench.data.files import expanded
-from hybrid_bench.data.guarded import read_json
+from hybrid_bench.data.parsing import read_json
 from hybrid_bench.engine.models import offline_if_unreachable
 from hybrid_bench.errors import HybridBenchError, ModelError, RequestError, first_line, how_to_install
 from hybrid_bench.training.config import LoraConfig, ModelConfig

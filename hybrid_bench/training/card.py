@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tabulate import tabulate
 
 from hybrid_bench.data.files import expanded
-from hybrid_bench.data.trained import RECORD
+from hybrid_bench.data.training_record import RECORD
 from hybrid_bench.languages import name_of
 from hybrid_bench.training.config import TrainingConfig
 from hybrid_bench.training.prepared import Prepared

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
 from hybrid_bench.data.files import expanded
-from hybrid_bench.data.guarded import parse_toml, parse_yaml, read_text
+from hybrid_bench.data.parsing import parse_toml, parse_yaml, read_text
 from hybrid_bench.errors import DataError, RequestError, first_line, how_to_install, shown
 from hybrid_bench.languages import did_you_mean
 from hybrid_bench.training.sampling import Sampling

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback
 
-from hybrid_bench.data.trained import read_record, write_record
+from hybrid_bench.data.training_record import read_record, write_record
 from hybrid_bench.errors import DataError, HybridBenchError, ModelError, first_line
 from hybrid_bench.training.arguments import Tell, divided, is_main, load_whole
 from hybrid_bench.training.build import build_model, merged, texts_of

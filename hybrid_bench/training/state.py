@@ -20,9 +20,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from hybrid_bench.data.files import atomic, settle
-from hybrid_bench.data.guarded import read_json
 from hybrid_bench.data.hashing import sha256_of
-from hybrid_bench.data.trained import RECORD, read_record
+from hybrid_bench.data.parsing import read_json
+from hybrid_bench.data.training_record import RECORD, read_record
 from hybrid_bench.errors import DataError, RequestError, first_line, shown
 from hybrid_bench.training.arguments import Arguments, Tell
 from hybrid_bench.training.config import TrainingConfig, plain

@@ -27,7 +27,7 @@ from hybrid_bench.measures.significance import DRAWS, Comparison, compare, holm,
 from hybrid_bench.measures.trainings import PAIRED_FROM, Methods, compare_methods
 from hybrid_bench.reporting.tables import tables_of
 from hybrid_bench.reporting.text import as_markdown
-from hybrid_bench.runs.saved import Run, TaskTable, find_runs, joined
+from hybrid_bench.runs.reading import Run, TaskTable, find_runs, joined
 from hybrid_bench.training.config import TrainingConfig
 from hybrid_bench.training.loop import train
 from hybrid_bench.training.prepared import check_kept, prepare, warn_of_measuring

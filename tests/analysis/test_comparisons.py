@@ -39,8 +39,8 @@ from hybrid_bench.measures.significance import (
     step_down,
     tukey_hsd,
 )
-from hybrid_bench.runs.layout import QUERY_COLUMNS, metadata_of, table_path
-from hybrid_bench.runs.saved import Run, TaskTable, find_runs
+from hybrid_bench.runs.reading import Run, TaskTable, find_runs
+from hybrid_bench.runs.result_files import QUERY_COLUMNS, metadata_of, table_path
 from saved_runs import (
     BM25,
     CHAR_NGRAM,

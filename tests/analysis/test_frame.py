@@ -42,7 +42,7 @@ from hybrid_bench.measures.significance import (
     sign_flip,
     step_down,
 )
-from hybrid_bench.runs.saved import Run, find_runs
+from hybrid_bench.runs.reading import Run, find_runs
 from report_cases import (
     MEAN,
     QUALITY,
@@ -755,7 +755,7 @@ def test_frames_are_made_without_mteb_and_torch(output: Path) -> None:
     lines = (
         "import sys; from pathlib import Path",
         "from hybrid_bench.analysis.frame import long_frame, query_frame",
-        "from hybrid_bench.runs.saved import find_runs",
+        "from hybrid_bench.runs.reading import find_runs",
         f"runs = find_runs([Path({str(output)!r})]); long_frame(runs, 'map', draws=200); query_frame(runs, 'map')",
         "print(sorted(sys.modules.keys() & {'mteb', 'torch', 'transformers', 'datasets', 'sentence_transformers'}))",
     )

@@ -24,7 +24,7 @@ from hybrid_bench.languages import Setting
 from hybrid_bench.measures.bias import MEASURES, inputs_of, kendall_w, language_places, random_ranking
 from hybrid_bench.measures.metrics import NOT_RETRIEVED
 from hybrid_bench.measures.significance import Cells
-from hybrid_bench.runs.saved import Run, find_runs
+from hybrid_bench.runs.reading import Run, find_runs
 from report_cases import QUALITY, bias_by_definition, made_up, quality_by_definition, subsets_of
 from saved_runs import BM25, CHAR_NGRAM, change_table, copy_of, folder_of, rows_of, save_runs
 

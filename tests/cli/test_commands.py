@@ -21,7 +21,7 @@ import pytest
 from hybrid_bench import __version__
 from hybrid_bench.cli.commands import main
 from hybrid_bench.reporting.document import ReportRequest, compare, report
-from hybrid_bench.runs.layout import read_signatures
+from hybrid_bench.runs.result_files import read_signatures
 
 ROOT = Path(__file__).parents[2]
 BM25, CHAR_NGRAM = "hybrid_bench/bm25", "hybrid_bench/char-ngram"

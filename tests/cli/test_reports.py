@@ -12,7 +12,7 @@ import pytest
 
 from hybrid_bench.cli.commands import main
 from hybrid_bench.reporting.document import ReportRequest, report
-from hybrid_bench.runs.saved import find_run
+from hybrid_bench.runs.reading import find_run
 from saved_runs import BM25, CHAR_NGRAM, save_runs
 
 PAIRS = ["HybridDemo-Pairs"]

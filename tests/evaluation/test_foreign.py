@@ -33,7 +33,7 @@ from hybrid_bench.evaluation.foreign import exact, mteb_names, why_not
 from hybrid_bench.evaluation.runner import Outcome, RunRequest, named_tasks, run, select_tasks
 from hybrid_bench.evaluation.tasks import ExactRetrieval, TaskOptions
 from hybrid_bench.languages import Setting
-from hybrid_bench.runs.layout import read_signatures, table_path
+from hybrid_bench.runs.result_files import read_signatures, table_path
 from mteb_tasks import BENCHMARKS, REGISTRY, WORDS, Data, random_data, save_configs, save_hub, task_class
 
 

@@ -16,7 +16,7 @@ from helpers import WordCounts, registered, static_model, task_of
 from hybrid_bench.engine.models import given
 from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.evaluation.runner import Outcome, RunRequest, run
-from hybrid_bench.runs.layout import read_signatures
+from hybrid_bench.runs.result_files import read_signatures
 
 PAIRS, MULTI = "HybridDemo-Pairs", "HybridDemo-Multilingual"
 BM25, NGRAM, CROSS = "hybrid_bench/bm25", "hybrid_bench/char-ngram", "mteb/baseline-random-cross-encoder"

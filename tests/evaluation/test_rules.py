@@ -13,7 +13,7 @@ from mteb.models.instruct_wrapper import InstructSentenceTransformerModel
 
 from helpers import WordCounts, meta_of, registered, static_model
 from hybrid_bench.evaluation.runner import RunRequest, run
-from hybrid_bench.runs.layout import read_signatures, table_path
+from hybrid_bench.runs.result_files import read_signatures, table_path
 from mteb_tasks import REGISTRY, WORDS, Data, random_data, save_hub, task_class
 
 #: mteb warns of every task that has an instruction for queries alone.

@@ -30,7 +30,7 @@ from hybrid_bench.evaluation.runner import Outcome, RunRequest, mteb_saving_tabl
 from hybrid_bench.evaluation.tasks import ParallelRetrieval
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.metrics import NOT_RETRIEVED
-from hybrid_bench.runs.layout import read_signatures, table_path
+from hybrid_bench.runs.result_files import read_signatures, table_path
 
 PAIRS, MULTI = "HybridDemo-Pairs", "HybridDemo-Multilingual"
 COUNTS = "tests/word-counts"
@@ -619,7 +619,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_bench.runs import store as results
+from hybrid_bench.runs import saving as results
 from hybrid_bench.evaluation.runner import RunRequest, run
 from helpers import registered
 from evaluation.test_runner import SlowSparse

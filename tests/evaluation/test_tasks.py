@@ -30,7 +30,7 @@ from hybrid_bench.evaluation import tasks as retrieval
 from hybrid_bench.evaluation.tasks import ParallelRetrieval
 from hybrid_bench.measures.bias import rank_distance
 from hybrid_bench.measures.metrics import K_VALUES, NOT_RETRIEVED, RelevantRanks, per_query
-from hybrid_bench.runs.layout import metadata_of
+from hybrid_bench.runs.result_files import metadata_of
 
 PAIRS, MULTI = "HybridDemo-Pairs", "HybridDemo-Multilingual"
 #: Measures that cannot be had where the rank of a relevant passage is not known.

@@ -668,7 +668,7 @@ class TestRuns:
         import pyarrow.parquet as pq
 
         from hybrid_bench.evaluation.runner import RunRequest, run
-        from hybrid_bench.runs.layout import metadata_of
+        from hybrid_bench.runs.result_files import metadata_of
 
         request = RunRequest(
             ["hybrid_bench/char-ngram"], ["HybridDemo-Multilingual"], languages=["de", "th"], output=tmp_path

@@ -16,7 +16,7 @@ from scipy import stats
 
 from hybrid_bench.errors import DataError
 from hybrid_bench.measures.significance import Cells, bootstrap, clustered_t, sign_flip
-from hybrid_bench.runs.layout import table_path
+from hybrid_bench.runs.result_files import table_path
 
 # The benchmarks are scripts, on no path.
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))

@@ -36,8 +36,8 @@ from hybrid_bench.reporting.document import (
 from hybrid_bench.reporting.elements import Kind
 from hybrid_bench.reporting.tables import compare_table, tables_of
 from hybrid_bench.reporting.text import as_latex, as_markdown
-from hybrid_bench.runs.layout import table_path
-from hybrid_bench.runs.saved import find_runs
+from hybrid_bench.runs.reading import find_runs
+from hybrid_bench.runs.result_files import table_path
 from report_cases import Level, change_metadata, level_of, printed_of, under_name
 from saved_runs import BM25, CHAR_NGRAM, WORD_COUNTS, change_signature, change_table, copy_of, folder_of, save_runs
 

@@ -19,7 +19,7 @@ from hybrid_bench.reporting.drawing import Scale
 from hybrid_bench.reporting.elements import Bar, Bars, Distribution, HeatMap, Scatter
 from hybrid_bench.reporting.figures import chosen_figures, figures_of
 from hybrid_bench.reporting.tables import p_text
-from hybrid_bench.runs.saved import Run, find_runs
+from hybrid_bench.runs.reading import Run, find_runs
 from report_cases import MEAN, made_up, subsets_of, under_name, values_of
 from saved_runs import BM25, CHAR_NGRAM, WORD_COUNTS, copy_of, folder_of, rows_of, save_runs
 

@@ -21,7 +21,7 @@ from hybrid_bench.reporting.document import ReportRequest, report
 from hybrid_bench.reporting.elements import Row, Table
 from hybrid_bench.reporting.methods import methods_table
 from hybrid_bench.reporting.tables import compare_table
-from hybrid_bench.runs.saved import Run
+from hybrid_bench.runs.reading import Run
 from report_cases import made_up
 
 FEW: dict[str, Any] = {"draws": 200, "seed": 3}

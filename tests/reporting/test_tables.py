@@ -30,7 +30,7 @@ from hybrid_bench.reporting.tables import (
     reproduce_tables,
     tables_of,
 )
-from hybrid_bench.runs.saved import Run, find_runs, titled
+from hybrid_bench.runs.reading import Run, find_runs, titled
 from report_cases import MEAN, level_of, made_up, printed_of, values_of
 from saved_runs import BM25, CHAR_NGRAM, WORD_COUNTS, rows_of, save_runs
 

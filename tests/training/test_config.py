@@ -14,7 +14,7 @@ from accelerate.commands.config.config_args import load_config_from_file  # type
 from sentence_transformers import SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer import losses
 
-from hybrid_bench.data.trained import RECORD, read_record, training_languages, write_record
+from hybrid_bench.data.training_record import RECORD, read_record, training_languages, write_record
 from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.training.arguments import check_names
 from hybrid_bench.training.config import (

@@ -35,7 +35,7 @@ from hybrid_bench.data.jsonl import JsonlReader
 from hybrid_bench.errors import DataError, ModelError, RequestError
 from hybrid_bench.evaluation.registry import collections
 from hybrid_bench.evaluation.runner import RunRequest, run
-from hybrid_bench.runs.layout import table_path
+from hybrid_bench.runs.result_files import table_path
 from hybrid_bench.training.evaluator import HybridRetrievalEvaluator
 from hybrid_bench.training.loss import HybridBatchLoss, LossByKind
 

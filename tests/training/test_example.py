@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_bench.data.trained import read_record
+from hybrid_bench.data.training_record import read_record
 
 CONFIG = """\
 output = "models/demo-hybrid"

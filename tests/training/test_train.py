@@ -26,14 +26,14 @@ from sentence_transformers import SentenceTransformer
 from helpers import save_tiny
 from hybrid_bench.analysis.comparisons import Aligned, align
 from hybrid_bench.cli.commands import main
-from hybrid_bench.data.trained import read_record, training_languages
+from hybrid_bench.data.training_record import read_record, training_languages
 from hybrid_bench.engine import models
 from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError
 from hybrid_bench.evaluation.runner import RunRequest, run
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.significance import compare
 from hybrid_bench.measures.trainings import compare_methods
-from hybrid_bench.runs.saved import find_runs, joined
+from hybrid_bench.runs.reading import find_runs, joined
 from hybrid_bench.training.arguments import trainer_arguments
 from hybrid_bench.training.build import build_model, texts_of, train_tokenizer
 from hybrid_bench.training.config import LOSSES, ModelConfig, TrainingConfig

@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from hybrid_bench.data.collection import PassageText, clusters
 from hybrid_bench.data.files import resolve
-from hybrid_bench.data.guarded import read_json
 from hybrid_bench.data.lareqa import LareqaReader, read_lareqa
+from hybrid_bench.data.parsing import read_json
 from hybrid_bench.errors import DataError, RequestError, shown
 from hybrid_bench.languages import did_you_mean
 from hybrid_bench.training.sources.places import local_path

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hybrid_bench.data.guarded import parse_json, parse_toml, parse_yaml, read_json
+from hybrid_bench.data.parsing import parse_json, parse_toml, parse_yaml, read_json
 
 DIGITS = "1" * 5_000
 DEEP = "[" * 200_000

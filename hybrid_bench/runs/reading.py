@@ -17,14 +17,14 @@ from pyarrow import ArrowException
 from hybrid_bench.data.files import expanded
 from hybrid_bench.errors import DataError, RequestError, listed, of_system
 from hybrid_bench.languages import did_you_mean
-from hybrid_bench.runs.layout import FORMAT, OUTPUT, metadata_of, read_signatures
+from hybrid_bench.runs.result_files import FORMAT, OUTPUT, metadata_of, read_signatures
 
 __all__ = ["Run", "TaskTable", "common_to", "find_run", "find_runs", "joined", "names_of", "run_folder", "titled"]
 
 
 @dataclass(frozen=True)
 class TaskTable:
-    """The per-query table of one task (see `store.query_table`).
+    """The per-query table of one task (see `tables.query_table`).
 
     Attributes:
         path: Its file.

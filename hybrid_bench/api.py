@@ -23,7 +23,7 @@ from hybrid_bench.measures.significance import DRAWS
 from hybrid_bench.reporting.document import TABLES, WRITTEN, ReportRequest, report_of
 from hybrid_bench.reporting.elements import Table
 from hybrid_bench.reporting.text import as_latex, as_markdown
-from hybrid_bench.runs.saved import Run, find_runs, names_of
+from hybrid_bench.runs.reading import Run, find_runs, names_of
 
 if TYPE_CHECKING:
     from hybrid_bench.training.loop import Trained

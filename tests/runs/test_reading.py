@@ -13,8 +13,8 @@ import pytest
 from helpers import static_model
 from hybrid_bench.errors import DataError, RequestError
 from hybrid_bench.languages import Setting
-from hybrid_bench.runs.layout import FORMAT, table_path
-from hybrid_bench.runs.saved import Run, find_run, find_runs, names_of, run_folder
+from hybrid_bench.runs.reading import Run, find_run, find_runs, names_of, run_folder
+from hybrid_bench.runs.result_files import FORMAT, table_path
 from saved_runs import BM25, CHAR_NGRAM, change_signature, copy_of, folder_of, save_runs
 
 PAIRS, MULTILINGUAL = "HybridDemo-Pairs", "HybridDemo-Multilingual"

@@ -30,7 +30,7 @@ from mteb.cache import ResultCache
 from hybrid_bench.data.files import atomic, scratch, settle
 from hybrid_bench.data.hashing import sha256_of
 from hybrid_bench.errors import DataError, shown
-from hybrid_bench.runs.layout import (
+from hybrid_bench.runs.result_files import (
     FORMAT,
     SIGNATURES,
     read_signatures,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from hybrid_bench.data.guarded import parse_json
+from hybrid_bench.data.parsing import parse_json
 from hybrid_bench.errors import DataError, of_system
 
 __all__ = [
@@ -45,7 +45,7 @@ SIGNATURES = "signatures.jsonl"
 
 
 def metadata_of(table: pa.Table | pa.Schema) -> dict[str, Any]:
-    """What `store.query_table` kept with the table, or its schema; empty if it was not written by this package."""
+    """What `tables.query_table` kept with the table, or its schema; empty if it was not written by this package."""
     schema = table if isinstance(table, pa.Schema) else table.schema
     kept: dict[str, Any] = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
     return kept

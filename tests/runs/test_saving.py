@@ -28,9 +28,9 @@ from hybrid_bench.evaluation.tasks import ParallelRetrieval
 from hybrid_bench.languages import Setting
 from hybrid_bench.measures.bias import rank_distance
 from hybrid_bench.measures.metrics import K_VALUES, NOT_RETRIEVED, measures
-from hybrid_bench.runs import store as results
-from hybrid_bench.runs.layout import QUERY_COLUMNS, metadata_of, read_signatures, table_path
-from hybrid_bench.runs.store import RunCache
+from hybrid_bench.runs import saving as results
+from hybrid_bench.runs.result_files import QUERY_COLUMNS, metadata_of, read_signatures, table_path
+from hybrid_bench.runs.saving import RunCache
 from hybrid_bench.runs.tables import query_table
 
 PAIRS, MULTI = "HybridDemo-Pairs", "HybridDemo-Multilingual"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_bench.data.files import atomic
-from hybrid_bench.data.guarded import read_json
+from hybrid_bench.data.parsing import read_json
 from hybrid_bench.errors import DataError
 
 __all__ = ["RECORD", "read_record", "training_languages", "write_record"]
