@@ -105,7 +105,7 @@ def random_order(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def smoke(session: nox.Session) -> None:
-    """Try in a minute what is installed beside nox: definitions of ranks and measures, and the notebook functions on the demo."""
+    """Try in a minute what is installed beside nox: ranks and measures by definition, the README's notebook."""
     session.run(sys.executable, "-m", "pip", "install", "-q", "-c", str(CONSTRAINTS), *SMOKE)
     session.run(sys.executable, "-m", "pytest", "-q", *SMOKE_TESTS)
 
