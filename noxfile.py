@@ -28,7 +28,7 @@ PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 # What takes a gigabyte to install, and is left out where only the parts that do without it are tried.
 HEAVY = {"beir", "datasets", "mteb", "scikit-learn", "sentence-transformers", "torch"}
 # The tests of those parts.
-LIGHT_TESTS = ("measures", "data/test_files.py", "test_languages.py")
+LIGHT_TESTS = ("data/test_files.py", *(f"measures/test_{name}.py" for name in ("bias", "metrics", "significance")))
 
 # What `smoke` runs, and what it needs besides the package.
 SMOKE = ("hypothesis", "pytest", "pytest-timeout")
