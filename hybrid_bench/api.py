@@ -217,6 +217,7 @@ def evaluate(
     *,
     settings: Sequence[str] = (),
     languages: Sequence[str] = (),
+    name: str | None = None,
     output: str | Path = "runs",
     data_dir: str | Path | None = None,
     tell: Callable[[str], None] = _to_stderr,
@@ -225,10 +226,13 @@ def evaluate(
     """Evaluate models, as far as results are not there already, and save them.
 
     Args:
-        models: One or several names: of mteb's registry or the model hub, an embedded model, the folder of one.
+        models: One or several: names of mteb's registry or the model hub, an embedded model, the folder of a model, or
+            a model itself, of sentence-transformers' or as mteb evaluates it.
         tasks: One or several collections, tasks or benchmarks.
         settings: ``mono``, ``cross``, ``multi``; empty for all.
         languages: Query languages and, in pairs, passage languages; empty for all.
+        name: What results of a model are saved under that is given itself, ``organisation/model`` or a name alone; None
+            for the name that it has.
         output: Folder in which ``results/`` is made.
         data_dir: Folder with the data; None to download them.
         tell: Called with a line about each step; by default it goes to stderr.
@@ -244,14 +248,18 @@ def evaluate(
     """
     from dataclasses import fields
 
+    from hybrid_bench.engine.models import given
     from hybrid_bench.evaluation.runner import RunRequest, run
 
     known = {field.name for field in fields(RunRequest)}
     for option in options:
         if option not in known:
             raise RequestError(f"evaluate has no option '{option}': {did_you_mean(option, known)}")
+    chosen = _several(models)
+    if name is not None and sum(not isinstance(model, str | Path) for model in chosen) != 1:
+        raise RequestError(f"name='{name}' is for one model that is given itself, not by its name or folder")
     request = RunRequest(
-        models=_several(models),
+        models=[str(model) if isinstance(model, str | Path) else given(model, name) for model in chosen],
         tasks=_several(tasks),
         settings=_several(settings),
         languages=_several(languages),

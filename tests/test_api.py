@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import hybrid_bench as hb
+from helpers import static_model
 from hybrid_bench.cli import main
 from hybrid_bench.errors import RequestError
 from hybrid_bench.reporting.html import as_html
@@ -172,6 +173,18 @@ def test_evaluate_gives_what_was_asked_for(output: Path) -> None:
         hb.evaluate(BM25, "HybridDemo", bach_size=3)
     with pytest.raises(RequestError, match="no embedded model 'hybrid_bench/bm26'"):
         hb.evaluate("hybrid_bench/bm26", "HybridDemo", output=output)
+
+
+def test_a_model_may_be_given_itself(tmp_path: Path) -> None:
+    model = static_model(["one", "two", "eins", "zwei"])
+    asked: dict[str, Any] = {"settings": "mono", "languages": ["de"], "output": tmp_path, "tell": lambda line: None}
+    found = hb.evaluate([model, Path("hybrid_bench/bm25")], "HybridDemo", name="mine", **asked)
+    assert found.names == ["local/mine", BM25]
+    assert hb.load_runs(tmp_path).names == [BM25, "local/mine"]
+    with pytest.raises(RequestError, match="SentenceTransformer has no name to save its results under"):
+        hb.evaluate(static_model(["one"]), "HybridDemo", **asked)
+    with pytest.raises(RequestError, match="name='x' is for one model that is given itself"):
+        hb.evaluate([BM25], "HybridDemo", name="x", **asked)
 
 
 def test_collections_say_what_there_is() -> None:
