@@ -24,6 +24,8 @@ class Progress:
 
     #: From one line to the next, where stderr is no terminal.
     seconds: ClassVar[float] = 60.0
+    #: What is over by then has no bar on a terminal.
+    delay: ClassVar[float] = 1.0
     _last: ClassVar[float] = 0.0
 
     def __init__(self, total: int | None, what: str, unit: str, done: int = 0) -> None:
@@ -42,7 +44,7 @@ class Progress:
                 unit_scale=True,
                 file=sys.stderr,
                 leave=False,
-                delay=1.0,
+                delay=self.delay,
                 dynamic_ncols=True,
             )
 

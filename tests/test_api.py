@@ -192,7 +192,7 @@ def test_collections_say_what_there_is() -> None:
     assert rows["XQuAD-R-Pairs"]["name"] == "XQuAD-R"
     assert (rows["XQuAD-R-Pairs"]["questions"], rows["XQuAD-R-Pairs"]["passages"]) == (13_090, 13_014)
     assert rows["MLQA-R-Multilingual"]["languages"].split() == ["ar", "de", "en", "es", "hi", "vi", "zh"]
-    assert rows["MIRACL-Pairs"]["passages"] is pd.NA
+    assert rows["MIRACL-Pairs"]["passages"] is None
 
 
 CONFIG = """

@@ -313,7 +313,7 @@ def test_a_model_that_fails_does_not_take_the_others_with_it(tmp_path: Path) -> 
 
 # -- run and report -----------------------------------------------------------------------------------------------
 
-TABLE = re.compile(r"(?:\|[^\n]*\|\n){4}\n- mAP at full depth [^\n]*\n- HybridDemo: [^\n]*\.\n")
+TABLE = re.compile(r"(?:\|[^\n]*\|\n){5}\n- mAP at full depth [^\n]*\n- HybridDemo: [^\n]*\.\n- Bold: [^\n]*\.\n")
 
 
 def test_run_without_models_is_the_demo(demo_run: DemoRun) -> None:
@@ -334,8 +334,8 @@ def test_run_without_models_is_the_demo(demo_run: DemoRun) -> None:
         "Rank distance median ↓",
     ]
     assert set(rule) == set("|:-")
-    assert [row.split("|")[2].strip() for row in rows] == [BM25, CHAR_NGRAM]
-    values = [[float(value) for value in re.findall(r"\d+\.\d+", row)] for row in rows]
+    assert [row.split("|")[2].strip() for row in rows] == [BM25, CHAR_NGRAM, "random ranking"]
+    values = [[float(value) for value in re.findall(r"\d+\.\d+", row)] for row in rows[:2]]
     for mono, mono_1, cross, cross_1, multi, multi_10, mean, median in values:
         assert 0 < mono_1 < mono
         assert 0 < cross_1 < cross
@@ -343,7 +343,7 @@ def test_run_without_models_is_the_demo(demo_run: DemoRun) -> None:
         assert 0 < cross < mono < 1
         assert 0 < multi < mono
         assert 10 <= min(mean, median) <= max(mean, median) < 1408
-    assert done.out.endswith("HybridDemo: 11 monolingual, 110 cross-lingual, 11 multilingual subsets.\n")
+    assert "- HybridDemo: 11 monolingual, 110 cross-lingual, 11 multilingual subsets.\n" in done.out
 
 
 def test_run_tells_its_steps_on_stderr_and_nothing_of_other_packages(demo_run: DemoRun) -> None:
@@ -396,7 +396,7 @@ def test_report_gives_the_table_again(demo_run: DemoRun) -> None:
     (folder,) = (demo_run.output / "results" / "hybrid_bench__bm25").iterdir()
     done = command("report", folder, folder)
     assert (done.code, done.err) == (0, "")
-    assert len(done.out.splitlines()) == 6
+    assert len(done.out.splitlines()) == 7
     assert BM25 in done.out
     assert "**" not in done.out  # nothing to compare it with
 
@@ -589,7 +589,9 @@ def test_an_interrupt_is_one_line_and_keeps_what_was_saved(tmp_path: Path) -> No
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=200)
     assert (process.returncode, out) == (130, "")
-    assert err == "hybrid-bench: stopped; what was saved is kept, and the same command goes on from there\n"
+    stopped, last = err.splitlines()
+    assert re.match(rf"{CHAR_NGRAM} on HybridDemo-Pairs: stopped; \d+ of 121 subsets are saved", stopped), stopped
+    assert last == "hybrid-bench: stopped; what was saved is kept, and the same command goes on from there"
     assert [name.split("|")[2].strip() for name in command("report", tmp_path).out.splitlines()[2:3]] == [BM25]
 
 

@@ -234,7 +234,7 @@ def test_a_language_may_begin_late(tmp_path: Path) -> None:
         ([{"query_en": "q", "passage_en": "p"}, {"query_en": 3, "passage_en": "p"}], ["a.jsonl:2", "'query_en'", "3"]),
         ([{"query_en": "q"}], ["passage"]),
         ([{"text": "q"}], ["columns query_<language>"]),
-        ([{"query_en": "\ud800", "passage_en": "p"}], ["not Unicode"]),
+        ([{"query_en": "\ud800", "passage_en": "p"}], ["a.jsonl:1", "half a surrogate pair"]),
     ],
 )
 def test_wrong_rows_of_the_own_format(rows: list[dict[str, Any]], parts: list[str], tmp_path: Path) -> None:
