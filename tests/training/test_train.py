@@ -501,10 +501,8 @@ def test_what_is_not_installed_is_said(package: str, tmp_path: Path, monkeypatch
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name == package else found(name))
     code, _, err = command("train", path, "--check")
     assert (code, len(err.splitlines())) == (2, 1)
-    assert (
-        f"needs {package}, which is not installed: pip install 'accelerate>=1.10' 'pydantic>=2.11' 'pyyaml>=6' 'rensa>=0.5'"
-        in err
-    )
+    extra = "'accelerate>=1.10' 'pydantic>=2.11' 'pyyaml>=6' 'rensa>=0.5'"
+    assert f"needs {package}, which is not installed: pip install {extra}" in err
 
 
 def test_data_that_do_not_fit_are_said(tmp_path: Path) -> None:
