@@ -175,6 +175,7 @@ def titled(runs: Sequence[Run], titles: Mapping[str, str]) -> list[Run]:
     """
     names = names_of(runs)
     found: dict[int, str] = {}
+    exact: dict[int, str] = {}
     for name, title in titles.items():
         exactly = [place for place, shown in enumerate(names) if shown == name]
         of_model = [place for place, run in enumerate(runs) if run.model == name]
@@ -182,9 +183,9 @@ def titled(runs: Sequence[Run], titles: Mapping[str, str]) -> list[Run]:
             known = [*names, *(run.model for run in runs)]
             raise RequestError(f"there is no run of '{name}' to be called '{title}': {did_you_mean(name, set(known))}")
         # What tells the runs of one model apart, options or revision, stays behind their label.
-        found |= dict.fromkeys(exactly, title) or {
-            place: title + names[place].removeprefix(runs[place].model) for place in of_model
-        }
+        found |= {place: title + names[place].removeprefix(runs[place].model) for place in of_model}
+        exact |= dict.fromkeys(exactly, title)
+    found |= exact
     shown = [found.get(place, name) for place, name in enumerate(names)]
     if twice := [name for name in shown if shown.count(name) > 1]:
         raise RequestError(f"two runs would have the same label: {listed(twice, len(twice))}")

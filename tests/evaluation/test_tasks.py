@@ -279,6 +279,7 @@ class TestScores:
             "notes": [],
             "main_score": "map",
             "instruction": {"type": "Retrieval", "prompt": task.metadata.prompt},
+            "outer_white_space": {"queries": 0, "passages": 0},
         }
         assert json.loads(json.dumps(task.signature)) == task.signature
         assert task.signature.items() <= metadata_of(task.tables["test", "de-en"]).items()

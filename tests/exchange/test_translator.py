@@ -846,7 +846,7 @@ class TestRequests:
         [
             ({"out": Path("mt.csv")}, r"a \.tsv or \.jsonl file, not to mt\.csv"),
             ({"out": Path("mt.tsv.gz")}, "compress it when it is complete"),
-            ({"corpus_languages": ("eng",)}, "did you mean 'en'"),
+            ({"corpus_languages": ("xx",)}, "unknown language 'xx'"),
             ({"query_languages": ("German",)}, "'de'"),
             ({"query_languages": ("en",)}, "nothing to translate from en into en"),
             ({"query_languages": ()}, "nothing to translate from en into no language"),
