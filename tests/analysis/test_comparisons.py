@@ -260,8 +260,8 @@ def test_runs_over_different_data_are_refused(output: Path, tmp_path: Path) -> N
     changed = find_runs([copy])
     order = "files whose lines stand in another order count as different"
     assert refused(changed, Setting.MONOLINGUAL) == (
-        f"{BM25} and {CHAR_NGRAM} were made from different data of {PAIRS} (en, th; {order}): run one of them again, so "
-        "that both are about the same"
+        f"{BM25} and {CHAR_NGRAM} were made from different data of {PAIRS} (en, th; {order}): run one of them again, "
+        "so that both are about the same"
     )
     assert refused(changed[1:], Setting.CROSS_LINGUAL).startswith(f"{CHAR_NGRAM} and {WORD_COUNTS} were made from")
     assert len(align([changed[0], changed[2]], "HybridDemo", Setting.MONOLINGUAL, "map").scores) == 2
