@@ -1091,7 +1091,7 @@ class TestProgress:
         resolve([server.file()])
         shown = terminal.getvalue()
         assert f"{server.url}/xquad-r/ar.json answered 503 Service Unavailable; try 2 of 5 in 0.0 s" in shown
-        assert re.search(r"xquad-r/ar\.json: +\d+%\|.*\| [\d.]+k?/293k \[\d\d:\d\d<.*bytes/s\]", shown)
+        assert re.search(r"xquad-r/ar\.json: +\d+%\|.*\| [\d.]+k?/300k \[\d\d:\d\d<.*bytes/s\]", shown)
         assert capfd.readouterr().out == ""
 
     def test_waiting_for_another_process_is_said(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,7 +157,7 @@ def test_statistics_lie_with_the_task_files(monkeypatch: pytest.MonkeyPatch, tmp
     metadata = task_classes()["HybridDemo-Pairs"].metadata
     module = importlib.import_module("hybrid_bench.evaluation.metadata")
     assert metadata.descriptive_stat_path.parents[1] == Path(__file__).parents[2] / "tasks"
-    monkeypatch.setattr(module, "_HERE", tmp_path / "hybrid_bench")
+    monkeypatch.setattr(module, "_PACKAGE", tmp_path / "hybrid_bench")
     assert metadata.descriptive_stat_path == tmp_path / "tasks" / "descriptive_stats" / "HybridDemo-Pairs.json"
     (tmp_path / "hybrid_bench" / "tasks" / "descriptive_stats").mkdir(parents=True)
     packaged = tmp_path / "hybrid_bench" / "tasks" / "descriptive_stats" / "HybridDemo-Pairs.json"
