@@ -328,7 +328,7 @@ def _baselines(tasks: Sequence[ParallelRetrieval], runs: Sequence[Path]) -> dict
     for run in [run for path in runs for run in _runs_below(path)]:
         meta = run / META_FILE
         try:
-            model = str(read_json(meta)["name"])
+            model = str(read_json(meta, nan=True)["name"])
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise DataError(f"{meta} does not tell a model's name ({error}): run the model again") from error
         for task in tasks:

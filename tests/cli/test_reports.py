@@ -71,9 +71,12 @@ def test_a_run_is_called_as_its_label_says(format_: str) -> None:
     given = ["--label", f"{BM25}=Okapi", f"{CHAR_NGRAM}=n-grams (k=3)", "--draws", "200", "--baseline", BM25]
     code, out, _ = command("report", "runs", "--format", format_, *given)
     assert code == 0
+    if format_ in {"csv", "json"}:  # files for programs keep the models' names
+        assert ("Okapi" in out, BM25 in out) == (False, True)
+        return
     assert "Okapi" in out
     assert "n-grams" in out
-    if format_ not in {"html", "json"}:  # which say besides what the models are
+    if format_ != "html":  # which says besides what the models are
         assert BM25 not in out.replace("\\_", "_")
 
 

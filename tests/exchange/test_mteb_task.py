@@ -313,7 +313,7 @@ def test_results_of_the_baselines_are_told(tmp_path: Path) -> None:
 
 
 def test_requests_that_cannot_be_met(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="did you mean 'XQuAD-R'"):
+    with pytest.raises(RequestError, match="did you mean 'XQuADRetrieval'"):
         write_task_pr(["XQuADR"], tmp_path)
     with pytest.raises(RequestError, match="'XQuADRetrieval' is not a task of this package"):
         write_task_pr(["XQuADRetrieval"], tmp_path)
