@@ -256,8 +256,8 @@ def named_tasks(name: str, data_dir: Path | None = None) -> list[AbsTask]:
 
     Args:
         name: One of our collections or tasks; a task or benchmark of mteb's; ``beir:`` and a folder (see
-            `beir_format.parse_beir`); ``jsonl:`` or ``hf:`` and the place of a user's own parallel data (see
-            `parallel.JsonlReader.parse`).
+            `beir.parse_beir`); ``jsonl:`` or ``hf:`` and the place of a user's own parallel data (see
+            `jsonl.JsonlReader.parse`).
         data_dir: Where the data sets of mteb's tasks may lie.
 
     Raises:

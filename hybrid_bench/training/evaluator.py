@@ -70,7 +70,7 @@ class HybridRetrievalEvaluator(BaseEvaluator):
 
     Args:
         collection: Name of a collection, a task, or whatever else ``run --tasks`` takes; a source; or a collection
-            that is at hand, such as a validation split in the form of `corpora.Collection`.
+            that is at hand, such as a validation split in the form of `collection.Collection`.
         settings: Of ``mono``, ``cross`` and ``multi``; none for all.
         languages: Languages of queries, and of pools of one language; none for all.
         pool_languages: Languages of the multilingual pool; none for all.
