@@ -21,6 +21,12 @@
     button.hidden = false;
   }
 
+  // On a phone a list of forty tables would stand between the reader and the first of them; it opens by a tap.
+  function contents() {
+    const list = document.querySelector("nav details");
+    if (list && matchMedia("(max-width: 40rem)").matches) list.open = false;
+  }
+
   // -- sorting: within each section, by the number that is not rounded; what has none comes last either way
 
   const valueOf = (row, place, words) => {
@@ -164,6 +170,7 @@
 
   document.addEventListener("DOMContentLoaded", () => {
     themes();
+    contents();
     document.querySelectorAll("table[data-sort]").forEach(sortable);
     hints();
     document.querySelectorAll("[data-rove]").forEach(roving);

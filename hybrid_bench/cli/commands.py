@@ -396,10 +396,10 @@ def _sweep(options: argparse.Namespace) -> int:
     _quiet()
     require("accelerate", "a training")
     from hybrid_bench.evaluation.runner import to_stderr
-    from hybrid_bench.training.sweeps import sweep, sweep_report
+    from hybrid_bench.training.sweeps import asked, sweep, sweep_report
 
     points = sweep(config, options.alpha, options.seeds or [0], to_stderr, overwrite=options.overwrite)
-    print(sweep_report(points, **_given(options, "draws")), end="")
+    print(sweep_report(points, questions=asked(config), **_given(options, "draws")), end="")
     return 0
 
 

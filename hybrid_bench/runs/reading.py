@@ -31,12 +31,14 @@ class TaskTable:
         metadata: What is kept with it.
         signature: The task's signature.
         subsets: Only these subsets; None for all.
+        questions: Only questions with these ids; None for all.
     """
 
     path: Path
     metadata: Mapping[str, Any]
     signature: Mapping[str, Any]
     subsets: frozenset[str] | None = None
+    questions: frozenset[str] | None = None
     _read: dict[str, pd.Series[Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -56,6 +58,8 @@ class TaskTable:
             DataError: If the file cannot be read.
         """
         wanted = ["split", "subset", "setting", "pool_size", *columns]
+        if self.questions is not None:
+            wanted.append("question_id")
         missing = [column for column in wanted if column not in self._read]
         if missing:
             try:
@@ -64,7 +68,11 @@ class TaskTable:
                 raise DataError(f"{self.path} is damaged ({error}): run the task again") from error
             self._read.update({column: table[column].to_pandas() for column in missing})
         frame = pd.DataFrame({column: self._read[column] for column in dict.fromkeys(wanted)})
-        return frame if self.subsets is None else frame[frame["subset"].isin(list(self.subsets))]
+        if self.subsets is not None:
+            frame = frame[frame["subset"].isin(list(self.subsets))]
+        if self.questions is not None:
+            frame = frame[frame["question_id"].isin(list(self.questions))]
+        return frame
 
     @cached_property
     def covered(self) -> Mapping[str, frozenset[tuple[str, int]]]:
@@ -105,6 +113,20 @@ class Run:
             if name in subsets
         }
         return replace(self, tasks={name: table for name, table in narrowed.items() if table.covered}, cache={})
+
+    def asking(self, questions: Mapping[str, Collection[str]]) -> Run:
+        """The same run with these questions alone of the collections that are named; pools stay whole.
+
+        Args:
+            questions: By collection, ids of questions.
+        """
+        tasks = {
+            name: replace(table, questions=frozenset(questions[table.collection]))
+            if table.collection in questions
+            else table
+            for name, table in self.tasks.items()
+        }
+        return replace(self, tasks=tasks, cache={})
 
     @property
     def revision(self) -> str:
@@ -217,7 +239,7 @@ def find_runs(names: Sequence[Path | str | Run]) -> list[Run]:
     Args:
         names: Output folders of `run`, their ``results`` folders, a model's folder in these, or folders of single runs.
             Or what was evaluated: a model's name, as a table shows it (see `names_of`), or the folder that a model lies
-            in. Its runs are looked for in the other folders, and in `OUTPUT`. A run stands for itself.
+            in. Its runs are looked for in the other folders; if none is there, in `OUTPUT`. A run stands for itself.
 
     Raises:
         RequestError: If there is no run of this name. Says what the name is instead.
@@ -232,7 +254,7 @@ def find_runs(names: Sequence[Path | str | Run]) -> list[Run]:
         elif paths[name] in folders:
             found = _runs_in(paths[name])
         else:
-            found = _runs_of(str(name), paths[name], [*folders, OUTPUT])
+            found = _runs_of(str(name), paths[name], folders)
         for run in found:
             runs.setdefault(run.folder.resolve(), run)
     return list(runs.values())
@@ -243,7 +265,7 @@ def find_run(name: Path | str | Run, beside: Sequence[Path | str | Run] = ()) ->
 
     Args:
         name: The name, or the run itself.
-        beside: What else is looked into for the runs of a model: folders, and runs.
+        beside: What is looked into first for the runs of a model: folders, and runs.
 
     Raises:
         RequestError: As there; or if there are several.
@@ -256,7 +278,7 @@ def find_run(name: Path | str | Run, beside: Sequence[Path | str | Run] = ()) ->
         found = _runs_in(path)
     else:
         places = [each.folder if isinstance(each, Run) else expanded(each) for each in beside]
-        found = _runs_of(str(name), path, [*(place for place in places if place.is_dir()), OUTPUT])
+        found = _runs_of(str(name), path, [place for place in places if place.is_dir()])
     if len(found) > 1:
         folders = [str(run.folder) for run in found]
         raise RequestError(f"{name} holds {len(found)} runs: name the folder of one, {listed(folders, between=' or ')}")
@@ -292,25 +314,28 @@ def _runs_in(path: Path) -> list[Run]:
 
 
 def _runs_of(name: str, path: Path, places: Sequence[Path]) -> list[Run]:
-    """The runs of a model, by its name or its folder, in these places."""
+    """The runs of a model, by its name or its folder, in these places, or else in `OUTPUT`."""
     if path.is_file():
         raise RequestError(f"{name} is a file: give the --output of `hybrid-bench run`, or the name of a model it ran")
-    folders = {file.parent.resolve(): file.parent for place in places if place.is_dir() for file in _tables(place)}
-    known = [run for run in map(_read, folders.values()) if run.tasks]
-    model = f"local/{path.resolve().name}" if path.is_dir() else name
-    found = [run for run, shown in zip(known, names_of(known), strict=True) if shown == model]
-    found = found or [run for run in known if run.model == model]
-    if found:
-        return found
-    where = " and ".join(dict.fromkeys(map(str, places)))
+    known: list[Run] = []
+    for where in (places, [OUTPUT]):
+        folders = {file.parent.resolve(): file.parent for place in where if place.is_dir() for file in _tables(place)}
+        here = [run for run in map(_read, folders.values()) if run.tasks]
+        model = f"local/{path.resolve().name}" if path.is_dir() else name
+        found = [run for run, shown in zip(here, names_of(here), strict=True) if shown == model]
+        found = found or [run for run in here if run.model == model]
+        if found:
+            return found
+        known += here
+    tried = " and ".join(dict.fromkeys(map(str, [*places, OUTPUT])))
     if path.is_dir():
         raise RequestError(
-            f"{name} is the folder of a model, and there is no run of it in {where}: "
+            f"{name} is the folder of a model, and there is no run of it in {tried}: "
             f"`hybrid-bench run --models {name}` makes one"
         )
     near = did_you_mean(name, {run.model for run in known}) if known else ""
     raise RequestError(
-        f"there is no folder {name}, and no run of a model of this name in {where}: "
+        f"there is no folder {name}, and no run of a model of this name in {tried}: "
         + (near if near.startswith("did") else "give the --output of `hybrid-bench run`")
     )
 

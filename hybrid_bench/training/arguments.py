@@ -168,7 +168,7 @@ def _evaluations(config: TrainingConfig, given: Mapping[str, Any]) -> dict[str, 
     if config.validation is None:
         if given.get("load_best_model_at_end") and "metric_for_best_model" not in given:
             raise RequestError("[arguments] load_best_model_at_end: give [validation], or metric_for_best_model, too")
-        if strategy not in {None, "no"} and not config.evaluation.collections:
+        if strategy not in {None, "no"} and not (config.evaluation.collections and config.evaluation.measured):
             raise RequestError(
                 f'[arguments] eval_strategy = "{strategy}", and there is nothing to evaluate: give collections in'
                 " [evaluation], or [validation]"

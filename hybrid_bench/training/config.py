@@ -243,6 +243,8 @@ class EvaluationConfig:
         by: Which clusters: ``paragraph`` or ``article``.
         batch_size: Texts encoded at once.
         before: Whether the model is measured before its first step too.
+        measured: Whether `train` measures at all. Without it the collections are still what training rows are compared
+            with, in the same parts, for whoever measures later, such as `sweep`.
     """
 
     collections: tuple[str, ...] = ()
@@ -254,6 +256,7 @@ class EvaluationConfig:
     by: Literal["paragraph", "article"] = "paragraph"
     batch_size: int = 32
     before: bool = True
+    measured: bool = True
 
     def __post_init__(self) -> None:
         if self.folds < 1 or self.batch_size < 1:

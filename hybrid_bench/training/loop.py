@@ -117,7 +117,8 @@ def _kept(ready: Prepared, tell: Tell) -> Trained:
     config = ready.config
     tell(f"{config.output}: already trained with these settings")
     record = read_record(config.output) or {}
-    if first_difference(record.get("evaluation", plain(config.evaluation)), plain(config.evaluation)):
+    wanted = plain(config.evaluation)
+    if config.evaluation.measured and first_difference(record.get("evaluation", wanted), wanted):
         tell("its measures are of another [evaluation]: `hybrid-bench run` measures it again")
     measured = (record.get("before", {}), record.get("after", {}))
     return Trained(config.output, *measured, record.get("steps", 0), 0.0, is_main(ready.arguments))

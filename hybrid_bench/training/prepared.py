@@ -26,7 +26,7 @@ from hybrid_bench.training.usage import Usage, usage_of
 if TYPE_CHECKING:
     from hybrid_bench.training.texts import ParallelTexts
 
-__all__ = ["Prepared", "check_kept", "prepare", "warn_of_measuring"]
+__all__ = ["Prepared", "asked_questions", "check_kept", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,9 @@ def prepare(
         read = sources if validation is None else (*sources, validation)
         kept, report = _guarded(config, read, tell)
         sources, validation = kept[: len(sources)], None if validation is None else kept[-1]
-    warn_of_measuring(sources, config.evaluation, tell)
-    evaluators = tuple(_evaluator(config, name) for name in config.evaluation.collections)
+    _warn_of_measuring(sources, config.evaluation, tell)
+    measured = config.evaluation.collections if config.evaluation.measured else ()
+    evaluators = tuple(_evaluator(config, name) for name in measured)
     if evaluators and arguments.eval_strategy != "no" and divided(arguments):
         if validation is None:
             raise RequestError(
@@ -168,7 +169,9 @@ def _guarded(
     """The sources without what evaluation collections have of them, as far as the configuration wants that."""
     wanted = config.overlap.collections
     asked = (
-        {name: _asked(config, name) for name in config.evaluation.collections} if config.evaluation.folds > 1 else {}
+        {name: asked_questions(config, name) for name in config.evaluation.collections}
+        if config.evaluation.folds > 1
+        else {}
     )
     texts, unread = evaluation_texts(config.data_dir, wanted, asked)
     own = {source.collection: source.name for source in sources if isinstance(source, SourceTexts)}
@@ -198,7 +201,7 @@ def _guarded(
     return kept, report
 
 
-def warn_of_measuring(sources: Sequence[ParallelTexts], evaluation: EvaluationConfig, tell: Tell) -> None:
+def _warn_of_measuring(sources: Sequence[ParallelTexts], evaluation: EvaluationConfig, tell: Tell) -> None:
     """Tell of each collection that is a source and measured as a whole."""
     for source in sources:
         name = source.collection if isinstance(source, SourceTexts) else ""
@@ -206,8 +209,13 @@ def warn_of_measuring(sources: Sequence[ParallelTexts], evaluation: EvaluationCo
             tell(f"WARNING: {name} is trained on, as {source.name}, and measured: these are no results of unseen data")
 
 
-def _asked(config: TrainingConfig, name: str) -> frozenset[str]:
-    """The ids of the questions of a collection that are asked."""
+def asked_questions(config: TrainingConfig, name: str) -> frozenset[str]:
+    """The ids of the questions of a collection that ``[evaluation]`` asks.
+
+    Raises:
+        RequestError: If there is no collection of this name.
+        DataError: If it cannot be read.
+    """
     from hybrid_bench.evaluation.registry import collections
 
     wanted, known = config.evaluation, collections()
@@ -225,7 +233,7 @@ def _evaluator(config: TrainingConfig, name: str) -> HybridRetrievalEvaluator:
         settings=wanted.settings,
         languages=wanted.languages,
         pool_languages=wanted.pool_languages,
-        questions=_asked(config, name) if wanted.folds > 1 else None,
+        questions=asked_questions(config, name) if wanted.folds > 1 else None,
         data=DataOptions(data_dir=config.data_dir),
         batch_size=wanted.batch_size,
     )

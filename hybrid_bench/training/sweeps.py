@@ -8,7 +8,7 @@ added later.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -30,10 +30,10 @@ from hybrid_bench.reporting.text import as_markdown
 from hybrid_bench.runs.reading import Run, TaskTable, find_runs, joined
 from hybrid_bench.training.config import TrainingConfig
 from hybrid_bench.training.loop import train
-from hybrid_bench.training.prepared import check_kept, prepare, warn_of_measuring
+from hybrid_bench.training.prepared import asked_questions, check_kept, prepare
 from hybrid_bench.training.sampling import Sampling
 
-__all__ = ["Point", "evaluation_request", "pareto", "sweep", "sweep_report"]
+__all__ = ["Point", "asked", "evaluation_request", "pareto", "sweep", "sweep_report"]
 
 Tell = Callable[[str], None]
 
@@ -98,8 +98,6 @@ def sweep(
             raise RequestError(f"a value of {name} is given twice: {' '.join(map(str, values))}")
     if not config.evaluation.collections:
         raise RequestError("a sweep compares what it trains: give collections in [evaluation]")
-    if config.evaluation.folds > 1:
-        raise RequestError("a sweep measures whole collections: leave out evaluation.folds, and train on other data")
     grid = {(alpha, seed): _at(config, alpha, seed) for alpha in sorted(alphas) for seed in sorted(seeds)}
     select_tasks(evaluation_request(config, str(config.output)))
     for alpha in sorted(alphas):
@@ -107,7 +105,6 @@ def sweep(
         ready = prepare(grid[alpha, min(seeds)], overwrite=overwrite)
         for seed in sorted(seeds)[1:]:
             check_kept(grid[alpha, seed], ready, overwrite=overwrite)
-    warn_of_measuring(ready.sources, config.evaluation, tell)
     points = []
     for (alpha, seed), each in grid.items():
         tell(f"alpha {alpha:g}, seed {seed}")
@@ -126,7 +123,7 @@ def _at(config: TrainingConfig, alpha: float, seed: int) -> TrainingConfig:
         output=config.output / f"alpha-{alpha:g}-seed-{seed}",
         sampling=Sampling("hybrid", alpha, keep_single=config.sampling.keep_single),
         seed=seed,
-        evaluation=replace(config.evaluation, collections=()),
+        evaluation=replace(config.evaluation, measured=False),
         arguments={name: value for name, value in config.arguments.items() if name not in _EVALUATIONS}
         if config.validation is None
         else config.arguments,
@@ -141,7 +138,7 @@ _EVALUATIONS = {
 
 
 def evaluation_request(config: TrainingConfig, model: str) -> RunRequest:
-    """What a sweep measures of each model, asked of one."""
+    """What a sweep measures of each model, asked of one: whole collections, of which the report may take a part."""
     wanted = config.evaluation
     return RunRequest(
         models=(model,),
@@ -153,6 +150,16 @@ def evaluation_request(config: TrainingConfig, model: str) -> RunRequest:
         data_dir=config.data_dir,
         batch_size=wanted.batch_size,
     )
+
+
+def asked(config: TrainingConfig) -> dict[str, frozenset[str]]:
+    """The questions that a sweep's report is about, by collection: those in the parts that ``[evaluation]`` asks.
+
+    Returns:
+        Their ids; nothing of a collection whose questions are all asked.
+    """
+    wanted = config.evaluation
+    return {name: asked_questions(config, name) for name in wanted.collections} if wanted.folds > 1 else {}
 
 
 def pareto(values: Sequence[Sequence[float]]) -> list[bool]:
@@ -171,6 +178,7 @@ def sweep_report(
     points: Sequence[Point],
     *,
     beside: Sequence[Sequence[Path]] = (),
+    questions: Mapping[str, Collection[str]] | None = None,
     seen: Sequence[str] | None = None,
     draws: int = DRAWS,
 ) -> str:
@@ -182,13 +190,20 @@ def sweep_report(
     Args:
         points: From `sweep`.
         beside: Other runs, each by its folders, that the first table shows too, such as the model before its training.
+        questions: By collection, ids of the questions that it is about, see `asked`; others count in nothing.
         seen: Languages that are told apart from all others; None: those that the models were trained on.
         draws: Flips and resamples of a test of one seed.
     """
-    runs = [joined(find_runs(point.folders)) for point in points]
+    runs = [joined(find_runs(point.folders)).asking(questions or {}) for point in points]
     collections = dict.fromkeys(table.collection for table in runs[0].tasks.values())
-    study = Study([*(joined(find_runs(folders)) for folders in beside), *runs])
+    study = Study([*(joined(find_runs(folders)).asking(questions or {}) for folders in beside), *runs])
     sections = [as_markdown(table).strip() for table in tables_of(study, ["main"])]
+    sections += [
+        f"All of {name} here is of {len(questions[name])} of its questions, those that [evaluation] asks; the saved"
+        " runs have them all, with those that the models were trained on."
+        for name in collections
+        if questions and name in questions
+    ]
     sections += [_section(points, runs, name, seen, draws) for name in collections]
     return "\n\n".join(sections) + "\n"
 

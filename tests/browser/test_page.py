@@ -446,6 +446,17 @@ def test_the_page_never_scrolls_sideways(width: int, opened: Browser) -> None:
     assert stays == 0
 
 
+@pytest.mark.parametrize(("width", "shown"), [(360, False), (1280, True)])
+def test_contents_are_folded_on_a_phone(width: int, shown: bool, opened: Browser) -> None:
+    opened.resize(width, 740, mobile=width < 700)
+    opened.call("POST", "/refresh", {})
+    first = "return document.querySelector('nav a').getBoundingClientRect().height > 0"
+    wait_for(lambda: opened.run("return document.readyState") == "complete")
+    assert opened.run(first) is shown
+    opened.click("nav summary")
+    assert opened.run(first) is not shown
+
+
 def test_nothing_of_a_name_is_run(opened: Browser) -> None:
     assert opened.run("return document.scripts.length") == 1
     assert opened.run("return document.images.length") == 0

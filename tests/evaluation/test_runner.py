@@ -296,7 +296,7 @@ class TestResume:
         """Another revision of the collection: run again, and the earlier result kept."""
         (folder,) = go(tmp_path).folders
         before = {path.name: content for path, content in bytes_of(folder).items()}
-        monkeypatch.setattr(task_classes()[PAIRS], "source", changed_source(tmp_path / "data"))
+        monkeypatch.setattr(task_classes()[PAIRS], "reader", changed_source(tmp_path / "data"))
         told = Told()
         go(tmp_path, told=told)
         assert told.about("not used") == [
@@ -307,7 +307,7 @@ class TestResume:
         for name in (f"{PAIRS}.json", f"{PAIRS}.queries.parquet"):
             assert (aside / name).read_bytes() == before[name] != (folder / name).read_bytes()
         needed = ["de-de", "de-en", "en-de", "en-en"]
-        original = task_of(MULTI).data_sha256()  # whose source is as it was
+        original = task_of(MULTI).data_sha256()  # whose reader is as it was
         assert read_signatures(aside)[PAIRS]["data_sha256"] == {code: original[code] for code in ("de", "en")}
         assert read_signatures(folder)[PAIRS]["data_sha256"] == task_of(PAIRS, needed).data_sha256()
         # Back again: nothing is lost by that either.

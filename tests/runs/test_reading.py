@@ -38,6 +38,7 @@ def test_a_run_is_found_from_every_level(output: Path) -> None:
 
 def test_a_run_is_found_by_its_model(output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the model's name, among the folders that are named with it and where `run` saves by itself."""
+    monkeypatch.chdir(tmp_path)  # which has no runs
     copy = copy_of(output, tmp_path)
     save_runs(copy, [BM25], [PAIRS], ["de"], settings=["mono"], passage="sentence+context")
     plain, label = folder_of(copy, BM25), f"{BM25} (passage=sentence+context)"
@@ -53,9 +54,12 @@ def test_a_run_is_found_by_its_model(output: Path, tmp_path: Path, monkeypatch: 
     assert run_folder(CHAR_NGRAM, [copy]) == folder_of(copy, CHAR_NGRAM)
     with pytest.raises(RequestError, match="no run of a model of this name in runs: give the --output of"):
         find_runs([BM25])
-    monkeypatch.chdir(tmp_path)
-    copy.rename(tmp_path / "runs")
+    default = copy.rename(tmp_path / "runs")
     assert [run.folder for run in find_runs([BM25])] == [Path("runs") / plain.relative_to(copy)]
+    # Where `run` saves by itself counts only if the named folders have none.
+    assert find_run(BM25, [copy_of(output, tmp_path)]).folder == plain
+    assert find_run(BM25, [folder_of(output, CHAR_NGRAM)]).folder.is_relative_to("runs")
+    assert default.is_dir()
 
 
 def test_a_run_is_found_by_the_folder_of_its_model(tmp_path: Path) -> None:

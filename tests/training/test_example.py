@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_bench.data.training_record import read_record
+from hybrid_bench.training.sources import SourceSpec
 
 CONFIG = """\
 output = "models/demo-hybrid"
@@ -38,6 +39,41 @@ learning_rate = 0.05
 max_steps = 150
 logging_steps = 50
 save_strategy = "no"
+"""
+
+SWEEP = """\
+output = "models/demo-sweep"
+
+[model]
+kind = "static"
+vocabulary = 4000
+width = 128
+
+[[sources]]                  # a third of the demo's paragraphs
+name = "demo"
+kind = "lareqa"
+dataset = "HybridDemo"
+options = { folds = 3, fold = [0] }
+
+[validation]                 # another third decides when training stops
+patience = 2
+
+[validation.source]
+name = "held-out"
+kind = "lareqa"
+dataset = "HybridDemo"
+options = { folds = 3, fold = [1] }
+
+[evaluation]                 # the last third is asked
+collections = ["HybridDemo"]
+folds = 3
+fold = [2]
+
+[arguments]
+per_device_train_batch_size = 16
+learning_rate = 0.05
+max_steps = 150
+eval_steps = 25
 """
 
 SCRIPT = """\
@@ -80,7 +116,8 @@ def in_process(folder: Path, *arguments: str) -> tuple[str, float]:
 
 def test_they_are_those_of_the_documentation() -> None:
     page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
-    assert f"```toml\n{CONFIG}```" in page
+    for each in (CONFIG, SWEEP):
+        assert f"```toml\n{each}```" in page
     assert f"```python\n{SCRIPT}```" in page
 
 
@@ -102,10 +139,31 @@ def test_a_configuration_improves_the_other_half(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+def test_a_sweep_of_thirds_is_asked_the_last(tmp_path: Path) -> None:
+    (tmp_path / "thirds.toml").write_text(SWEEP, encoding="utf-8")
+    out, seconds = in_process(
+        tmp_path, "-m", "hybrid_bench", "sweep", "thirds.toml", "--alpha", "0", "1", "--seeds", "1", "2", "3"
+    )
+    assert seconds < 300
+    parts = SourceSpec("demo", "lareqa", dataset="HybridDemo", options={"folds": 3, "fold": [2]}).load()
+    assert f"All of HybridDemo here is of {len(parts.question_ids)} of its questions" in out
+    for place in (tmp_path / "models" / "demo-sweep").glob("alpha-*"):
+        record = read_record(place) or {}
+        assert not record["after"], "measured by the sweep alone"
+    # Batches of one language are better within languages than cross-lingual ones, and worse across.
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines() if line.startswith("|")]
+    means = {
+        row[0]: [float(cell.split()[0]) for cell in row[2:4]] for row in rows if row[:2] in (["0", "3"], ["1", "3"])
+    }
+    assert means["1"][0] > means["0"][0]
+    assert means["1"][1] < means["0"][1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_plain_script_does_too(tmp_path: Path) -> None:
     from hybrid_bench.training.build import build_model, texts_of
     from hybrid_bench.training.config import ModelConfig
-    from hybrid_bench.training.sources import SourceSpec
 
     assert len(SCRIPT.splitlines()) < 25
     source = SourceSpec("demo", "lareqa", dataset="HybridDemo", options={"folds": 2}).load()

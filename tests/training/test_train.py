@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
@@ -40,7 +41,7 @@ from hybrid_bench.training.config import LOSSES, ModelConfig, TrainingConfig
 from hybrid_bench.training.loop import Trained, _prompt, train
 from hybrid_bench.training.prepared import prepare
 from hybrid_bench.training.state import alone, write_manifest
-from hybrid_bench.training.sweeps import Point, pareto, sweep, sweep_report
+from hybrid_bench.training.sweeps import Point, asked, pareto, sweep, sweep_report
 from small_training import SMALL, TINY, Told, configured, weights
 
 
@@ -864,6 +865,36 @@ def test_a_sweep_goes_on_and_ends_with_its_report(tmp_path: Path) -> None:
     assert "**HybridDemo by languages: th, and the others**" in again
 
 
+def test_a_sweep_of_parts_of_one_collection_reports_the_part_that_is_asked(tmp_path: Path) -> None:
+    """One half of the demo's paragraphs is trained on; of the other half alone the report speaks."""
+    changes = {"evaluation.settings": ["mono"], "evaluation.languages": ["de", "en"], "arguments.max_steps": 2}
+    config = configured(tmp_path, {**changes, "overlap.check": True})
+    assert config.evaluation.folds == 2
+    told = Told()
+    points = sweep(config, [0, 1], [1], told.append)
+    assert not told.about("stand in an evaluation collection")
+    assert not told.about("WARNING")
+    questions = asked(config)
+    of_sources = {each for spec in config.sources for each in spec.load().question_ids}
+    assert questions.keys() == {"HybridDemo"}
+    assert not questions["HybridDemo"] & of_sources
+    text = sweep_report(points, questions=questions, draws=200)
+    assert f"All of HybridDemo here is of {len(questions['HybridDemo'])} of its questions" in text
+    for point in points:
+        table = pd.read_parquet(point.folders[0] / "HybridDemo-Pairs.queries.parquet")
+        part = table[table["question_id"].isin(questions["HybridDemo"])]
+        assert 0 < len(part) < len(table)
+        precision = part["ranks"].map(lambda ranks: np.mean([n / rank for n, rank in enumerate(sorted(ranks), 1)]))
+        mean = precision.groupby(part["subset"], observed=True).mean().mean()
+        row = next(line for line in text.splitlines() if line.replace(" ", "").startswith(f"|{point.alpha:g}|1|"))
+        assert row.split("|")[3].strip() == f"{mean:.4f}"
+    # Kept models say nothing of measures that a sweep takes by itself.
+    told = Told()
+    sweep(config, [0, 1], [1], told.append)
+    assert len(told.about("already trained")) == 2
+    assert not told.about("its measures are of another")
+
+
 def test_a_sweep_checks_everything_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = sweep_config(tmp_path, steps=2)
     for alphas, seeds, told in (
@@ -877,8 +908,6 @@ def test_a_sweep_checks_everything_first(tmp_path: Path, monkeypatch: pytest.Mon
         launched.setenv("WORLD_SIZE", "2")
         with pytest.raises(RequestError, match="a sweep is one process"):
             sweep(config, [0.0], [1])
-    with pytest.raises(RequestError, match="whole collections"):
-        sweep(configured(tmp_path), [0.5], [1])
     occupied = config.output / "alpha-1-seed-2"  # the last of all
     occupied.mkdir(parents=True)
     (occupied / "thesis.tex").touch()
