@@ -1,13 +1,14 @@
 """The errors that are meant for a person: one clear line each, without a traceback on the command line.
 
-`shown`, `listed`, `first_line` and `causes` bring values, names and the errors of other libraries into such a line,
-`of_system` and `how_to_install` what is not there; `one_line` is what every text passes on its way out, to a terminal
-or into a table.
+`shown`, `listed`, `first_line`, `reason` and `causes` bring values, names and the errors of other libraries into such a
+line, `of_system` and `how_to_install` what is not there; `one_line` is what every text passes on its way out, to a
+terminal or into a table.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -27,6 +28,7 @@ __all__ = [
     "listed",
     "of_system",
     "one_line",
+    "reason",
     "shown",
 ]
 
@@ -82,6 +84,11 @@ def first_line(error: BaseException) -> str:
     return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}..."
 
 
+def reason(error: BaseException) -> str:
+    """Why something failed: what the system calls it, without number and path; else what the error says first."""
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else first_line(error)
+
+
 def how_to_install(extra: str) -> str:
     """The command that installs what an extra of this package adds, however the package itself came here.
 
@@ -102,7 +109,7 @@ def how_to_install(extra: str) -> str:
 def of_system(error: OSError) -> str:
     """What the system says that it cannot do, and with what: ``cannot use /data: Permission denied``."""
     what = "the output" if error.filename is None else str(error.filename)
-    return f"cannot use {what}: {error.strerror or first_line(error)}"
+    return f"cannot use {what}: {reason(error)}"
 
 
 def causes(error: BaseException) -> list[BaseException]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_bench.cli.arguments import parser
-from hybrid_bench.errors import DataError, HybridBenchError, RequestError, of_system, one_line, shown
+from hybrid_bench.errors import DataError, HybridBenchError, RequestError, of_system, one_line, reason, shown
 from hybrid_bench.languages import did_you_mean
 
 if TYPE_CHECKING:
@@ -344,7 +344,7 @@ def _write(text: str, out: Path | None) -> None:
         with atomic(out) as beside:
             beside.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise DataError(f"cannot write {out} ({error.strerror}); choose another with --out") from error
+        raise DataError(f"cannot write {out} ({reason(error)}); choose another with --out") from error
     print(f"wrote {out}", file=sys.stderr)
 
 

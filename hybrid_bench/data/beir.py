@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl
 from hybrid_bench.data.collection import judge
 from hybrid_bench.data.files import expanded, json_objects, lines, scratch, settle
 from hybrid_bench.data.hashing import sha256_once
-from hybrid_bench.errors import DataError, HybridBenchError, RequestError, causes, first_line, listed, shown
+from hybrid_bench.errors import DataError, HybridBenchError, RequestError, causes, first_line, listed, reason, shown
 from hybrid_bench.languages import did_you_mean, language
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def write_beir(
                 _write_qrels(beside / "qrels" / f"{file_name(split)}.tsv", judgments, known)
             _settle(beside, folder, overwrite)
     except OSError as error:
-        raise DataError(f"cannot write {folder} ({error}): choose another folder") from error
+        raise DataError(f"cannot write {folder} ({reason(error)}): choose another folder") from error
 
 
 def beir_task(folder: Path, language: str | None = None) -> AbsTaskRetrieval:

@@ -35,7 +35,7 @@ from urllib.parse import urlsplit
 
 from hybrid_bench.data.hashing import remember, sha256_of, sha256_of_state
 from hybrid_bench.data.parsing import parse_json
-from hybrid_bench.errors import DataError, RequestError, causes, listed, one_line, shown
+from hybrid_bench.errors import DataError, RequestError, causes, listed, one_line, reason, shown
 from hybrid_bench.progress import Progress
 
 if sys.platform != "win32":
@@ -308,7 +308,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
             f"{path}:{number + 1}: the file breaks off or is damaged ({error}): fetch it, or pack it, again"
         ) from error
     except OSError as error:
-        raise DataError(f"cannot read {path}: {_reason(error)}") from error
+        raise DataError(f"cannot read {path}: {reason(error)}") from error
 
 
 def json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -382,10 +382,6 @@ def _named(files: Sequence[RemoteFile]) -> str:
     return names if len(files) <= _NAMED else f"{names} ({len(files)} files)"
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
-
-
 def _from_data_folder(files: Sequence[RemoteFile], folder: Path, origin: str, without: str) -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError(
@@ -406,7 +402,7 @@ def _from_data_folder(files: Sequence[RemoteFile], folder: Path, origin: str, wi
                 _check(remote, folder / remote.path, found, f"fetch it again from {remote.url}, or {without}")
     except OSError as error:
         raise DataError(
-            f"cannot read {error.filename or folder}: {_reason(error)}; make it readable, or {without} to download"
+            f"cannot read {error.filename or folder}: {reason(error)}; make it readable, or {without} to download"
         ) from error
     return {remote.path: folder / remote.path for remote in files}
 
@@ -438,11 +434,11 @@ def _from_cache(files: Sequence[RemoteFile]) -> dict[str, Path]:
                 # What is true of the network is true of all files; what one server answered, only of its file.
                 if failure.unreachable:
                     raise DataError(_cannot_get(missing[position:], failure.reason, cache)) from failure
-                reason = f"{failure.reason}; try again later, what has arrived is kept"
-                raise DataError(_cannot_get([remote], reason, cache)) from failure
+                why = f"{failure.reason}; try again later, what has arrived is kept"
+                raise DataError(_cannot_get([remote], why, cache)) from failure
     except OSError as error:
         raise DataError(
-            f"cannot write in the cache folder {cache}: {_reason(error)}; set HYBRID_BENCH_CACHE to a folder that can"
+            f"cannot write in the cache folder {cache}: {reason(error)}; set HYBRID_BENCH_CACHE to a folder that can"
             " be written"
         ) from error
     return paths
@@ -457,9 +453,9 @@ def offline_variable() -> str | None:
     return None
 
 
-def _cannot_get(files: Sequence[RemoteFile], reason: str, cache: Path) -> str:
+def _cannot_get(files: Sequence[RemoteFile], why: str, cache: Path) -> str:
     return (
-        f"cannot get {_named(files)}: {reason}; pass --data-dir DIR (or set HYBRID_BENCH_DATA) with a folder that holds"
+        f"cannot get {_named(files)}: {why}; pass --data-dir DIR (or set HYBRID_BENCH_DATA) with a folder that holds"
         f" {files[0].path}{' ...' if len(files) > 1 else ''}, or copy the cache folder {cache} from a machine that has"
         " the files"
     )
@@ -613,7 +609,7 @@ def _no_answer(url: str, error: Exception) -> _TryFailedError:
         for cause in chain
     )
     innermost = chain[-1]
-    detail = _reason(innermost) if isinstance(innermost, OSError) else str(innermost)
+    detail = reason(innermost) if isinstance(innermost, OSError) else str(innermost)
     if unreachable:
         return _TryFailedError(
             f"the network is unreachable (no connection to {urlsplit(url).hostname}: {detail})", unreachable=True
@@ -626,17 +622,17 @@ def _raise_for_status(response: Response, remote: RemoteFile) -> None:
     code = response.status_code
     if code in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
         return
-    reason = f"{remote.url} answered {code} {response.reason}".rstrip()
+    answer = f"{remote.url} answered {code} {response.reason}".rstrip()
     if code != HTTPStatus.TOO_MANY_REQUESTS and code < HTTPStatus.INTERNAL_SERVER_ERROR:
         raise DataError(
-            f"cannot download {remote.path}: {reason}; pass --data-dir DIR (or set HYBRID_BENCH_DATA) with a folder"
+            f"cannot download {remote.path}: {answer}; pass --data-dir DIR (or set HYBRID_BENCH_DATA) with a folder"
             f" that holds {remote.path}"
         )
     after = response.headers.get("Retry-After", "").strip()
     wait = float(after) if re.fullmatch(r"[0-9]{1,9}", after) else None  # the other form, a date, is not used
     if wait is not None and wait > LONGEST_RETRY_AFTER_SECONDS:
-        raise DataError(f"cannot download {remote.path}: {reason} and wants to be left alone for {after} s; try then")
-    raise _TryFailedError(reason, wait=wait)
+        raise DataError(f"cannot download {remote.path}: {answer} and wants to be left alone for {after} s; try then")
+    raise _TryFailedError(answer, wait=wait)
 
 
 def _end(response: Response, start: int, remote: RemoteFile, part: Path) -> int | None:

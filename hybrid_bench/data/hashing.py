@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_bench.errors import DataError
+from hybrid_bench.errors import DataError, reason
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +51,7 @@ def sha256_once(path: Path) -> str:
     try:
         return sha256_of_state(path, path.stat())
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+        raise DataError(f"cannot read {path}: {reason(error)}") from error
 
 
 def sha256_of_state(path: Path, status: os.stat_result) -> str:

@@ -27,7 +27,7 @@ from hybrid_bench.data.collection import (
 from hybrid_bench.data.files import RemoteFile, resolve
 from hybrid_bench.data.hashing import sha256_of, sha256_of_lines
 from hybrid_bench.data.parsing import read_json
-from hybrid_bench.errors import DataError, shown
+from hybrid_bench.errors import DataError, reason, shown
 
 __all__ = ["LareqaReader", "load_lareqa", "read_lareqa"]
 
@@ -208,7 +208,7 @@ def read_lareqa(path: Path, passage: PassageText) -> _File:
     try:
         data = read_json(path)
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+        raise DataError(f"cannot read {path}: {reason(error)}") from error
     except ValueError as error:
         raise DataError(f"{path}: not a JSON file ({error}); it may be truncated: fetch it again") from error
     candidates: dict[str, str] = {}

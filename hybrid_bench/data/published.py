@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from hybrid_bench.errors import DataError, RequestError
+from hybrid_bench.errors import DataError, RequestError, reason
 from hybrid_bench.languages import Setting, did_you_mean
 
 __all__ = [
@@ -192,7 +192,7 @@ def _systems(key: str) -> Sequence[PublishedSystem]:
                 if place not in values or value.decimals > values[place].decimals:
                     values[place] = value
     except (OSError, KeyError, ValueError, csv.Error) as error:
-        raise DataError(f"published results {path} cannot be read ({error}): install the package again") from error
+        raise DataError(f"cannot read published results {path} ({reason(error)}): install the package again") from error
     return [PublishedSystem(name, PUBLICATIONS[key], values) for name, values in found.items()]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from hybrid_bench.data.files import atomic
 from hybrid_bench.data.parsing import read_json
-from hybrid_bench.errors import DataError
+from hybrid_bench.errors import DataError, reason
 
 __all__ = ["RECORD", "read_record", "training_languages", "write_record"]
 
@@ -48,7 +48,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     try:
         record = read_json(path, nan=True)
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path} ({error}): copy it again from where the model was trained") from error
+        raise DataError(f"cannot read {path} ({reason(error)}): copy it again from where it was trained") from error
     if not isinstance(record, dict) or record.get("format") != _FORMAT:
         raise DataError(f"{path} was not written by this version of hybrid_bench: train the model again")
     languages = record.get("languages")

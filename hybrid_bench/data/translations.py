@@ -28,7 +28,7 @@ from typing import NamedTuple
 from hybrid_bench.data.files import atomic
 from hybrid_bench.data.hashing import sha256_of_json
 from hybrid_bench.data.parsing import parse_json
-from hybrid_bench.errors import DataError, RequestError, listed
+from hybrid_bench.errors import DataError, RequestError, listed, reason
 from hybrid_bench.languages import did_you_mean, language
 
 __all__ = [
@@ -237,7 +237,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
             for row in rows:
                 file.write(format_row(row, path).encode())
     except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+        raise DataError(f"cannot write {path}: {reason(error)}; choose another folder") from error
 
 
 def check_ids(translations: Translations, known: Mapping[str, Collection[str]]) -> None:
@@ -316,6 +316,8 @@ def _lines(path: Path) -> Iterator[tuple[str, bool]]:
     Only a line feed ends a line (a carriage return before it is dropped): texts may hold what Python's `splitlines`
     and universal newlines take for line breaks.
     """
+    if path.exists() and not path.is_file():  # a device may be read without end
+        raise DataError(f"{path} is not a file")
     number = 0
     try:
         file: BufferedIOBase
@@ -330,7 +332,7 @@ def _lines(path: Path) -> Iterator[tuple[str, bool]]:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path} is damaged after line {number} ({error}): compress it again") from error
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+        raise DataError(f"cannot read {path}: {reason(error)}") from error
 
 
 def _may_be_cut(source: str, seen: Collection[str]) -> bool:

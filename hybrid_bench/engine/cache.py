@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from hybrid_bench.data.files import atomic
 from hybrid_bench.data.hashing import sha256_of_json
-from hybrid_bench.errors import DataError
+from hybrid_bench.errors import DataError, reason
 
 __all__ = ["EmbeddingCache"]
 
@@ -133,10 +133,9 @@ class EmbeddingCache:
         try:
             yield
         except OSError as error:
-            why = error.strerror or str(error)
             raise DataError(
-                f"cannot use the embedding cache {self.folder} ({why}); choose another folder with --embedding-cache, "
-                "or leave it out"
+                f"cannot use the embedding cache {self.folder} ({reason(error)}); choose another folder with "
+                "--embedding-cache, or leave it out"
             ) from error
 
 

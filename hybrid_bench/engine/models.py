@@ -31,7 +31,7 @@ from hybrid_bench.data.parsing import read_json
 from hybrid_bench.data.training_record import RECORD
 from hybrid_bench.engine.lexical import EMBEDDED
 from hybrid_bench.engine.prompts import innermost
-from hybrid_bench.errors import HybridBenchError, ModelError, RequestError, first_line
+from hybrid_bench.errors import HybridBenchError, ModelError, RequestError, first_line, reason
 from hybrid_bench.languages import did_you_mean
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def folder_hash(folder: Path) -> str:
                 while block := file.read(1 << 20):
                     digest.update(block)
     except OSError as error:
-        raise ModelError(f"cannot read {error.filename or folder} ({error.strerror or error})") from error
+        raise ModelError(f"cannot read {error.filename or folder} ({reason(error)})") from error
     return digest.hexdigest()[:40]
 
 
@@ -348,7 +348,7 @@ def _folder_of(name: str) -> Path | None:
         folder = Path(name).expanduser()
         return folder if folder.is_dir() else None
     except PermissionError as error:
-        raise ModelError(f"cannot read {name} ({error.strerror})") from error
+        raise ModelError(f"cannot read {name} ({reason(error)})") from error
     except (OSError, RuntimeError):  # longer than any name can be, or the home of a user who is not there
         return None
 
@@ -391,7 +391,7 @@ def _kind_of(folder: Path) -> tuple[str, dict[str, Any]]:
     try:
         there = [(folder / name).is_file() for name in ("modules.json", "config.json")]
     except OSError as error:
-        raise ModelError(f"cannot read {folder} ({error.strerror or error})") from error
+        raise ModelError(f"cannot read {folder} ({reason(error)})") from error
     if not any(there):
         raise ModelError(f"{folder} holds no model: neither modules.json nor config.json is in it")
     path = folder / "config_sentence_transformers.json"

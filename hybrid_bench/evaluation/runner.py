@@ -25,7 +25,7 @@ from hybrid_bench.data.translations import Translations, read_translations
 from hybrid_bench.engine import models as model_names
 from hybrid_bench.engine.lexical import EMBEDDED, subset_languages
 from hybrid_bench.engine.models import GivenModel
-from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError, listed, one_line
+from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError, listed, of_system, one_line
 from hybrid_bench.evaluation.custom import parallel_tasks
 from hybrid_bench.evaluation.foreign import exact, mteb_names, mteb_tasks, why_not
 from hybrid_bench.evaluation.registry import collections, register, task_classes
@@ -103,7 +103,9 @@ class Failure:
 
     def __str__(self) -> str:
         what = " ".join(str(self.error).split())
-        if not isinstance(self.error, HybridBenchError):
+        if isinstance(self.error, OSError) and self.error.filename is not None:
+            what = of_system(self.error)
+        elif not isinstance(self.error, HybridBenchError):
             what = f"{type(self.error).__name__}: {what}"
         if self.task is None and self.model in what:
             return what

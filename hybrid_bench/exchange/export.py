@@ -16,7 +16,7 @@ import numpy as np
 
 from hybrid_bench.data.beir import Qrels, file_name, shared_ids, write_beir
 from hybrid_bench.data.files import atomic
-from hybrid_bench.errors import DataError, ModelError, RequestError
+from hybrid_bench.errors import DataError, ModelError, RequestError, reason
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -262,7 +262,7 @@ def _write(path: Path, lines: Iterable[str], overwrite: bool) -> None:
                     f"{path} holds something else already: choose another folder, or replace it (--overwrite)"
                 )
     except OSError as error:
-        raise DataError(f"cannot write {path} ({error}): choose another folder") from error
+        raise DataError(f"cannot write {path} ({reason(error)}): choose another folder") from error
 
 
 def _same(first: Path, second: Path) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid_bench.data.files import atomic
 from hybrid_bench.data.parsing import parse_json, read_json
-from hybrid_bench.errors import DataError, RequestError, listed
+from hybrid_bench.errors import DataError, RequestError, listed, reason
 from hybrid_bench.languages import did_you_mean
 
 # mteb is imported where it is needed: the command line answers `--help` without.
@@ -495,4 +495,4 @@ def write_file(path: Path, content: bytes) -> None:
         with atomic(path) as beside:
             beside.write_bytes(content)
     except OSError as error:
-        raise DataError(f"cannot write {path} ({error.strerror or error}): choose another folder") from error
+        raise DataError(f"cannot write {path} ({reason(error)}): choose another folder") from error

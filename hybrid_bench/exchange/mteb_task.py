@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid_bench.data.files import atomic
 from hybrid_bench.data.parsing import read_json
-from hybrid_bench.errors import DataError, RequestError
+from hybrid_bench.errors import DataError, RequestError, reason
 from hybrid_bench.exchange.mteb_results import META_FILE, scores_by_subset, write_file
 
 # mteb, datasets and pyarrow are imported where they are needed: the command line answers `--help` without.
@@ -303,7 +303,7 @@ def _write_parquet(path: Path, batches: Iterator[dict[str, list[Any]]], schema: 
             for columns in batches:
                 file.write_table(pa.table(columns, schema=schema))
     except OSError as error:
-        raise DataError(f"cannot write {path} ({error.strerror or error}): choose another folder") from error
+        raise DataError(f"cannot write {path} ({reason(error)}): choose another folder") from error
 
 
 def _card(task: ParallelRetrieval, configs: list[dict[str, Any]]) -> str:

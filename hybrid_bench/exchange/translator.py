@@ -36,7 +36,7 @@ from hybrid_bench.data.hashing import sha256_of_json
 from hybrid_bench.data.parsing import read_json
 from hybrid_bench.data.translations import Row, format_row, header, parse_row, read_rows, write_rows
 from hybrid_bench.engine.models import folder_hash, offline_if_unreachable
-from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError, how_to_install
+from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError, how_to_install, reason
 from hybrid_bench.languages import LANGUAGES, did_you_mean, language, languages, name_of
 from hybrid_bench.progress import Progress
 from hybrid_bench.version import VERSION
@@ -303,7 +303,7 @@ def _locked(out: Path) -> Iterator[None]:
     except filelock.Timeout as error:
         raise RequestError(f"another process translates into {out}: wait for it, or choose another file") from error
     except OSError as error:
-        raise DataError(f"cannot write {out}: {error.strerror or error}; choose another folder") from error
+        raise DataError(f"cannot write {out}: {reason(error)}; choose another folder") from error
     try:
         yield
     finally:
@@ -398,7 +398,7 @@ class _File:
                 os.fsync(file.fileno())
         except OSError as error:
             raise DataError(
-                f"cannot write {self.path}: {error.strerror or error}; what it holds so far is kept, run it again"
+                f"cannot write {self.path}: {reason(error)}; what it holds so far is kept, run it again"
             ) from error
         self.added += len(rows)
         self.done.update((row.corpus_language, row.query_language, row.query_id) for row in rows)
@@ -505,7 +505,7 @@ def _replace(path: Path, data: bytes) -> None:
         with atomic(path) as beside:
             beside.write_bytes(data)
     except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
+        raise DataError(f"cannot write {path}: {reason(error)}") from error
 
 
 def _short(value: Any) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybrid_bench.data.files import atomic
-from hybrid_bench.errors import RequestError, how_to_install, one_line
+from hybrid_bench.errors import RequestError, how_to_install, one_line, reason
 from hybrid_bench.reporting.drawing import (
     SERIES,
     Box,
@@ -134,7 +134,7 @@ def save(figures: Sequence[Figure], folder: Path, tell: Callable[[str], None] = 
                     canvas.savefig(beside, format=ending, dpi=_DPI, metadata=metadata)
                 written.append(path)
         except OSError as error:
-            raise RequestError(f"cannot write figures to {folder} ({error}): give another folder") from error
+            raise RequestError(f"cannot write figures to {folder} ({reason(error)}): give another folder") from error
         tell(f"figure: {written[-2]}, and as {written[-1].name}")
     return written
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
 from hybrid_bench.data.files import expanded
-from hybrid_bench.errors import DataError, RequestError, listed, of_system
+from hybrid_bench.errors import DataError, RequestError, first_line, listed, of_system, reason
 from hybrid_bench.languages import did_you_mean
 from hybrid_bench.runs.result_files import FORMAT, OUTPUT, metadata_of, read_signatures
 
@@ -65,7 +65,7 @@ class TaskTable:
             try:
                 table = pq.read_table(self.path, columns=missing, page_checksum_verification=True)
             except (ArrowException, OSError) as error:
-                raise DataError(f"{self.path} is damaged ({error}): run the task again") from error
+                raise _unreadable(self.path, error) from error
             self._read.update({column: table[column].to_pandas() for column in missing})
         frame = pd.DataFrame({column: self._read[column] for column in dict.fromkeys(wanted)})
         if self.subsets is not None:
@@ -231,6 +231,13 @@ def common_to(runs: Sequence[Run]) -> list[Run]:
     if not all(run.tasks for run in narrowed):
         raise RequestError(f"no subset of a task is in all of {listed(names_of(runs), len(runs))}: compare others")
     return narrowed
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    """What to say of a table that cannot be read: whether the system refuses it, or its content is wrong."""
+    if isinstance(error, OSError) and error.errno:
+        return DataError(f"cannot read {path} ({reason(error)})")
+    return DataError(f"{path} is damaged ({first_line(error)}): run the task again")
 
 
 def find_runs(names: Sequence[Path | str | Run]) -> list[Run]:
@@ -399,7 +406,7 @@ def _read(folder: Path) -> Run:
         try:
             metadata = metadata_of(pq.read_schema(file))
         except (ArrowException, OSError) as error:
-            raise DataError(f"{file} is damaged ({error}): run the task again") from error
+            raise _unreadable(file, error) from error
         if not metadata:
             raise DataError(f"{file} was not written by hybrid_bench: run the task again")
         model, options = metadata["model"], metadata["options"]

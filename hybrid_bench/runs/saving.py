@@ -29,7 +29,7 @@ from mteb.cache import ResultCache
 
 from hybrid_bench.data.files import atomic, scratch, settle
 from hybrid_bench.data.hashing import sha256_of
-from hybrid_bench.errors import DataError, shown
+from hybrid_bench.errors import DataError, reason, shown
 from hybrid_bench.runs.result_files import (
     FORMAT,
     SIGNATURES,
@@ -92,7 +92,7 @@ class RunCache(ResultCache):
                 pass
         except OSError as error:
             raise DataError(
-                f"cannot write to the output folder {cache_path} ({error}); choose another with --output"
+                f"cannot write to the output folder {cache_path} ({reason(error)}); choose another with --output"
             ) from error
         self._tasks: dict[str, Recorded] = {task.metadata.name: task for task in tasks if hasattr(task, "tables")}
         self._last_save: dict[Path, float] = {}
@@ -133,7 +133,7 @@ class RunCache(ResultCache):
             with FileLock(self.cache_path / ".lock"):
                 self._set_aside(path)
         except OSError as error:
-            raise DataError(f"cannot move {path} ({error})") from error
+            raise DataError(f"cannot move {path} ({reason(error)})") from error
 
     def save_to_cache(
         self,
@@ -169,7 +169,7 @@ class RunCache(ResultCache):
                 self._save_table(path, task, subsets, None if old is None else old[1])
                 self._save_as_mteb(path, task_result, model_name, model_revision, encode_kwargs)
         except OSError as error:
-            raise DataError(f"cannot save {path} ({error})") from error
+            raise DataError(f"cannot save {path} ({reason(error)})") from error
         self._last_save[path] = time.monotonic()
 
     def _state(self, path: Path, task: Recorded, model: Any = None) -> str | None:

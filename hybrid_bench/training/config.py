@@ -27,7 +27,7 @@ from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
 from hybrid_bench.data.files import expanded
 from hybrid_bench.data.parsing import parse_toml, parse_yaml, read_text
-from hybrid_bench.errors import DataError, RequestError, first_line, how_to_install, shown
+from hybrid_bench.errors import DataError, RequestError, first_line, how_to_install, reason, shown
 from hybrid_bench.languages import did_you_mean
 from hybrid_bench.training.sampling import Sampling
 from hybrid_bench.training.sources import SourceSpec
@@ -482,7 +482,7 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         text = read_text(path)
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {first_line(error)}") from error
+        raise DataError(f"cannot read {path}: {reason(error)}") from error
     parsers: dict[str, tuple[str, Callable[[str], Any]]] = {
         ".toml": ("TOML", parse_toml),
         ".yaml": ("YAML", parse_yaml),

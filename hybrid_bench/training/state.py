@@ -23,7 +23,7 @@ from hybrid_bench.data.files import atomic, settle
 from hybrid_bench.data.hashing import sha256_of
 from hybrid_bench.data.parsing import read_json
 from hybrid_bench.data.training_record import RECORD, read_record
-from hybrid_bench.errors import DataError, RequestError, first_line, shown
+from hybrid_bench.errors import DataError, RequestError, first_line, reason, shown
 from hybrid_bench.training.arguments import Arguments, Tell
 from hybrid_bench.training.config import TrainingConfig, plain
 
@@ -147,7 +147,7 @@ def check_output(config: TrainingConfig, *, write: bool) -> None:
             _probe(next(folder for folder in (target, *target.parents) if folder.exists()))
     except OSError as error:
         where = error.filename or config.work
-        raise DataError(f"cannot write in {where} ({error.strerror}): choose another output") from error
+        raise DataError(f"cannot write in {where} ({reason(error)}): choose another output") from error
     except RequestError:
         raise
     except (RuntimeError, ValueError) as error:  # links in a circle; a null character

@@ -27,6 +27,8 @@ def local_path(spec: SourceSpec) -> Path:
         raise RequestError(f"{spec.name}: {error}; name the folder without '~'") from error
     if not path.exists():
         raise RequestError(f"{spec.name}: there is no file or folder {path.absolute()}")
+    if not (path.is_file() or path.is_dir()):  # a device may be read without end
+        raise RequestError(f"{spec.name}: {path} is neither a file nor a folder")
     if spec.kind not in {"parallel", "hf"} and not path.is_dir():
         raise RequestError(f"{spec.name}: {path} is a file: give the folder that it is in")
     return path.resolve()

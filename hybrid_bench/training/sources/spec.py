@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from hybrid_bench.data.collection import PassageText
-from hybrid_bench.errors import DataError, RequestError, shown
+from hybrid_bench.errors import DataError, RequestError, reason, shown
 from hybrid_bench.languages import did_you_mean
 from hybrid_bench.training.sources.aligned import read_lines, read_ntrex
 from hybrid_bench.training.sources.lareqa import read_lareqa_format
@@ -220,7 +220,11 @@ class SourceSpec:
             RequestError: There is no such file, folder or data set.
             DataError: It does not hold what its format promises, or lacks a language; the line names the place.
         """
-        texts = self._with_negatives(_READERS[self.kind](self, data_dir)).with_answers()
+        try:
+            read = _READERS[self.kind](self, data_dir)
+        except OSError as error:
+            raise DataError(f"{self.name}: cannot read {error.filename or self.place} ({reason(error)})") from error
+        texts = self._with_negatives(read).with_answers()
         if self.rows is not None and len(texts) != self.rows:
             note = f"{len(texts):,} rows, where {self.rows:,} were expected"
             texts = replace(texts, notes=(*texts.notes, note))
