@@ -12,9 +12,11 @@ is asked all questions. Notation, for methods A and B with n_a and n_b runs, ove
 - I = the part that is in both, of runs that do better than their method on some clusters and worse on others: the
   clustered SE^2 of each run's deviations from its method's mean, with divisor n - 1 for n, over n, for A and for B.
 
-Q and S both contain I once. So Var(Delta) is estimated by S + max(Q - I, 0), and never by less than Q; that is the
-analysis of variance of two crossed random effects, with clusters for one of them. Delta / SE is taken for t with
-Satterthwaite's degrees of freedom. `benchmarks/claims.py` measures how often that is wrong.
+Q and S both contain I once. So Var(Delta) is estimated by S + max(Q - I, 0); that is the analysis of variance of two
+crossed random effects, with clusters for one of them. Delta / SE is taken for t with Satterthwaite's degrees of
+freedom, unless the interval of these very runs, from Q with G - 1 degrees, is the wider one: a few trainings may lie
+close together by chance, and what does not hold for other questions does not hold for other trainings besides.
+`benchmarks/claims.py` measures how often that is wrong, see `results/calibration/claims.md`.
 
 Sources: Satterthwaite (1946, doi:10.2307/3002019) for the degrees of freedom; Searle, Casella & McCulloch (1992,
 Variance components, chapter 4) for the components; Bouthillier et al. (2021, arXiv 2103.03098) for seeds as a source.
@@ -177,10 +179,11 @@ def compare_methods(
     of_questions = max(whole - shared, 0.0)
     variance = of_trainings + of_questions
     df = _satterthwaite(variance, [*of_runs, of_questions], [*(len(each) - 1 for each in parts), cells.n_clusters - 1])
-    if variance < whole:
-        variance, df = whole, float(cells.n_clusters - 1)
-    se, delta = float(np.sqrt(variance)), float(over_runs.delta)
-    reach = float(special.stdtrit(df, (1 + confidence) / 2)) * se
+    reach, se, df = max(
+        (float(special.stdtrit(degrees, (1 + confidence) / 2) * np.sqrt(squared)), float(np.sqrt(squared)), degrees)
+        for squared, degrees in ((variance, df), (whole, float(cells.n_clusters - 1)))
+    )
+    delta = float(over_runs.delta)
     return Methods(
         n_cells=cells.n_cells,
         n_settings=cells.n_settings,
