@@ -399,7 +399,8 @@ def _sweep(options: argparse.Namespace) -> int:
     from hybrid_bench.training.sweeps import asked, sweep, sweep_report
 
     points = sweep(config, options.alpha, options.seeds or [0], to_stderr, overwrite=options.overwrite)
-    print(sweep_report(points, questions=asked(config), **_given(options, "draws")), end="")
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(sweep_report(points, questions=asked(config), width=width, **_given(options, "draws")), end="")
     return 0
 
 
@@ -441,7 +442,13 @@ def _tasks(_: argparse.Namespace) -> int:
         for name, tasks in collections().items()
         for task in tasks
     ]
-    print(tabulate(rows, headers=["Collection", "Task", "Subsets", "Languages", "Licence"], tablefmt="pipe"))
+    heads = ["Collection", "Task", "Subsets", "Languages", "Licence"]
+    if sys.stdout.isatty():  # MIRACL's languages alone are wider than most terminals: they share what the others leave
+        others = sum(max(len(str(row[place])) for row in rows) + 2 for place in (0, 1, 2, 4))
+        room = max(shutil.get_terminal_size().columns - others, 20)
+        print(tabulate(rows, heads, tablefmt="simple", maxcolwidths=[None, None, None, room, None]))
+    else:
+        print(tabulate(rows, heads, tablefmt="pipe"))
     return 0
 
 

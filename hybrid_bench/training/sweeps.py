@@ -26,7 +26,7 @@ from hybrid_bench.languages import Setting
 from hybrid_bench.measures.significance import DRAWS, Comparison, compare, holm, macro_mean
 from hybrid_bench.measures.trainings import PAIRED_FROM, Methods, compare_methods
 from hybrid_bench.reporting.tables import tables_of
-from hybrid_bench.reporting.text import as_markdown
+from hybrid_bench.reporting.text import as_markdown, as_terminal
 from hybrid_bench.runs.reading import Run, TaskTable, find_runs, joined
 from hybrid_bench.training.config import TrainingConfig
 from hybrid_bench.training.loop import train
@@ -181,6 +181,7 @@ def sweep_report(
     questions: Mapping[str, Collection[str]] | None = None,
     seen: Sequence[str] | None = None,
     draws: int = DRAWS,
+    width: int | None = None,
 ) -> str:
     """The report of all runs, then for every collection the means by alpha, the Pareto front, and tests.
 
@@ -193,11 +194,13 @@ def sweep_report(
         questions: By collection, ids of the questions that it is about, see `asked`; others count in nothing.
         seen: Languages that are told apart from all others; None: those that the models were trained on.
         draws: Flips and resamples of a test of one seed.
+        width: Characters in a line of the terminal that shows it; None for Markdown.
     """
     runs = [joined(find_runs(point.folders)).asking(questions or {}) for point in points]
     collections = dict.fromkeys(table.collection for table in runs[0].tasks.values())
     study = Study([*(joined(find_runs(folders)).asking(questions or {}) for folders in beside), *runs])
-    sections = [as_markdown(table).strip() for table in tables_of(study, ["main"])]
+    tables = tables_of(study, ["main"])
+    sections = [(as_markdown(each) if width is None else as_terminal(each, width)).strip() for each in tables]
     sections += [
         f"All of {name} here is of {len(questions[name])} of its questions, those that [evaluation] asks; the saved"
         " runs have them all, with those that the models were trained on."

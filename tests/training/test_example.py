@@ -150,13 +150,10 @@ def test_a_sweep_of_thirds_is_asked_the_last(tmp_path: Path) -> None:
     for place in (tmp_path / "models" / "demo-sweep").glob("alpha-*"):
         record = read_record(place) or {}
         assert not record["after"], "measured by the sweep alone"
-    # Batches of one language are better within languages than cross-lingual ones, and worse across.
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines() if line.startswith("|")]
-    means = {
-        row[0]: [float(cell.split()[0]) for cell in row[2:4]] for row in rows if row[:2] in (["0", "3"], ["1", "3"])
-    }
-    assert means["1"][0] > means["0"][0]
-    assert means["1"][1] < means["0"][1]
+    assert [row[:2] for row in rows if row[:1] in (["0"], ["1"])] == [["0", "3"], ["1", "3"]]
+    # So few questions show nothing: no difference is called one.
+    assert "†" not in "".join(line for line in out.splitlines() if line.startswith("|"))
 
 
 @pytest.mark.slow
