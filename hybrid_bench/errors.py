@@ -7,6 +7,7 @@ terminal or into a table.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -86,7 +87,10 @@ def first_line(error: BaseException) -> str:
 
 def reason(error: BaseException) -> str:
     """Why something failed: what the system calls it, without number and path; else what the error says first."""
-    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else first_line(error)
+    if not isinstance(error, OSError):
+        return first_line(error)
+    # Libraries put sentences with the path into `strerror`; what looks up names has numbers of its own.
+    return os.strerror(error.errno) if error.errno in errno.errorcode else error.strerror or first_line(error)
 
 
 def how_to_install(extra: str) -> str:

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
+from socket import gaierror
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_bench.errors import causes, first_line, how_to_install, listed, one_line, shown
+from hybrid_bench.errors import causes, first_line, how_to_install, listed, one_line, reason, shown
 
 
 @pytest.mark.parametrize(
@@ -89,6 +90,21 @@ def test_the_first_names_are_listed_and_the_rest_is_counted(
 )
 def test_the_first_line_of_an_error(error: Exception, expected: str) -> None:
     assert first_line(error) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (PermissionError(13, "Permission denied", "/data"), "Permission denied"),
+        (OSError(13, "Failed to open local file '/data'. Detail: [errno 13] Permission denied"), "Permission denied"),
+        (gaierror(-2, "Name or service not known"), "Name or service not known"),
+        (OSError("a sentence\nand more"), "a sentence"),
+        (requests.ConnectionError("no way"), "no way"),
+        (ValueError("first\nsecond"), "first"),
+    ],
+)
+def test_the_reason_is_what_the_system_calls_it(error: Exception, expected: str) -> None:
+    assert reason(error) == expected
 
 
 def test_causes_are_those_that_an_error_names_as_such() -> None:
