@@ -109,7 +109,8 @@ def main() -> None:
     def rank(size: int) -> int:
         with tempfile.TemporaryDirectory() as folder:
             data = collection(("de", "en"), size, Path(folder))
-            embeddings = Embeddings(HashedWords(options.dimension), metadata, {"batch_size": 512}, lambda code: f"{code}-{code}", False)
+            model = HashedWords(options.dimension)
+            embeddings = Embeddings(model, metadata, {"batch_size": 512}, lambda code: f"{code}-{code}", False)
             ranker = ranking.Ranker.dense(data, embeddings)
             ranker.prepare({"de": ["de"], "en": ["en"]})
             return ranker.rank("de", ("de", "en")).pool_size

@@ -33,7 +33,7 @@ from hybrid_bench.measures.significance import (
 )
 
 # The first call of SciPy's tests takes what time it takes.
-LAYOUTS = settings(deadline=None, max_examples=100, derandomize=True)
+LAYOUTS = settings(deadline=None, max_examples=60, derandomize=True)
 DRAWS = 100
 
 Floats = NDArray[np.float64]
