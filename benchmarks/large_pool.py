@@ -31,7 +31,6 @@ from hybrid_bench.engine import ranking, streamed
 from hybrid_bench.engine.encode import Embeddings
 from hybrid_bench.evaluation.registry import task_classes
 
-DIMENSION = 256
 QUERIES = 200
 WORDS = np.array([f"word{number}" for number in range(5000)])
 
@@ -41,18 +40,19 @@ class HashedWords(AbsEncoder):
 
     mteb_model_meta: ModelMeta
 
-    def __init__(self) -> None:
+    def __init__(self, dimension: int) -> None:
         known = {"name": "benchmarks/hashed-words", "revision": "1", "modalities": ["text"]}
         self.mteb_model_meta = ModelMeta.create_empty(
             overwrites={**known, "model_type": ["dense"], "similarity_fn_name": ScoringFunction.COSINE}
         )
-        self.column = {word: zlib.crc32(word.encode()) % DIMENSION for word in WORDS.tolist()}
+        self.dimension = dimension
+        self.column = {word: zlib.crc32(word.encode()) % dimension for word in WORDS.tolist()}
 
     def encode(
         self, inputs: Any, *, task_metadata: Any, hf_split: str, hf_subset: str, prompt_type: Any = None, **_: Any
     ) -> NDArray[np.float32]:
         texts = [text for batch in inputs for text in batch["text"]]
-        counts = np.zeros((len(texts), DIMENSION), dtype=np.float32)
+        counts = np.zeros((len(texts), self.dimension), dtype=np.float32)
         for row, text in enumerate(texts):
             for word in text.split():
                 counts[row, self.column[word]] += 1
@@ -100,6 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("passages", type=int)
     parser.add_argument("--piece", type=int, default=streamed._PIECE, help="passages encoded at once")
+    parser.add_argument("--dimension", type=int, default=256, help="numbers in each embedding")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     streamed._PIECE = options.piece
@@ -108,7 +109,8 @@ def main() -> None:
     def rank(size: int) -> int:
         with tempfile.TemporaryDirectory() as folder:
             data = collection(("de", "en"), size, Path(folder))
-            embeddings = Embeddings(HashedWords(), metadata, {"batch_size": 512}, lambda code: f"{code}-{code}", False)
+            model = HashedWords(options.dimension)
+            embeddings = Embeddings(model, metadata, {"batch_size": 512}, lambda code: f"{code}-{code}", False)
             ranker = ranking.Ranker.dense(data, embeddings)
             ranker.prepare({"de": ["de"], "en": ["en"]})
             return ranker.rank("de", ("de", "en")).pool_size
@@ -117,7 +119,7 @@ def main() -> None:
     rank(2 * options.piece)  # what libraries and whole pieces take, whatever the size
     before = peak()
     assert rank(options.passages) == 2 * options.passages
-    print(f"{peak() - before:.0f} {2 * options.passages * DIMENSION * 4 / 2**20:.0f}")
+    print(f"{peak() - before:.0f} {2 * options.passages * options.dimension * 4 / 2**20:.0f}")
 
 
 if __name__ == "__main__":

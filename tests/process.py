@@ -105,7 +105,8 @@ def _torch() -> Callable[[], None]:
             torch.set_num_threads(threads)
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(gradients)
-        torch.use_deterministic_algorithms(exact)
+        if torch.are_deterministic_algorithms_enabled() != exact:  # asking for it imports torch's compiler: seconds
+            torch.use_deterministic_algorithms(exact)
 
     return restore
 

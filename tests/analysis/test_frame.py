@@ -111,10 +111,15 @@ def levels_by_hand(subsets: Iterable[str], setting: Setting, trained: Sequence[s
     return found
 
 
-def value_by_hand(measure: str, subset: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> float:
-    if measure in QUALITY:
-        return statistics.fmean(quality_by_definition(row)[measure] for row in subset)
-    return bias_by_definition(subset, metadata)[measure]
+def values_by_hand(
+    measures: Sequence[str], subset: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]
+) -> dict[str, float]:
+    quality = [quality_by_definition(row) for row in subset]
+    bias = bias_by_definition(subset, metadata) if set(measures) - set(QUALITY) else {}
+    return {
+        measure: statistics.fmean(each[measure] for each in quality) if measure in QUALITY else bias[measure]
+        for measure in measures
+    }
 
 
 Subsets = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -154,9 +159,12 @@ def test_values_are_means_over_subsets_of_means_over_queries(
         levels = levels_by_hand(subsets, setting, ["de", "en"] if model == WORD_COUNTS else None)
         assert len({len(each) for each in subsets.values()}) > 1  # so that the two kinds of means differ
         metadata = runs[number].tasks[MULTILINGUAL].metadata
+        of_subsets = {name: values_by_hand(measures, each, metadata) for name, each in subsets.items()}
         for measure in measures:
-            of_subsets = {name: value_by_hand(measure, each, metadata) for name, each in subsets.items()}
-            expected = {level: statistics.fmean(of_subsets[s] for s in names) for level, names in levels.items()}
+            expected = {
+                level: statistics.fmean(of_subsets[subset][measure] for subset in names)
+                for level, names in levels.items()
+            }
             values = found[number, measure]
             assert {level: value.value for level, value in values.items()} == pytest.approx(
                 expected, rel=1e-12, abs=1e-12

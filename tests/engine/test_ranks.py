@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from functools import cache
+from itertools import cycle
 from typing import Any, cast
 
 import numpy as np
@@ -81,11 +82,20 @@ def expected_above(matrix: Scores, ids: Sequence[str], targets: Targets, segment
     ]
 
 
-def expected_top(matrix: Scores, ids: Sequence[str], segments: Sequence[int], top_of: Sequence[int], k: int) -> Scores:
+def orders_of(matrix: Scores, ids: Sequence[str]) -> list[list[int]]:
+    return [order_by_definition(line, ids) for line in matrix.tolist()]
+
+
+@cache
+def _orders(scores: str) -> list[list[int]]:
+    case = Case(scores)
+    return orders_of(case.matrix, case.ids)
+
+
+def expected_top(orders: list[list[int]], segments: Sequence[int], top_of: Sequence[int], k: int) -> NDArray[np.intp]:
     segment = np.repeat(np.arange(len(segments)), np.diff([0, *segments]))
     wanted = np.isin(segment, top_of)
-    lists = [[segment[x] for x in order_by_definition(line, ids) if wanted[x]][:k] for line in matrix.tolist()]
-    return np.array(lists).reshape(len(matrix), -1)
+    return np.array([segment[order][wanted[order]][:k] for order in orders])
 
 
 class Case:
@@ -132,7 +142,7 @@ class TestCountAbove:
         assert counts.top.dtype == np.int8
         assert counts.above.tolist() == _expected_above(scores, layout)
         everything = range(len(segments))
-        np.testing.assert_array_equal(counts.top, expected_top(case.matrix, case.ids, segments, everything, 20))
+        np.testing.assert_array_equal(counts.top, expected_top(_orders(scores), segments, everything, 20))
 
     @pytest.mark.parametrize("scores", ["continuous", "four values", "two decimals", "zeros of both signs"])
     @pytest.mark.parametrize(("block_rows", "threads"), [(1, 1), (7, 3), (32, 2), (33, 8), (90, 1), (1000, 2)])
@@ -150,7 +160,7 @@ class TestCountAbove:
     def test_top_of_some_segments(self, scores: str, top_of: Sequence[int], piece_columns: int) -> None:
         case, segments = Case(scores), LAYOUTS["uneven"]
         counts = case.count(segments, top_of=top_of, piece_columns=piece_columns)
-        np.testing.assert_array_equal(counts.top, expected_top(case.matrix, case.ids, segments, top_of, 20))
+        np.testing.assert_array_equal(counts.top, expected_top(_orders(scores), segments, top_of, 20))
         np.testing.assert_array_equal(counts.above, case.count(segments).above)
 
     @pytest.mark.parametrize("piece_columns", [130, 26])
@@ -159,7 +169,7 @@ class TestCountAbove:
         case, segments = Case("two decimals"), LAYOUTS["uneven"]
         counts = case.count(segments, top_k=top_k, piece_columns=piece_columns)
         assert counts.top.shape == (90, min(top_k, 130))
-        expected = expected_top(case.matrix, case.ids, segments, range(4), top_k)
+        expected = expected_top(_orders("two decimals"), segments, range(4), top_k)
         np.testing.assert_array_equal(counts.top, expected)
 
     @pytest.mark.parametrize("piece_columns", [130, 26])
@@ -178,7 +188,7 @@ class TestCountAbove:
             ids = random_ids(np.random.default_rng(seed), 60)
             nothing = Targets(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64))
             counts = count_above(Blocks(matrix), 1, nothing, segments, id_ranks_of(ids), top_k=5)
-            np.testing.assert_array_equal(counts.top, expected_top(matrix, ids, segments, range(2), 5))
+            np.testing.assert_array_equal(counts.top, expected_top(orders_of(matrix, ids), segments, range(2), 5))
 
     @pytest.mark.parametrize("piece_columns", [130, 26])
     def test_without_targets_there_is_still_a_top(self, piece_columns: int) -> None:
@@ -268,14 +278,14 @@ class TestTopColumns:
         case = Case(scores)
         top, scores_of_top = top_columns(Blocks(case.matrix), 90, id_ranks_of(case.ids), k)
         np.testing.assert_array_equal(scores_of_top, np.take_along_axis(case.matrix, top, axis=1))
-        assert top.tolist() == [order_by_definition(line, case.ids)[:k] for line in case.matrix.tolist()]
+        assert top.tolist() == [order[:k] for order in _orders(scores)]
 
     def test_in_several_blocks_and_pieces(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ranks, "BLOCK_ROWS", 32)
         monkeypatch.setattr(ranks, "PIECE_COLUMNS", 26)
         case = Case("two decimals")
         top, _ = top_columns(Blocks(case.matrix, 26), 90, id_ranks_of(case.ids), 40)
-        assert top.tolist() == [order_by_definition(line, case.ids)[:40] for line in case.matrix.tolist()]
+        assert top.tolist() == [order[:40] for order in _orders("two decimals")]
 
     @pytest.mark.parametrize("bad", BAD)
     def test_a_score_that_is_not_a_number_is_refused(self, bad: float) -> None:
@@ -283,6 +293,11 @@ class TestTopColumns:
         case.matrix[40, 70] = bad
         with pytest.raises(ModelError, match=r"a score is -?(nan|inf): the model's"):
             top_columns(Blocks(case.matrix), 90, id_ranks_of(case.ids), 3)
+
+
+@cache
+def _count_of_the_whole(scores: str, layout: str) -> RankCounts:
+    return Case(scores).count(LAYOUTS[layout])
 
 
 def random_pieces(rng: np.random.Generator, segments: Sequence[int], sizes: Sequence[int]) -> list[NDArray[np.int64]]:
@@ -312,16 +327,25 @@ class TestPieceCounter:
 
     @pytest.mark.parametrize(
         "sizes",
-        [[130], [65, 65], [1, 128, 1], [13] * 10, [2] * 65, [1] * 130],
+        [[130], [65, 65], [1, 128, 1], [13] * 10],
         ids=lambda sizes: f"{len(sizes)} pieces",
     )
     @pytest.mark.parametrize("layout", LAYOUTS)
     @pytest.mark.parametrize("scores", SCORES)
     def test_equals_the_count_of_the_whole(self, scores: str, layout: str, sizes: Sequence[int]) -> None:
+        self.check(scores, layout, sizes)
+
+    # Each piece is a round of threads: every kind of score, and every layout, but not each with each.
+    @pytest.mark.parametrize("sizes", [[2] * 65, [1] * 130], ids=lambda sizes: f"{len(sizes)} pieces")
+    @pytest.mark.parametrize(("scores", "layout"), list(zip(SCORES, cycle(LAYOUTS), strict=False)))
+    def test_tiny_pieces(self, scores: str, layout: str, sizes: Sequence[int]) -> None:
+        self.check(scores, layout, sizes)
+
+    def check(self, scores: str, layout: str, sizes: Sequence[int]) -> None:
         case, segments = Case(scores), LAYOUTS[layout]
         counter = self.counter(case, segments)
         self.fill(counter, case, random_pieces(np.random.default_rng(len(sizes)), segments, sizes))
-        counts, expected = counter.counts(), case.count(segments)
+        counts, expected = counter.counts(), _count_of_the_whole(scores, layout)
         np.testing.assert_array_equal(counts.above, expected.above, strict=True)
         np.testing.assert_array_equal(counts.top, expected.top, strict=True)
 
@@ -353,7 +377,7 @@ class TestPieceCounter:
         counter = self.counter(case, segments, top_k=k)
         self.fill(counter, case, random_pieces(np.random.default_rng(2), segments, [50, 30, 50]))
         columns, values = counter.best()
-        assert columns.tolist() == [order_by_definition(line, case.ids)[:k] for line in case.matrix.tolist()]
+        assert columns.tolist() == [order[:k] for order in _orders(scores)]
         assert values.dtype == np.float32
         np.testing.assert_array_equal(values, np.take_along_axis(case.matrix, columns, axis=1))
 
@@ -365,8 +389,7 @@ class TestPieceCounter:
         columns, _ = counter.best()
         listed = np.isin(np.searchsorted(segments, np.arange(130), side="right"), top_of)
         assert columns.tolist() == [
-            [column for column in order_by_definition(line, case.ids) if listed[column]][:10]
-            for line in case.matrix.tolist()
+            [column for column in order if listed[column]][:10] for order in _orders("two decimals")
         ]
         np.testing.assert_array_equal(counter.counts().above, case.count(segments).above)
 
@@ -377,7 +400,7 @@ class TestPieceCounter:
         for columns in np.split(np.arange(130), 5):  # and nothing has to be read
             counter.add(Blocks(case.matrix[:, columns]), columns)
         assert counter.counts().above.shape == (0, 4)
-        expected = [order_by_definition(line, case.ids)[:20] for line in case.matrix.tolist()]
+        expected = [order[:20] for order in _orders("two decimals")]
         assert counter.best()[0].tolist() == expected
 
     def test_without_queries(self) -> None:
@@ -434,9 +457,9 @@ class TestPieceCounter:
                 )
             np.testing.assert_array_equal(counter.counts().above, sums)
             best, _ = counter.best()
-            for found, line in zip(best.tolist(), lines, strict=True):
-                order = [x for x in order_by_definition(line, case.ids) if x in set(added.tolist())]
-                assert found == order[:20]
+            there = set(added.tolist())
+            for found, order in zip(best.tolist(), _orders("two decimals"), strict=True):
+                assert found == [x for x in order if x in there][:20]
 
     @pytest.mark.parametrize("bad", BAD)
     @pytest.mark.parametrize("at", ["a target", "another passage"])

@@ -15,7 +15,7 @@ from hybrid_bench.engine.ranks import PieceCounter, RankCounts, Targets, count_a
 from reference import above_by_definition, order_by_definition
 
 # Threads and the first import of torch take what time they take.
-RANKS = settings(deadline=None, max_examples=150, derandomize=True)
+RANKS = settings(deadline=None, max_examples=75, derandomize=True)
 
 #: Few values, so that many tie: both zeros, neighbours, the smallest and the largest there are.
 _TIED = st.sampled_from([0.0, -0.0, 1.0, 1.0 + 2**-23, -1.0, 2.0**-149, -(2.0**-149), 3.4028234663852886e38])

@@ -629,13 +629,13 @@ SlowSparse.log, SlowSparse.seconds = log, 0.2
 results._SECONDS_BETWEEN_SAVES = 0.5
 with pytest.MonkeyPatch.context() as monkeypatch:
     name = registered(monkeypatch, "tests/slow", SlowSparse, model_type=["sparse"])
-    run(RunRequest(models=[name], tasks=["HybridDemo"], languages=["ar", "de", "en", "zh"], output=output))
+    run(RunRequest(models=[name], tasks=["HybridDemo"], languages=["ar", "de", "zh"], output=output))
 """
 
 
 def test_after_a_kill_only_what_is_missing_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGKILL in the middle of 16 pairs; what was saved by then stands, and a second run does the rest."""
-    output, log, languages = tmp_path / "runs", tmp_path / "log", ["ar", "de", "en", "zh"]
+    """SIGKILL in the middle of nine pairs; what was saved by then stands, and a second run does the rest."""
+    output, log, languages = tmp_path / "runs", tmp_path / "log", ["ar", "de", "zh"]
     folder = output / "results" / "tests__slow" / "1"
     path = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parents[2])])
     process = subprocess.Popen(
@@ -646,7 +646,7 @@ def test_after_a_kill_only_what_is_missing_is_run(tmp_path: Path, monkeypatch: p
     )
     try:
         deadline = time.monotonic() + 120
-        while len(log.read_text(encoding="utf-8").splitlines() if log.exists() else []) < 6:
+        while len(log.read_text(encoding="utf-8").splitlines() if log.exists() else []) < 5:
             assert process.poll() is None, "it ended before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -654,7 +654,7 @@ def test_after_a_kill_only_what_is_missing_is_run(tmp_path: Path, monkeypatch: p
         process.kill()
     assert process.wait() == -signal.SIGKILL
     saved = subsets(folder, PAIRS)
-    assert 1 < len(saved) < 16
+    assert 1 < len(saved) < 9
     log.unlink()
     SlowSparse.log = log
     registered(monkeypatch, "tests/slow", SlowSparse, model_type=["sparse"])

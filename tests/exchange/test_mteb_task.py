@@ -148,13 +148,12 @@ def test_the_class_says_what_ours_says(name: str, pull_request: Path) -> None:
 PROBE = """
 import importlib.util, json, sys
 
-source, folder, *wanted = sys.argv[1:]
-spec = importlib.util.spec_from_file_location("generated", source)
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-kinds = {value.metadata.name: value for value in vars(module).values() if hasattr(value, "metadata")}
 found = {}
-for name, subset in (entry.split() for entry in wanted):
+for source, folder, name, subset in json.loads(sys.argv[1]):
+    spec = importlib.util.spec_from_file_location("generated", source)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    kinds = {value.metadata.name: value for value in vars(module).values() if hasattr(value, "metadata")}
     place = {"dataset": {"path": f"{folder}/{name}", "revision": "main"}}
     kinds[name].metadata = kinds[name].metadata.model_copy(update=place)
     task = kinds[name]()
@@ -170,19 +169,17 @@ print(json.dumps([[name for name in sys.modules if name.startswith("hybrid_bench
 """
 
 
-@pytest.mark.parametrize(
-    ("fixture", "wanted"),
-    [
-        ("pull_request", ["HybridDemo-Pairs ar-de", "HybridDemo-Multilingual th"]),
-        ("pull_request_xquad", ["XQuAD-R-Pairs el-zh"]),
-    ],
-)
 def test_mteb_alone_loads_the_same_data(
-    fixture: str, wanted: list[str], request: pytest.FixtureRequest, tmp_path: Path
+    pull_request: Path, pull_request_xquad: Path, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    folder: Path = request.getfixturevalue(fixture)
+    wanted = ["HybridDemo-Pairs ar-de", "HybridDemo-Multilingual th", "XQuAD-R-Pairs el-zh"]
+    folders = [pull_request, pull_request, pull_request_xquad]
+    asked = [
+        [str(module_file(folder)), str(folder / "data"), *entry.split()]
+        for folder, entry in zip(folders, wanted, strict=True)
+    ]
     done = subprocess.run(
-        [sys.executable, "-B", "-c", PROBE, str(module_file(folder)), str(folder / "data"), *wanted],
+        [sys.executable, "-B", "-c", PROBE, json.dumps(asked)],
         capture_output=True,
         text=True,
         check=False,

@@ -23,7 +23,7 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.types import PromptType
 from numpy.typing import NDArray
 
-from helpers import relevant_ranks, static_model, task_of, texts_of
+from helpers import asking, relevant_ranks, static_model, task_of, texts_of
 from hybrid_bench.engine.lexical import CharNgramEncoder
 from hybrid_bench.engine.models import load, model_meta
 from hybrid_bench.evaluation.tasks import ParallelRetrieval
@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SUBSETS = {
-    "static": {"XQuAD-R-Pairs": ["en-en", "th-th", "ar-de", "es-en", "ru-el", "vi-hi"], "XQuAD-R-Multilingual": ["de"]},
+    "static": {"XQuAD-R-Pairs": ["th-th", "ar-de", "vi-hi"], "XQuAD-R-Multilingual": ["de"]},
     "char-ngram": {"XQuAD-R-Pairs": ["zh-zh", "es-en"]},
 }
+#: Of the questions each fifth is asked, 238, against all sentences.
+EVERY = 5
 #: Scores closer than this may be ordered either way.
 GAP = 1e-6
 #: What the keys of a subset may differ by, where no close query differs; mteb rounds to five decimals.
@@ -175,14 +177,15 @@ def test_every_shared_key_agrees_with_mteb(
     if kind == "static":
         static_model(texts_of(collection), dimension=128).save_pretrained(str(tmp_path))
         model = load(model_meta(str(tmp_path)))
-    exact = Exact(model, task_of("XQuAD-R-Pairs", data_dir=data_dir))
+    exact = Exact(model, asking(task_of("XQuAD-R-Pairs", data_dir=data_dir), EVERY))
     for name, subsets in SUBSETS[kind].items():
-        task = task_of(name, subsets, data_dir=data_dir)
+        task = asking(task_of(name, subsets, data_dir=data_dir), EVERY)
         reference, by_query = superclass_path(task)
         ours, theirs = subset_scores(model, task), subset_scores(model, reference)
         assert set(ours) == set(theirs) == set(subsets)
         for subset in subsets:
             results = {"ours": ours[subset], "theirs": theirs[subset], "by_query": by_query[subset]}
+            assert len(by_query[subset]) == 238
             agreement = compare(exact, subset, task.tables["test", subset], **results)
             with capsys.disabled():
                 print(f"\n{kind:10} {agreement}", end="")

@@ -201,15 +201,15 @@ def test_similar_texts_are_found_like_by_brute_force(data_dir: Path) -> None:
 
 def test_what_is_trained_on_the_collection_itself(data_dir: Path, evaluation: dict[str, EvaluationTexts]) -> None:
     training = SourceSpec("xquad", "lareqa", path=str(data_dir / "xquad-r"), languages=("de", "th")).load()
-    both = [evaluation["XQuAD-R"], evaluation["MLQA-R"]]
-    report = compare([training], both)
+    xquad_r = evaluation["XQuAD-R"]
+    report = compare([training], [xquad_r, evaluation["MLQA-R"]])
     rows = found(report, "xquad", "XQuAD-R")
     for kind in (OverlapKind.QUESTION, OverlapKind.PASSAGE, OverlapKind.QUESTION_ID, OverlapKind.ARTICLE):
         assert rows[kind] == list(range(1190))
     # The other way round: all questions of the two articles.
     assert len(found(report, "xquad", "MLQA-R")[OverlapKind.ARTICLE]) == 43
     with pytest.raises(RequestError, match="each of its 1,190 rows is also in XQuAD-R, which it would"):
-        guard([training], both[:1])
+        guard([training], [replace(xquad_r, questions=(), passages=())])
 
 
 def test_paragraphs_of_a_collection_are_found_where_they_are_passages(
@@ -243,13 +243,13 @@ def test_ntrex_and_the_demo_have_nothing_in_common_with_any_collection(
 ) -> None:
     ntrex = SourceSpec("ntrex", "ntrex", path=str(data_dir / "ntrex-128"), languages=("en", "hi", "ja")).load()
     demo = SourceSpec("demo", "lareqa", dataset="HybridDemo").load()
-    report = compare([ntrex], list(evaluation.values()))
+    others = [each for name, each in evaluation.items() if name != "HybridDemo"]
+    report = compare([ntrex, demo], others)
+    # The demo's articles are on subjects that others have too; its texts were written for it.
+    assert {(each.source, each.kind) for each in report.overlaps} <= {("demo", OverlapKind.ARTICLE)}
+    report = compare([ntrex], [evaluation["HybridDemo"]])
     assert not report.overlaps
     assert "No overlap was found." in report.to_markdown()
-    others = [each for name, each in evaluation.items() if name != "HybridDemo"]
-    # Its articles are on subjects that others have too; its texts were written for it.
-    kinds = {each.kind for each in compare([demo], others).overlaps}
-    assert kinds <= {OverlapKind.ARTICLE}
 
 
 def test_a_topic_of_miracl_is_found(data_dir: Path, evaluation: dict[str, EvaluationTexts]) -> None:
@@ -497,6 +497,6 @@ def test_memory_does_not_grow_with_a_source(tmp_path: Path, monkeypatch: pytest.
         finally:
             tracemalloc.stop()
 
-    few, many = large(1000), large(10_000)
+    few, many = large(1000), large(4000)
     peak(few)  # what is imported now is not imported again
-    assert peak(many) < peak(few) + 10 * 9000  # bytes: a few marks for each row, and not its text of 140
+    assert peak(many) < peak(few) + 10 * 3000  # bytes: a few marks for each row, and not its text of 140

@@ -750,16 +750,15 @@ def test_a_question_and_the_sentence_that_answers_it(
             at.setdefault(("the same sentence", sentence.strip()), set()).add(i)
     assert sum(len(each) for (code, _), each in at.items() if code == "en" and len(each) > 1) == english
     # Groups by their definition: sets of ids with a sentence or a question in common, joined until none is.
-    joined: list[set[str]] = []
+    group_of = {i: {i} for i in ids}
     for each in at.values():
-        touching = [known for known in joined if known & each]
-        joined = [known for known in joined if not known & each] + [each.union(*touching)]
+        group = set().union(*(group_of[i] for i in each))
+        group_of.update(dict.fromkeys(group, group))
+    joined = {frozenset(group) for group in group_of.values()}
     assert len(joined) == groups
     assert source.groups is not None
     of = dict(zip(ids, source.groups.tolist(), strict=True))
-    assert {frozenset(each) for each in joined} == {
-        frozenset(i for i in ids if of[i] == number) for number in set(of.values())
-    }
+    assert joined == {frozenset(i for i in ids if of[i] == number) for number in set(of.values())}
     assert source.article is not None
     assert len(set(source.article.tolist())) == len(source.titles) == articles
 

@@ -52,6 +52,12 @@ def usable(source: ParallelTexts, row: int, how: Sampling) -> bool:
     return False
 
 
+def rows_drawn(plan: BatchPlan, number: int) -> Counter[int]:
+    """How often an epoch draws each row."""
+    epoch = plan.epoch(number)
+    return Counter(row for step in range(plan.steps) for row in plan.items.decode(epoch.batch(step)).row.tolist())
+
+
 @pytest.mark.parametrize("how", HOW)
 def test_rows_that_no_batch_can_have_are_counted(how: str) -> None:
     source, sampling = gaps(1), Sampling(**HOW[how])
@@ -62,11 +68,9 @@ def test_rows_that_no_batch_can_have_are_counted(how: str) -> None:
     assert 0 < found.usable < 400
     assert set(found.left_out) >= {"no passage", "no negative 2", "a hard negative that is the answer"}
     drawn: Counter[int] = Counter()
-    for epoch in range(8):
-        now = Counter(
-            row for step in range(plan.steps) for row in plan.items.decode(plan.epoch(epoch).batch(step)).row.tolist()
-        )
-        if epoch == 0:
+    for number in range(8):
+        now = rows_drawn(plan, number)
+        if number == 0:
             assert (found.drawn, found.different) == (now.total(), len(now))
             assert found.repeated == sum(count - 1 for count in now.values())
         drawn += now
@@ -128,9 +132,7 @@ def test_rows_that_come_again_are_told() -> None:
     source = parallel("S", 992, CODES, groups=np.arange(992) % 40)
     plan = BatchPlan(Items([source]), 32, Sampling(), seed=0)
     (found,) = usage_of(plan)
-    counts = Counter(
-        np.concatenate([plan.items.decode(plan.epoch(0).batch(step)).row for step in range(plan.steps)]).tolist()
-    )
+    counts = rows_drawn(plan, 0)
     assert found.repeated == sum(counts.values()) - len(counts)
     assert found.usable == 992
     told = f"S: of 992 rows that an epoch draws, {found.repeated} come again, as too few others fit together in a batch"
