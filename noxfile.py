@@ -39,6 +39,10 @@ SMOKE_TESTS = (
     "tests/test_docs.py",
 )
 
+# Of the processes that share the work each has one thread: more would wait for each other. Tests that are about threads
+# ask for them.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
 # Run in a folder that has nothing to do with the checkout, by every way of having the package; the argument is a part
 # of the path that this way should find it at.
 PROBE = """
@@ -90,7 +94,7 @@ def tests(session: nox.Session) -> None:
     """Run the whole test suite; arguments behind `--` go to pytest."""
     install(session, "test")
     # One process for each processor, a file of tests in one of them: what a file prepares is prepared once.
-    session.run("pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
+    session.run("pytest", "-n", "auto", "--dist", "loadfile", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session(name="random-order")
@@ -100,7 +104,18 @@ def random_order(session: nox.Session) -> None:
     given = [each for each in session.posargs if each.isdecimal()]
     others = [each for each in session.posargs if not each.isdecimal()]
     for seed in given or ["1", "2", "3"]:
-        session.run("pytest", "-n", "auto", "--dist", "loadfile", "-p", "randomly", f"--randomly-seed={seed}", *others)
+        session.run(
+            "pytest",
+            "-n",
+            "auto",
+            "--dist",
+            "loadfile",
+            "-p",
+            "randomly",
+            f"--randomly-seed={seed}",
+            *others,
+            env=ONE_THREAD,
+        )
 
 
 @nox.session(venv_backend="none")

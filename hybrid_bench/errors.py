@@ -90,7 +90,8 @@ def reason(error: BaseException) -> str:
     if not isinstance(error, OSError):
         return first_line(error)
     # Libraries put sentences with the path into `strerror`; what looks up names has numbers of its own.
-    return os.strerror(error.errno) if error.errno in errno.errorcode else error.strerror or first_line(error)
+    number = error.errno or 0
+    return os.strerror(number) if number in errno.errorcode else error.strerror or first_line(error)
 
 
 def how_to_install(extra: str) -> str:

@@ -161,14 +161,14 @@ def test_what_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "endless.tsv").symlink_to("/dev/full")
     cases.append(["run", "--models", BM25, "--tasks", "MIRACL", "--translations", str(tmp_path / "endless.tsv")])
     cases += [["train", lock(written(tmp_path / "locked.toml"))], ["train", str(training)]]
-    modes = {path: path.stat().st_mode for path in locked}
-    for path in modes:
-        path.chmod(0)
+    modes = {each: each.stat().st_mode for each in locked}
+    for each in modes:
+        each.chmod(0)
     try:
         found = told(cases, tmp_path)
     finally:
-        for path, mode in modes.items():
-            path.chmod(mode)
+        for each, mode in modes.items():
+            each.chmod(mode)
     wrong = {}
     for arguments, (code, _, err) in zip(cases, found, strict=True):
         lines = [

@@ -875,7 +875,7 @@ def test_a_sweep_of_parts_of_one_collection_reports_the_part_that_is_asked(tmp_p
     assert not told.about("stand in an evaluation collection")
     assert not told.about("WARNING")
     questions = asked(config)
-    of_sources = {each for spec in config.sources for each in spec.load().question_ids}
+    of_sources = {each for spec in config.sources for each in spec.load().question_ids or ()}
     assert questions.keys() == {"HybridDemo"}
     assert not questions["HybridDemo"] & of_sources
     text = sweep_report(points, questions=questions, draws=200)
