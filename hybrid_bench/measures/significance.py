@@ -571,12 +571,16 @@ def step_down(contrasts: Sequence[Contrast], *, draws: int = DRAWS, seed: int = 
 
     The step-down max-T method of Westfall and Young (1993, Resampling-based multiple testing, algorithm 4.1): all see
     the same flips, so that what measures, settings and runs have in common is used and not paid for. With t_i the size
-    of a difference in units of its root mean square over the flips and over the observed labelling, and
-    t_(1) >= t_(2) >= ... in order,
+    of a difference, in units of its root mean square over the flips and over the observed labelling or as the normal
+    score of its own p-value, whichever is greater, and t_(1) >= t_(2) >= ... in order,
 
         p_(i) = max over j <= i of (1 + #{max over k >= j of t*_(k) >= t_(j)}) / (B + 1),
 
-    or the share of all flips where these are enumerated. For one difference that is its own p-value. Where several runs
+    or the share of all flips where these are enumerated. For one difference that is its own p-value. Sizes alone would
+    compare medians with means as if both were normal: flips of a median jump between the two runs, so that it is never
+    large in units of them, however sure it is. Normal scores alone would be the min-P method, of which p-values are at
+    least about m / (B + 1) for m differences. Both are the same function of a difference for every flip, as the method
+    needs it. Where several runs
     stand against one baseline the flips keep the covariances of the differences, and not their joint skewness.
 
     Args:
@@ -614,13 +618,20 @@ def step_down(contrasts: Sequence[Contrast], *, draws: int = DRAWS, seed: int = 
     least = np.maximum(np.abs(delta) - slack, 0)
     p = _p_of((flipped >= least).sum(axis=0), seen, exact)
     squares = np.square(flipped).sum(axis=0) + (0 if exact else np.square(delta))
-    unit = np.sqrt(squares / (seen if exact else seen + 1))
+    every = seen if exact else seen + 1
+    unit = np.sqrt(squares / every)
     unit[unit <= slack] = np.inf  # no flip differs from no difference
-    flipped /= unit
-    order = np.argsort(-np.abs(delta) / unit, kind="stable")
+    for column, each in enumerate(flipped.T):
+        # How many flips are at least as far from 0, and whether the observed labelling is.
+        exceeding = seen - np.searchsorted(np.sort(each), each - slack[column])
+        besides = np.abs(delta[column]) >= each - slack[column]
+        each[:] = np.maximum(each / unit[column], _normal_score((exceeding + (0 if exact else besides)) / every))
+    score = _normal_score(p)
+    order = np.argsort(-np.maximum(np.abs(delta) / unit, score), kind="stable")
     # The largest of each difference and all after it.
     largest = np.maximum.accumulate(flipped[:, order[::-1]], axis=1)[:, ::-1]
-    exceeding = (largest >= (least / unit)[order]).sum(axis=0)
+    least = np.maximum(least / unit, score * (1 - _SAME_SCORE))
+    exceeding = (largest >= least[order]).sum(axis=0)
     adjusted = np.empty_like(p)
     adjusted[order] = np.maximum.accumulate(np.maximum(_p_of(exceeding, seen, exact), p[order]))
     ends = np.cumsum([contrast.delta.size for contrast in contrasts])[:-1]
@@ -630,6 +641,11 @@ def step_down(contrasts: Sequence[Contrast], *, draws: int = DRAWS, seed: int = 
         return [part.reshape(shape) for part, shape in zip(np.split(values, ends), shapes, strict=True)]
 
     return SteppedDown(of_contrasts(p), of_contrasts(adjusted), n_clusters, seen, exact, seed)
+
+
+def _normal_score(p: Scores) -> Scores:
+    """The size of a standard normal variable that has these two-sided p-values."""
+    return np.asarray(-special.ndtri(np.asarray(p) / 2))
 
 
 def attainable(n_clusters: int, draws: int = DRAWS) -> float:
@@ -1360,6 +1376,10 @@ def _both(first: Scores, second: Scores) -> tuple[Scores, Scores]:
     if first.shape != second.shape:
         raise RequestError(f"values of shape {first.shape} against {second.shape}: give the same for both runs")
     return first, second
+
+
+#: Relative difference below which normal scores of the same p-value may lie apart.
+_SAME_SCORE = 1e-12
 
 
 def _check_draws(draws: int) -> None:

@@ -420,7 +420,12 @@ def stepped_down(flipped: Floats, observed: Floats, exact: bool) -> Floats:
     """Westfall and Young's algorithm 4.1, word for word: (B, m) differences by flip, and the m observed."""
     every = flipped if exact else np.concatenate([observed[None], flipped])
     unit = np.sqrt((every**2).mean(axis=0))
-    t, t_star = np.abs(observed) / unit, np.abs(every) / unit
+
+    def size(values: Floats) -> Floats:
+        p = np.array([np.mean(np.abs(every) >= np.abs(row) - 1e-9, axis=0) for row in values])
+        return np.maximum(np.abs(values) / unit, stats.norm.isf(p / 2))
+
+    t, t_star = size(observed[None])[0], size(every)
     order = np.argsort(-t)
     adjusted = np.empty(len(t))
     least = 0.0
@@ -429,6 +434,12 @@ def stepped_down(flipped: Floats, observed: Floats, exact: bool) -> Floats:
         least = max(least, float(np.mean(largest >= t[column] - 1e-9)))
         adjusted[column] = least
     return adjusted
+
+
+def flips_of(contrast: Contrast) -> Floats:
+    """The differences of a contrast under 500 random flips."""
+    flips = np.random.default_rng(9).random((500, len(contrast.clusters))) < 0.5
+    return np.asarray(contrast.flipped(flips))
 
 
 class TestStepDown:
@@ -496,6 +507,19 @@ class TestStepDown:
             together.append(found.p_adjusted[0].min() <= 0.05)
         assert np.mean(by_measure) > 0.11
         assert 0.02 < np.mean(together) < 0.08
+
+    def test_a_sure_median_is_found_beside_means(self) -> None:
+        """All questions differ by far more than anything within a run: a flip's median jumps from run to run."""
+        rng = np.random.default_rng(46)
+        n = 40
+        cells = Cells.of([0] * n, np.arange(n))
+        a, b = rng.normal(500, 100, n), rng.normal(12_000, 100, n)
+        medians, means = Contrast.of_medians(cells, a, b), Contrast.of_means(cells, rng.standard_normal((30, n)))
+        found = step_down([medians, means], draws=2000)
+        assert found.p[0] == attainable(n, 2000)
+        assert found.p_adjusted[0] <= 40 * attainable(n, 2000)
+        units = np.sqrt(np.mean(np.square(np.abs(flips_of(medians)))))
+        assert abs(float(medians.delta)) / units < 2, "sizes alone would find it"
 
     def test_nothing_differs(self) -> None:
         cells = Cells.of([0] * 20, np.arange(20))
