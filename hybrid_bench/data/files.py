@@ -28,6 +28,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -73,11 +75,19 @@ LONGEST_RETRY_AFTER_SECONDS = 120.0
 TIMEOUT_SECONDS = (10.0, 30.0)
 """Longest wait for a connection, and for the next bytes on it."""
 
+SLOWEST_BYTES_A_SECOND, SLOW_SECONDS = 1000, 60.0
+"""An answer that is slower than this for so long counts as broken: a byte now and then would go on for days."""
+
+LARGEST_BYTES = 32 << 30
+"""Most of a file whose size nobody has told: an answer without an end must not fill the disk."""
+
 CHUNK_BYTES = 1 << 16
 """Bytes written at once. Up to this many are lost when a connection breaks."""
 
 _NAMED = 3  # so many missing files are named in an error, the rest is counted
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+# As many digits as a size can have: the server's word, which may be thousands of them.
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)\s*\Z")
 _NO_WAY_THERE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL}
 _JITTER = random.SystemRandom()  # not the global generator, whose state belongs to the user
 
@@ -629,10 +639,22 @@ def _raise_for_status(response: Response, remote: RemoteFile) -> None:
             f" that holds {remote.path}"
         )
     after = response.headers.get("Retry-After", "").strip()
-    wait = float(after) if re.fullmatch(r"[0-9]{1,9}", after) else None  # the other form, a date, is not used
+    wait = float(after) if _LENGTH.fullmatch(after) else _until(after)
     if wait is not None and wait > LONGEST_RETRY_AFTER_SECONDS:
-        raise DataError(f"cannot download {remote.path}: {answer} and wants to be left alone for {after} s; try then")
+        raise DataError(
+            f"cannot download {remote.path}: {answer} and wants to be left alone for {wait:.0f} s; try then"
+        )
     raise _TryFailedError(answer, wait=wait)
+
+
+def _until(date: str) -> float | None:
+    """Seconds until a date as headers have it, at least 0; None if it is none."""
+    try:
+        then = parsedate_to_datetime(date)
+    except ValueError:
+        return None
+    then = then if then.tzinfo else then.replace(tzinfo=UTC)
+    return max((then - datetime.now(UTC)).total_seconds(), 0.0)
 
 
 def _end(response: Response, start: int, remote: RemoteFile, part: Path) -> int | None:
@@ -646,28 +668,42 @@ def _end(response: Response, start: int, remote: RemoteFile, part: Path) -> int 
             raise _TryFailedError("the server sent another part than the one asked for")
         return remote.size if match[2] == "*" else int(match[2])
     length = response.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() else remote.size
+    return int(length) if _LENGTH.fullmatch(length) else remote.size
 
 
 def _receive(response: Response, start: int, end: int | None, remote: RemoteFile, part: Path) -> None:
     """Write an answer's bytes to the part from `start` on, showing progress."""
-    import requests
+    from urllib3.exceptions import HTTPError
 
     have = start
     broken = ""
+    since, before = time.monotonic(), start
     with (
         part.open("ab" if start else "wb") as file,
         Progress(end, remote.path, "bytes", start) as bar,
     ):
         try:
-            for chunk in response.iter_content(CHUNK_BYTES):
+            # What has arrived, however little: to wait for a whole chunk would be to wait for a slow server.
+            while chunk := response.raw.read1(CHUNK_BYTES, decode_content=True):
                 file.write(chunk)
                 file.flush()  # what has arrived stays even if this process is killed
                 have += len(chunk)
                 bar.update(len(chunk))
                 if remote.size is not None and have > remote.size:
                     return  # not our file: no need to see how much longer it is
-        except requests.RequestException as error:
+                if have > LARGEST_BYTES:
+                    part.unlink()
+                    raise DataError(
+                        f"cannot download {remote.path}: {remote.url} sends more than {LARGEST_BYTES:,} bytes, and no "
+                        "end of it was told"
+                    )
+                passed = time.monotonic() - since
+                if passed >= SLOW_SECONDS:
+                    if have - before < SLOWEST_BYTES_A_SECOND * passed:
+                        broken = f" (fewer than {SLOWEST_BYTES_A_SECOND:,} a second)"
+                        break
+                    since, before = time.monotonic(), have
+        except HTTPError as error:
             broken = f" ({causes(error)[-1]})"
     if not broken if end is None else have >= end:
         return

@@ -21,6 +21,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -166,6 +168,24 @@ def hang(after: int | None = None) -> Answer:
         handler.server.released.wait(30)
 
     return answer
+
+
+def drip(handler: Handler) -> None:
+    """Send a byte every 20th of a second, until the test ends."""
+    body = handler.server.content
+    handler.send(200, b"", {"Content-Length": str(len(body))})
+    for place in range(len(body)):
+        handler.wfile.write(body[place : place + 1])
+        handler.wfile.flush()
+        if handler.server.released.wait(0.05):
+            return
+
+
+def endless(handler: Handler) -> None:
+    """Send bytes without a length, until nobody reads them."""
+    handler.send(200, b"", {"Content-Type": "application/octet-stream"})
+    while not handler.server.released.is_set():
+        handler.wfile.write(CONTENT)
 
 
 def other_content(handler: Handler) -> None:
@@ -768,10 +788,39 @@ class TestDownload:
         assert second - first >= 1
         assert third - second < 1
 
-    def test_a_date_in_retry_after_is_not_used(self, server: Server) -> None:
-        server.plan.append(status(503, Retry_After="Fri, 31 Dec 2100 23:59:59 GMT"))
+    def test_it_may_say_so_by_a_date(self, server: Server) -> None:
+        soon = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)
+        server.plan.extend([status(503, Retry_After=soon), status(503, Retry_After="Fri, 31 Dec 1999 23:59:59 GMT")])
+        server.plan.append(status(503, Retry_After="whenever"))
         resolve([server.file()])
-        assert server.seen[1].at - server.seen[0].at < 1
+        first, second, third, fourth = (request.at for request in server.seen)
+        assert 1 < second - first < 4  # a date has no fractions of a second
+        assert third - second < 1
+        assert fourth - third < 1
+        server.plan.append(status(503, Retry_After="Fri, 31 Dec 2100 23:59:59 GMT"))
+        assert "wants to be left alone for" in refused([server.file("xquad-r/de.json")])
+        assert len(server.seen) == 5
+
+    @pytest.mark.parametrize("name", ["Content-Length", "Retry-After"])
+    def test_numbers_of_thousands_of_digits(self, name: str, server: Server) -> None:
+        """Python refuses to read them, with an error of its own."""
+        code = 200 if name == "Content-Length" else 503
+        server.plan.append(lambda handler: handler.send(code, handler.server.content, {name: "9" * 5000}))
+        resolve([server.file(sized=False)])
+        assert len(server.seen) == (1 if code == 200 else 2)
+
+    def test_a_server_that_sends_a_byte_now_and_then(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sources, "SLOW_SECONDS", 0.5)
+        server.plan.append(drip)
+        resolve([server.file()])
+        assert 0.4 < server.seen[1].at - server.seen[0].at < 5
+        assert server.ranges[1] is not None, "what has arrived was thrown away"
+
+    def test_an_answer_without_an_end(self, server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sources, "LARGEST_BYTES", 1_000_000)
+        server.plan.append(endless)
+        assert "sends more than 1,000,000 bytes, and no end of it was told" in refused([server.file(sized=False)])
+        assert not list(cache.rglob("*.part"))
 
     def test_a_server_that_wants_an_hour(self, server: Server) -> None:
         server.plan.append(status(429, Retry_After="3600"))
