@@ -212,7 +212,7 @@ class TestRefused:
 
     def test_a_folder(self, tmp_path: Path) -> None:
         (tmp_path / "mt.tsv").mkdir()
-        assert "cannot read" in message(tmp_path / "mt.tsv")
+        assert "is not a file" in message(tmp_path / "mt.tsv")
 
 
 # -- what it is ----------------------------------------------------------------------------------------------------
