@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid_bench.data.collection import Collection, Judgments, take
+from hybrid_bench.engine.debias import Debias
 from hybrid_bench.engine.encode import Embeddings
 from hybrid_bench.engine.lexical import BM25
 from hybrid_bench.engine.ranks import BLOCK_ROWS, PIECE_COLUMNS, RankCounts, Targets, count_above, top_columns
@@ -78,9 +79,9 @@ class Ranker:
     _counts: dict[str, _Counts] = field(default_factory=dict)
 
     @classmethod
-    def dense(cls, collection: Collection, embeddings: Embeddings) -> Ranker:
-        """For an encoder of single vectors."""
-        return cls(collection, DenseScorer(collection, embeddings))
+    def dense(cls, collection: Collection, embeddings: Embeddings, debias: Debias | None = None) -> Ranker:
+        """For an encoder of single vectors, debiased if that is asked for."""
+        return cls(collection, DenseScorer(collection, embeddings, debias))
 
     @classmethod
     def bm25(cls, collection: Collection, model: BM25) -> Ranker:
