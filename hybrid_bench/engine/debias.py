@@ -144,13 +144,19 @@ def lsar(queries: Vectors, passages: Vectors) -> Changes:
     """
 
     def without_subspace(role: Vectors) -> Change:
-        basis = language_subspace(np.stack([_mean(each) for each in role.values()])).astype(np.float32)
+        means = np.stack([_mean(each) for each in role.values()])
+        basis: Matrix = language_subspace(means).astype(np.float32)
         if basis.shape[0] == basis.shape[1]:
             raise ModelError(
                 f"lsar leaves nothing of embeddings of {len(basis)} dimensions, in all of which the {len(role)} "
                 "languages differ: choose another --debias"
             )
-        return lambda vectors, language: vectors - (vectors @ basis) @ basis.T
+
+        def change(vectors: Matrix, language: str) -> Matrix:
+            along: Matrix = vectors @ basis
+            return vectors - along @ basis.T
+
+        return change
 
     return Changes(without_subspace(queries), without_subspace(passages))
 

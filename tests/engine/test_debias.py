@@ -1,0 +1,269 @@
+"""Methods against language bias, against their definitions: whole matrices of float64 scores, written out in loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from helpers import static_model, task_of, texts_of
+from hybrid_bench.data.collection import Collection
+from hybrid_bench.engine import ranking, streamed
+from hybrid_bench.engine.debias import Debias, Method, fit, language_subspace
+from hybrid_bench.engine.encode import Embeddings
+from hybrid_bench.engine.models import given
+from hybrid_bench.engine.ranking import Ranker
+from hybrid_bench.errors import ModelError
+
+Vectors = Mapping[str, NDArray[Any]]
+
+
+class Pair(NamedTuple):
+    """Queries and passages in one language each, their languages, and what a method is fitted on."""
+
+    q: NDArray[Any]
+    a: str
+    p: NDArray[Any]
+    b: str
+    queries: Vectors
+    passages: Vectors
+
+
+# -- the definitions, which know nothing of the package ---------------------------------------------------------------
+
+
+def score(q: NDArray[Any], p: NDArray[Any], cosine: bool) -> float:
+    scale = np.linalg.norm(q) * np.linalg.norm(p) if cosine else 1.0
+    return float(q @ p / (scale or 1.0))
+
+
+def unit(vectors: NDArray[Any], cosine: bool) -> NDArray[Any]:
+    vectors = vectors.astype(np.float64)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if cosine else vectors
+
+
+def centred_score(pair: Pair, cosine: bool) -> float:
+    query_mean, passage_mean = (sum(each) / len(each) for each in (pair.queries[pair.a], pair.passages[pair.b]))
+    return score(pair.q - query_mean, pair.p - passage_mean, cosine)
+
+
+def lsar_score(pair: Pair, cosine: bool) -> float:
+    def projected(vector: Any, role: Vectors) -> Any:
+        """What least squares on the differences of means leave of a vector."""
+        first, *others = (each.mean(axis=0) for each in role.values())
+        differences = np.stack([other - first for other in others], axis=1)
+        return vector - differences @ np.linalg.lstsq(differences, vector, rcond=None)[0]
+
+    return score(projected(pair.q, pair.queries), projected(pair.p, pair.passages), cosine)
+
+
+def shift_score(pair: Pair, cosine: bool) -> float:
+    pairs = zip(pair.passages[pair.b], pair.passages["en"], strict=True)
+    differences = [theirs - english for theirs, english in pairs]
+    return score(pair.q, pair.p - sum(differences) / len(differences), cosine)
+
+
+def csls_score(pair: Pair, cosine: bool) -> float:
+    of_query = sorted(score(pair.q, other, cosine) for other in pair.passages[pair.b])[-10:]
+    of_passage = sorted(score(other, pair.p, cosine) for other in pair.queries[pair.a])[-10:]
+    return 2 * score(pair.q, pair.p, cosine) - sum(of_query) / len(of_query) - sum(of_passage) / len(of_passage)
+
+
+def z_score_of(pair: Pair, cosine: bool) -> float:
+    scores = [score(pair.q, other, cosine) for other in pair.passages[pair.b]]
+    return (score(pair.q, pair.p, cosine) - float(np.mean(scores))) / float(np.std(scores))
+
+
+DEFINITIONS: dict[Method, Callable[..., float]] = {
+    Method.CENTRED: centred_score,
+    Method.LSAR: lsar_score,
+    Method.SHIFT: shift_score,
+    Method.CSLS: csls_score,
+    Method.Z_SCORE: z_score_of,
+}
+
+
+def by_definition(method: Method, pair: Pair, cosine: bool) -> NDArray[Any]:
+    """The scores of all queries with all passages, float64."""
+    queries, passages = ({code: unit(each, cosine) for code, each in role.items()} for role in pair[4:])
+    pair = pair._replace(queries=queries, passages=passages)
+    define = DEFINITIONS[method]
+    return np.array(
+        [[define(pair._replace(q=q, p=p), cosine) for p in unit(pair.p, cosine)] for q in unit(pair.q, cosine)]
+    )
+
+
+# -- arrays -----------------------------------------------------------------------------------------------------------
+
+
+def embeddings(seed: int, n: int, dimension: int = 12, strength: float = 1.0) -> dict[str, NDArray[np.float32]]:
+    """Texts with a meaning each, which their language moves."""
+    rng = np.random.default_rng(seed)
+    meaning = rng.standard_normal((n, dimension))
+    return {
+        code: (meaning + 0.3 * rng.standard_normal((n, dimension)) + strength * rng.standard_normal(dimension)).astype(
+            np.float32
+        )
+        for code in ("de", "en", "th")
+    }
+
+
+@pytest.mark.parametrize("method", Method)
+@pytest.mark.parametrize("cosine", [True, False])
+@pytest.mark.parametrize("n", [7, 40])  # fewer than the nearest neighbours, and more
+def test_scores_are_those_of_the_definition(method: Method, cosine: bool, n: int) -> None:
+    queries, passages = embeddings(1, n), embeddings(2, n)
+    new_queries, new_passages = embeddings(3, 5), embeddings(4, 9)
+    changes = fit(method, queries, passages, cosine=cosine)
+    for a in queries:
+        for b in passages:
+            expected = by_definition(method, Pair(new_queries[a], a, new_passages[b], b, queries, passages), cosine)
+            found = changes.queries(new_queries[a], a) @ changes.passages(new_passages[b], b).T
+            np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * max(1.0, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("method", [Method.CENTRED, Method.LSAR, Method.SHIFT])
+def test_what_a_language_adds_to_all_its_passages_is_taken_away(method: Method) -> None:
+    """Embeddings that are a meaning and an offset by language: afterwards translations are one, up to rounding."""
+    rng = np.random.default_rng(5)
+    meaning = rng.standard_normal((30, 16))
+    passages = {code: (meaning + rng.standard_normal(16)).astype(np.float32) for code in ("de", "en", "th")}
+    changes = fit(method, passages, passages, cosine=False)
+    changed = [changes.passages(each, code) for code, each in passages.items()]
+    for other in changed[1:]:
+        np.testing.assert_allclose(other, changed[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3, 4])
+def test_the_subspace_solves_what_lsar_asks(rank: int) -> None:
+    """Means are a common vector, what is in the subspace orthogonal to it, and as little else as can be."""
+    means = np.random.default_rng(6).standard_normal((5, 20)) + 2
+    basis = language_subspace(means, rank)
+    assert basis.shape == (20, rank)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(rank), atol=1e-12)
+    # Eckart and Young: no matrix of rank r about a common vector is nearer than this.
+    left_over = np.linalg.svd(means - means.mean(axis=0), compute_uv=False)[rank:]
+    centre = means.mean(axis=0)
+    fitted = centre + (means - centre) @ basis @ basis.T
+    assert np.square(means - fitted).sum() == pytest.approx(np.square(left_over).sum())
+    common = fitted - fitted @ basis @ basis.T
+    np.testing.assert_allclose(common, np.broadcast_to(common[0], common.shape), atol=1e-12)
+    np.testing.assert_allclose(common @ basis, 0, atol=1e-12)
+
+
+def test_a_direction_in_which_no_languages_differ_is_kept() -> None:
+    means = np.zeros((4, 6))
+    means[:, 0] = 1
+    means[1, 2], means[2, 3] = 0.5, 0.25  # the fourth is as the first
+    basis = language_subspace(means)
+    assert basis.shape == (6, 2)
+    np.testing.assert_allclose(np.linalg.norm(basis[[2, 3]], axis=0), 1)
+    assert language_subspace(means[:1]).shape == (6, 0)
+
+
+def test_vectors_of_zeros_stay_finite() -> None:
+    queries = passages = embeddings(7, 12)
+    zeros = np.zeros((3, 12), dtype=np.float32)
+    for method in Method:
+        for cosine in (True, False):
+            changes = fit(method, queries, passages, cosine=cosine)
+            assert np.isfinite(changes.queries(zeros, "de") @ changes.passages(zeros, "th").T).all(), method
+
+
+def test_methods_that_do_not_suit_the_dimension_are_refused() -> None:
+    narrow = embeddings(8, 10, dimension=2)
+    with pytest.raises(ModelError, match=r"^lsar leaves nothing of embeddings of 2 dimensions, in all of which the 3 "):
+        fit(Method.LSAR, narrow, narrow, cosine=True)
+    wide = embeddings(9, 2, dimension=11_000)
+    with pytest.raises(
+        ModelError, match=r"^z-score over 3 languages makes vectors of length 33,003 from embeddings of"
+    ):
+        fit(Method.Z_SCORE, wide, wide, cosine=True)
+
+
+# -- a collection -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def demo() -> Collection:
+    """Three languages of the demo, with some passages that stand in all of them."""
+    whole = task_of("HybridDemo-Pairs").read_collection()
+    shared = whole.passages["en"].texts[:6]
+    codes = ("de", "en", "th")
+    passages = {}
+    for code in whole.parts:
+        given_ = whole.passages[code]
+        passages[code] = replace(given_, texts=(*shared, *given_.texts[6:])) if code in codes else given_
+    return replace(whole, passages=passages, _id_ranks={})
+
+
+def texts_to_fit(collection: Collection) -> dict[str, list[str]]:
+    """Texts that are not the collection's, row by row of one meaning: its words in another order."""
+    return {
+        code: [" ".join(reversed(text.split())) + "." for text in collection.queries[code].texts[:20]]
+        for code in ("de", "en", "th")
+    }
+
+
+@pytest.mark.parametrize("method", Method)
+@pytest.mark.parametrize("cosine", [True, False])
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_ranks_are_those_of_the_definition(
+    demo: Collection, method: Method, cosine: bool, resident: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not resident:
+        monkeypatch.setattr(ranking, "RESIDENT_PASSAGES", 0)
+        monkeypatch.setattr(streamed, "_PIECE", 100)
+    codes = ("de", "en", "th")
+    model = static_model(texts_of(demo, codes), dimension=24, similarity_fn_name="cosine" if cosine else "dot")
+    wrapped = given(model, "tests/static").model
+    fitted = texts_to_fit(demo)
+    debias = Debias(method, "tests", fitted, {code: list(reversed(texts)) for code, texts in fitted.items()})
+    made = Embeddings(
+        model=wrapped,
+        metadata=task_of("HybridDemo-Pairs").metadata,
+        encode_kwargs={"batch_size": 256},
+        subset=lambda code: f"{code}-{code}",
+        by_subset=False,
+    )
+    pool = Ranker.dense(demo, made, debias).rank("de", codes)
+
+    def encoded(texts: Any) -> NDArray[np.float32]:
+        return np.asarray(model.encode(list(texts)), dtype=np.float32)
+
+    queries, passages = ({code: encoded(each) for code, each in r.items()} for r in (debias.queries, debias.passages))
+    asked = encoded(demo.queries["de"].texts)
+    few = 4  # what loops do in time
+    scores = np.hstack(
+        [
+            by_definition(
+                method,
+                Pair(asked[:few], "de", encoded(demo.passages[code].texts), code, queries, passages),
+                cosine,
+            )
+            for code in codes
+        ]
+    )
+    ids = [i for code in codes for i in demo.passages[code].ids]
+    judged = demo.queries["de"].judgments
+    exact = []
+    for query in range(few):
+        found = pool.ranks.language[pool.ranks.query == query], pool.ranks.rank[pool.ranks.query == query]
+        ranks = dict(zip((demo.parts[part] for part in found[0].tolist()), found[1].tolist(), strict=True))
+        for row in np.flatnonzero(judged.query == query):
+            part = demo.parts[judged.part[row]]
+            if part not in codes:
+                continue
+            own = scores[query, ids.index(demo.passages[part].ids[judged.passage[row]])]
+            # float32 may order what is nearer than this in another way.
+            near = 2e-6 * max(1.0, float(np.abs(scores[query]).max()))
+            first, last = 1 + int((scores[query] > own + near).sum()), int((scores[query] > own - near).sum())
+            assert first <= ranks.pop(part) <= last
+            exact.append(first == last)
+        assert not ranks
+    assert np.mean(exact) > 0.5
