@@ -24,6 +24,7 @@ from hybrid_bench.data.hashing import sha256_of_json
 from hybrid_bench.errors import ModelError
 
 __all__ = [
+    "OPTIONS",
     "PIVOT",
     "Changes",
     "Debias",
@@ -43,6 +44,8 @@ Vectors = Mapping[str, Matrix]
 #: Embeddings of texts in a language -> what is multiplied in their place.
 Change = Callable[[Matrix, str], Matrix]
 
+#: The options by which results are saved. They say what is done with embeddings, which are the same with and without.
+OPTIONS = ("debias", "debias_on")
 #: The language that `shift` brings the others to.
 PIVOT = "en"
 #: How many nearest neighbours `csls` looks at, as in Conneau et al. (2018).

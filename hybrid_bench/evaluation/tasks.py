@@ -31,7 +31,7 @@ from mteb.timing import TimingStack
 from hybrid_bench.data.collection import Collection, DataOptions, Queries, Reader
 from hybrid_bench.data.training_record import read_record
 from hybrid_bench.engine.cache import EmbeddingCache
-from hybrid_bench.engine.debias import Debias
+from hybrid_bench.engine.debias import OPTIONS, Debias
 from hybrid_bench.engine.encode import Embeddings
 from hybrid_bench.engine.lexical import BM25
 from hybrid_bench.engine.models import is_named, weights_hash
@@ -164,7 +164,7 @@ class ExactRetrieval(AbsTaskRetrieval):
         debias = self._debias(meta)
         if debias is None:
             return self.saved_options()
-        return self.saved_options() | {"debias": debias.method.value, "debias_on": debias.source}
+        return self.saved_options() | dict(zip(OPTIONS, (debias.method.value, debias.source), strict=True))
 
     def _debias(self, meta: ModelMeta) -> Debias | None:
         """What is done to this model's embeddings, if it has any."""
