@@ -195,10 +195,10 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--top-k", type=_positive, metavar="K", help="how many candidates to rerank")
     run.add_argument(
         "--debias",
-        choices=["none", "centred", "lsar", "shift", "csls", "z-score"],
+        choices=["none", "centred", "lsar", "shift", "csls", "z-score", "round-robin"],
         default="none",
         metavar="METHOD",
-        help="what is done to embeddings against language bias: centred, lsar, shift, csls or z-score (default: none)",
+        help="what is done against language bias: centred, lsar, shift, csls, z-score or round-robin (default: none)",
     )
     run.add_argument(
         "--debias-on",

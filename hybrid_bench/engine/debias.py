@@ -1,18 +1,19 @@
-"""What is done to embeddings, or to their scores, so that a language is not favoured: each method by its source.
+"""What is done to embeddings, scores or ranks, so that a language is not favoured: each method by its source.
 
-Every method is fitted on parallel texts of another collection, by language: row n of each language is the same text.
+Every method but one is fitted on parallel texts of another collection, by language: row n of each is the same text.
 Queries and passages are fitted apart, each as the model reads them: with prompts they lie in different places, which
 one mean would not meet. For a model without prompts, on sentences that are both, the two are one, as in the sources.
 
 A method is two changes, of query and of passage embeddings, after which a score is a dot product. So are the methods
 that normalise scores (`csls`, `z_score`): what they do to the score of a query and a passage is a dot product of longer
-vectors. The engine's ranks stay exact, and know nothing of it.
+vectors. The engine's ranks stay exact, and know nothing of it. `interleaved`, the baseline, is fitted on nothing: it
+takes the ranks that passages have in their own languages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid_bench.data.hashing import sha256_of_json
+from hybrid_bench.data.hashing import sha256_of_json, sha256_of_text
 from hybrid_bench.errors import ModelError
 
 __all__ = [
@@ -31,10 +32,13 @@ __all__ = [
     "Method",
     "centred",
     "csls",
+    "first_parts",
     "fit",
+    "interleaved",
     "language_subspace",
     "lsar",
     "shift",
+    "turns",
     "z_score",
 ]
 
@@ -64,6 +68,12 @@ class Method(StrEnum):
     SHIFT = "shift"
     CSLS = "csls"
     Z_SCORE = "z-score"
+    ROUND_ROBIN = "round-robin"
+
+    @property
+    def fits(self) -> bool:
+        """Whether it is fitted, and changes embeddings."""
+        return self is not Method.ROUND_ROBIN
 
 
 @dataclass(frozen=True)
@@ -72,15 +82,21 @@ class Debias:
 
     Attributes:
         method: The method.
-        source: What the texts are called.
+        source: What the texts are called; empty for a method that is not fitted.
         queries: By language, what is encoded as queries; row n is the same in every language.
         passages: By language, what is encoded as passages, likewise.
     """
 
     method: Method
-    source: str
-    queries: Mapping[str, Sequence[str]]
-    passages: Mapping[str, Sequence[str]]
+    source: str = ""
+    queries: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    passages: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The options by which results are saved."""
+        values = (self.method.value, self.source) if self.method.fits else (self.method.value,)
+        return dict(zip(OPTIONS, values, strict=False))
 
     @cached_property
     def sha256(self) -> str:
@@ -100,7 +116,7 @@ def fit(method: Method, queries: Vectors, passages: Vectors, *, cosine: bool) ->
     """Fit a method.
 
     Args:
-        method: The method.
+        method: The method, one that is fitted.
         queries: Embeddings of the texts to fit on, as queries; row n is the same text in every language.
         passages: Their embeddings as passages.
         cosine: Whether the model's score is the cosine, not the dot product. Then all embeddings are given the length 1
@@ -268,6 +284,61 @@ def z_score(queries: Vectors, passages: Vectors) -> Changes:
         return made
 
     return Changes(of_queries, of_passages)
+
+
+def turns(questions: Sequence[str], parts: Sequence[str]) -> NDArray[np.int64]:
+    """When each part has its turn, by question: an order that is arbitrary but fixed, so that none is favoured.
+
+    Args:
+        questions: Ids of the questions.
+        parts: Names of the parts.
+
+    Returns:
+        int64 (questions, parts), each row a permutation of 0, 1, ...
+    """
+    hashes = [[sha256_of_text(f"{question}\t{part}") for part in parts] for question in questions]
+    return np.argsort(np.argsort(np.array(hashes).reshape(len(questions), len(parts)), axis=1), axis=1)
+
+
+def interleaved(
+    place: NDArray[np.integer], own: NDArray[np.integer], turn: NDArray[np.int64], sizes: NDArray[np.int64]
+) -> NDArray[np.int32]:
+    """Rank of passages where parts take turns: round by round the next best of each, of those that have one left.
+
+    Round-robin merging, the baseline of collection fusion: Voorhees, Gupta and Johnson-Laird (1995), "The Collection
+    Fusion Problem".
+
+    Args:
+        place: How many passages of its own part come before each passage, (passages,).
+        own: Its part, as a position in `sizes`, (passages,).
+        turn: When the parts have their turns, for the question of each passage, (passages, parts).
+        sizes: Number of passages of each part, (parts,).
+
+    Returns:
+        int32 (passages,), ranks from 1.
+    """
+    earlier = turn < np.take_along_axis(turn, own[:, None].astype(np.int64), axis=1)
+    return (1 + np.minimum(sizes, place[:, None] + earlier).sum(axis=1)).astype(np.int32)
+
+
+def first_parts(turn: NDArray[np.int64], sizes: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+    """Part of the first k passages where parts take turns.
+
+    Args:
+        turn: When the parts have their turns, by question, (questions, parts).
+        sizes: Number of passages of each part, (parts,).
+        k: How many; no more than there are.
+
+    Returns:
+        int64 (questions, k), positions in `sizes`.
+    """
+    order = np.argsort(turn, axis=1)
+    rounds, width = [order[:, :0]], 0
+    while width < k:
+        left = sizes > len(rounds) - 1
+        rounds.append(order[left[order]].reshape(len(order), -1))
+        width += int(left.sum())
+    return np.concatenate(rounds, axis=1)[:, :k]
 
 
 #: How each method is fitted, and whether it changes directions, so that lengths have to be made 1 again.

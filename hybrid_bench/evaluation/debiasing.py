@@ -46,7 +46,7 @@ def method_of(name: str) -> Method | None:
 
 
 def debiasing(task: ParallelRetrieval, method: Method, source: str, data_dir: Path | None) -> Debias:
-    """A method with the texts to fit it on, for the evaluation of a task.
+    """A method with the texts to fit it on, if it is fitted, for the evaluation of a task.
 
     It is fitted on the languages that the task's collection and the source have in common, whichever of them are asked
     for, so that results of different subsets belong together.
@@ -61,6 +61,8 @@ def debiasing(task: ParallelRetrieval, method: Method, source: str, data_dir: Pa
         RequestError: If the source is not known, lacks a language, or has a text of what is evaluated.
         DataError: If it cannot be read.
     """
+    if not method.fits:
+        return Debias(method)
     if source == task.collection_name:
         raise RequestError(
             f"--debias {method} would be fitted on {source}, which is evaluated: give another collection with "

@@ -23,6 +23,7 @@ from hybrid_bench.data.collection import DataOptions, PassagePool, PassageText
 from hybrid_bench.data.jsonl import JsonlReader
 from hybrid_bench.data.translations import Translations, read_translations
 from hybrid_bench.engine import models as model_names
+from hybrid_bench.engine.debias import Method
 from hybrid_bench.engine.lexical import EMBEDDED, subset_languages
 from hybrid_bench.engine.models import GivenModel
 from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError, listed, one_line
@@ -67,7 +68,7 @@ class RunRequest:
         translation_source: Whose translations, where the files hold those of several.
         rerank: A run's folder, whose model gives a cross-encoder its candidates.
         top_k: How many candidates.
-        debias: What is done to embeddings against language bias (see `engine.debias.Method`), or ``none``.
+        debias: What is done against language bias (see `engine.debias.Method`), or ``none``.
         debias_on: What that is fitted on: ``ntrex`` or a collection; None for the demo.
         overwrite_strategy: mteb's: ``only-missing``, ``always``, ``never`` or ``only-cache``.
         embedding_cache: Folder for embeddings on disk.
@@ -314,8 +315,8 @@ def run(request: RunRequest, tell: Callable[[str], None] = lambda message: None)
         DataError: If the data cannot be read, or the output folder cannot be written; nor then.
     """
     method = method_of(request.debias)
-    if method is None and request.debias_on is not None:
-        raise RequestError("--debias-on NAME goes with --debias METHOD")
+    if request.debias_on is not None and (method is None or not method.fits):
+        raise RequestError("--debias-on NAME goes with a --debias METHOD that is fitted")
     tasks = select_tasks(request)
     chosen = [_Chosen.of(model, request.trust_remote_code) for model in request.models]
     chosen = list({model.name: model for model in chosen}.values())
@@ -328,8 +329,8 @@ def run(request: RunRequest, tell: Callable[[str], None] = lambda message: None)
     for task in scored:
         task.options = replace(task.options, first_stage=first, top_k=request.top_k)
         if method is not None and isinstance(task, ParallelRetrieval):
-            fitted_on = request.debias_on or DEBIAS_ON
-            task.options = replace(task.options, debias=debiasing(task, method, fitted_on, request.data_dir))
+            debias = debiasing(task, method, request.debias_on or DEBIAS_ON, request.data_dir)
+            task.options = replace(task.options, debias=debias)
     for notice in dict.fromkeys(task.notice for task in scored if task.notice):
         tell(notice)
     runner = _Runner(request, tasks, RunCache(request.output, tasks), tell)
@@ -445,11 +446,13 @@ def _check_debias(request: RunRequest, kinds: Mapping[str, Set[str]], tell: Call
         return
     if request.rerank is not None:
         raise RequestError("--debias and --rerank do not go together: leave one out")
-    without = [name for name, kind in kinds.items() if "dense" not in kind]
+    without = [name for name, kind in kinds.items() if "dense" not in kind and Method(request.debias).fits]
     if kinds and len(without) == len(kinds):
-        raise RequestError(f"--debias changes embeddings, and {listed(without)} has none: leave it out")
+        raise RequestError(
+            f"--debias {request.debias} changes embeddings, and {listed(without)} has none: leave it out"
+        )
     if without:
-        tell(f"--debias does not apply to {listed(without)}, which has no embeddings")
+        tell(f"--debias {request.debias} does not apply to {listed(without)}, which has no embeddings")
 
 
 class _Runner:

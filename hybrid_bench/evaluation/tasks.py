@@ -31,7 +31,7 @@ from mteb.timing import TimingStack
 from hybrid_bench.data.collection import Collection, DataOptions, Queries, Reader
 from hybrid_bench.data.training_record import read_record
 from hybrid_bench.engine.cache import EmbeddingCache
-from hybrid_bench.engine.debias import OPTIONS, Debias
+from hybrid_bench.engine.debias import Debias
 from hybrid_bench.engine.encode import Embeddings
 from hybrid_bench.engine.lexical import BM25
 from hybrid_bench.engine.models import is_named, weights_hash
@@ -95,7 +95,7 @@ class TaskOptions:
         embedding_cache: Folder for embeddings on disk; None for none.
         first_stage: The model whose best passages a cross-encoder ranks again.
         top_k: How many of them.
-        debias: What is done to a dense encoder's embeddings against language bias; None for nothing.
+        debias: What is done against language bias; None for nothing.
     """
 
     data: DataOptions = field(default_factory=DataOptions)
@@ -162,13 +162,12 @@ class ExactRetrieval(AbsTaskRetrieval):
     def model_options(self, meta: ModelMeta) -> dict[str, str]:
         """`saved_options`, and those that change how a model of this kind is scored."""
         debias = self._debias(meta)
-        if debias is None:
-            return self.saved_options()
-        return self.saved_options() | dict(zip(OPTIONS, (debias.method.value, debias.source), strict=True))
+        return self.saved_options() | ({} if debias is None else debias.options)
 
     def _debias(self, meta: ModelMeta) -> Debias | None:
-        """What is done to this model's embeddings, if it has any."""
-        return self.options.debias if "dense" in (meta.model_type or ()) else None
+        """What is done against language bias with this model: it must have embeddings to change, or ranks alone."""
+        debias = self.options.debias
+        return None if debias is None or (debias.method.fits and "dense" not in (meta.model_type or ())) else debias
 
     def rules(self, model: Any = None) -> dict[str, Any]:
         """What in a signature decides the numbers besides data and options, as far as it is known before they are made.
@@ -182,8 +181,9 @@ class ExactRetrieval(AbsTaskRetrieval):
         }
         if model is not None:
             known["prompts"] = {role.value: prompt_of(model, self.metadata, role) for role in Role}
-        if self.options.debias is not None and (model is None or self._debias(model.mteb_model_meta) is not None):
-            known["debias_texts"] = self.options.debias.sha256
+        debias = self.options.debias if model is None else self._debias(model.mteb_model_meta)
+        if debias is not None and debias.method.fits:
+            known["debias_texts"] = debias.sha256
         return known
 
     def pool_of(self, subset: str, split: str) -> tuple[str, tuple[str, ...]]:
@@ -320,7 +320,8 @@ class ExactRetrieval(AbsTaskRetrieval):
         if not bm25 and not _is_dense(model):
             if debias is not None:
                 raise RequestError(
-                    f"--debias changes embeddings, and {model.mteb_model_meta.name} does its own search: leave it out"
+                    f"--debias {debias.method} does not apply to {model.mteb_model_meta.name}, which does its own "
+                    "search: leave it out"
                 )
             return None
         prompts = {} if bm25 else {role.value: prompt_of(model, self.metadata, role) for role in Role}
@@ -341,7 +342,7 @@ class ExactRetrieval(AbsTaskRetrieval):
             # What hangs on the model by `_rankers` must not hold it in turn, or neither would ever go.
             model = proxy(model)
             if bm25:
-                mine[key] = Ranker.bm25(collection, model)
+                mine[key] = Ranker.bm25(collection, model, debias)
             else:
                 mine[key] = Ranker.dense(
                     collection,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 from helpers import static_model, task_of, texts_of
 from hybrid_bench.data.collection import Collection
 from hybrid_bench.engine import ranking, streamed
-from hybrid_bench.engine.debias import Debias, Method, fit, language_subspace
+from hybrid_bench.engine.debias import Debias, Method, first_parts, fit, interleaved, language_subspace, turns
 from hybrid_bench.engine.encode import Embeddings
-from hybrid_bench.engine.models import given
+from hybrid_bench.engine.models import given, load, model_meta
 from hybrid_bench.engine.ranking import Ranker
 from hybrid_bench.errors import ModelError
 
@@ -31,6 +32,29 @@ class Pair(NamedTuple):
     b: str
     queries: Vectors
     passages: Vectors
+
+
+def embeddings_of(model: Any) -> Embeddings:
+    return Embeddings(
+        model=model,
+        metadata=task_of("HybridDemo-Pairs").metadata,
+        encode_kwargs={"batch_size": 256},
+        subset=lambda code: f"{code}-{code}",
+        by_subset=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def demo() -> Collection:
+    """Three languages of the demo, with some passages that stand in all of them."""
+    whole = task_of("HybridDemo-Pairs").read_collection()
+    shared = whole.passages["en"].texts[:6]
+    codes = ("de", "en", "th")
+    passages = {}
+    for code in whole.parts:
+        given_ = whole.passages[code]
+        passages[code] = replace(given_, texts=(*shared, *given_.texts[6:])) if code in codes else given_
+    return replace(whole, passages=passages, _id_ranks={})
 
 
 # -- the definitions, which know nothing of the package ---------------------------------------------------------------
@@ -112,7 +136,7 @@ def embeddings(seed: int, n: int, dimension: int = 12, strength: float = 1.0) ->
     }
 
 
-@pytest.mark.parametrize("method", Method)
+@pytest.mark.parametrize("method", DEFINITIONS)
 @pytest.mark.parametrize("cosine", [True, False])
 @pytest.mark.parametrize("n", [7, 40])  # fewer than the nearest neighbours, and more
 def test_scores_are_those_of_the_definition(method: Method, cosine: bool, n: int) -> None:
@@ -168,7 +192,7 @@ def test_a_direction_in_which_no_languages_differ_is_kept() -> None:
 def test_vectors_of_zeros_stay_finite() -> None:
     queries = passages = embeddings(7, 12)
     zeros = np.zeros((3, 12), dtype=np.float32)
-    for method in Method:
+    for method in DEFINITIONS:
         for cosine in (True, False):
             changes = fit(method, queries, passages, cosine=cosine)
             assert np.isfinite(changes.queries(zeros, "de") @ changes.passages(zeros, "th").T).all(), method
@@ -185,20 +209,72 @@ def test_methods_that_do_not_suit_the_dimension_are_refused() -> None:
         fit(Method.Z_SCORE, wide, wide, cosine=True)
 
 
-# -- a collection -----------------------------------------------------------------------------------------------------
+# -- parts in turn ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def demo() -> Collection:
-    """Three languages of the demo, with some passages that stand in all of them."""
-    whole = task_of("HybridDemo-Pairs").read_collection()
-    shared = whole.passages["en"].texts[:6]
+def in_turn(lists: list[list[Any]], turn: list[int]) -> list[tuple[int, Any]]:
+    """Part and passage in the order of a round robin, passage by passage."""
+    left, merged = [list(each) for each in lists], list[tuple[int, Any]]()
+    while any(left):
+        there = [part for part in np.argsort(turn).tolist() if left[part]]
+        merged += [(part, left[part].pop(0)) for part in there]
+    return merged
+
+
+def test_parts_take_turns() -> None:
+    rng = np.random.default_rng(10)
+    for sizes in ([4, 4, 4], [1, 7, 3], [5], [2, 40, 9, 2]):
+        questions = [f"q{n}" for n in range(20)]
+        turn = turns(questions, [f"part {n}" for n in range(len(sizes))])
+        found = first_parts(turn, np.array(sizes), min(30, sum(sizes)))
+        for number in range(len(questions)):
+            lists = [rng.permutation(size).tolist() for size in sizes]
+            merged = in_turn(lists, turn[number].tolist())
+            assert found[number].tolist() == [part for part, _ in merged][:30]
+            own = np.array([part for part, _ in merged])
+            place = np.array([lists[part].index(passage) for part, passage in merged])
+            all_turns = np.tile(turn[number], (len(merged), 1))
+            ranks = interleaved(place, own, all_turns, np.array(sizes))
+            assert ranks.tolist() == list(range(1, len(merged) + 1))
+
+
+def test_no_part_has_the_first_turn_more_than_others() -> None:
+    turn = turns([f"question {n}" for n in range(3000)], ["de", "en", "th"])
+    assert sorted(set(map(tuple, turn.tolist()))) == sorted(permutations(range(3)))
+    assert np.bincount(np.argmin(turn, axis=1)) == pytest.approx([1000] * 3, abs=100)
+
+
+@pytest.mark.parametrize("lexical", [True, False])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_pool_in_turn_is_merged_of_the_monolingual_rankings(demo: Collection, lexical: bool) -> None:
     codes = ("de", "en", "th")
-    passages = {}
-    for code in whole.parts:
-        given_ = whole.passages[code]
-        passages[code] = replace(given_, texts=(*shared, *given_.texts[6:])) if code in codes else given_
-    return replace(whole, passages=passages, _id_ranks={})
+    debias = Debias(Method.ROUND_ROBIN)
+    if lexical:
+        ranker = Ranker.bm25(demo, load(model_meta("hybrid_bench/bm25"), None), debias)
+    else:
+        wrapped = given(static_model(texts_of(demo, codes), dimension=24), "tests/static").model
+        ranker = Ranker.dense(demo, embeddings_of(wrapped), debias)
+    queries = demo.queries["de"]
+    turn = turns(queries.question_ids, codes)
+    # Whole rankings of each language alone, which no merging touches.
+    ranked = [ranker.top_passages("de", [code], 1000) for code in codes]
+    pool = ranker.rank("de", codes)
+    assert pool.top_languages is not None
+    for query in range(len(queries)):
+        lists = [list(found[query]) for found in ranked]
+        merged = in_turn(lists, turn[query].tolist())
+        parts = [demo.part_index(codes[part]) for part, _ in merged]
+        assert pool.top_languages[query].tolist() == parts[:100]
+        place = {passage: rank for rank, (_, passage) in enumerate(merged, start=1)}
+        judged = queries.judgments
+        rows = np.flatnonzero((judged.query == query) & np.isin(judged.part, [demo.part_index(code) for code in codes]))
+        expected = [place[demo.passages[demo.parts[judged.part[row]]].ids[judged.passage[row]]] for row in rows]
+        assert sorted(pool.ranks.rank[pool.ranks.query == query].tolist()) == sorted(expected)
+    alone = ranker.rank("de", ["en"])
+    assert alone.ranks.rank.tolist() == Ranker.rank(type(ranker)(demo, ranker.scorer), "de", ["en"]).ranks.rank.tolist()
+
+
+# -- a collection -----------------------------------------------------------------------------------------------------
 
 
 def texts_to_fit(collection: Collection) -> dict[str, list[str]]:
@@ -209,7 +285,7 @@ def texts_to_fit(collection: Collection) -> dict[str, list[str]]:
     }
 
 
-@pytest.mark.parametrize("method", Method)
+@pytest.mark.parametrize("method", DEFINITIONS)
 @pytest.mark.parametrize("cosine", [True, False])
 @pytest.mark.parametrize("resident", [True, False])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -224,14 +300,7 @@ def test_ranks_are_those_of_the_definition(
     wrapped = given(model, "tests/static").model
     fitted = texts_to_fit(demo)
     debias = Debias(method, "tests", fitted, {code: list(reversed(texts)) for code, texts in fitted.items()})
-    made = Embeddings(
-        model=wrapped,
-        metadata=task_of("HybridDemo-Pairs").metadata,
-        encode_kwargs={"batch_size": 256},
-        subset=lambda code: f"{code}-{code}",
-        by_subset=False,
-    )
-    pool = Ranker.dense(demo, made, debias).rank("de", codes)
+    pool = Ranker.dense(demo, embeddings_of(wrapped), debias).rank("de", codes)
 
     def encoded(texts: Any) -> NDArray[np.float32]:
         return np.asarray(model.encode(list(texts)), dtype=np.float32)

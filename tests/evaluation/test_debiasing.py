@@ -22,6 +22,7 @@ from hybrid_bench.runs.result_files import read_signatures, table_path
 PAIRS, MULTI = "HybridDemo-Pairs", "HybridDemo-Multilingual"
 BM25, NGRAM, CROSS = "hybrid_bench/bm25", "hybrid_bench/char-ngram", "mteb/baseline-random-cross-encoder"
 LANGUAGES = ("de", "en")
+FITTED = [method for method in Method if method.fits]
 FILES = {"de": "ref.deu", "en": "src.eng"}
 
 
@@ -56,13 +57,13 @@ def test_results_are_kept_apart_and_called_by_the_method(tmp_path: Path, aligned
     (plain,) = go(tmp_path / "runs", NGRAM, debias_on=None, data_dir=aligned).folders
     before = ranks(plain), (plain / f"{MULTI}.json").read_bytes()
     folders = {}
-    for method in Method:
+    for method in FITTED:
         (folders[method],) = go(tmp_path / "runs", NGRAM, debias=method, data_dir=aligned).folders
         options = {"pool_languages": "de-en", "debias": method, "debias_on": "ntrex"}
         assert read_signatures(folders[method])[MULTI]["options"] == options
         label = f"{NGRAM} (debias={method}, debias_on=ntrex, pool_languages=de-en)"
         assert find_run(folders[method]).label == label
-    assert len({plain, *folders.values()}) == 1 + len(Method)
+    assert len({plain, *folders.values()}) == 1 + len(FITTED)
     assert all(ranks(folder) != before[0] for folder in folders.values())
     # Without the option, results are those they were, in their place.
     told: list[str] = []
@@ -139,6 +140,20 @@ def test_a_model_in_memory_is_debiased_on_the_demo_by_default(tmp_path: Path, da
     assert checked == 400
 
 
+def test_round_robin_is_for_whatever_is_ranked_here(tmp_path: Path) -> None:
+    outcome = go(tmp_path, NGRAM, BM25, debias="round-robin", debias_on=None)
+    assert outcome.failures == []
+    for folder, name in zip(outcome.folders, (NGRAM, BM25), strict=True):
+        signature = read_signatures(folder)[MULTI]
+        assert signature["options"] == {"pool_languages": "de-en", "debias": "round-robin"}
+        assert "debias_texts" not in signature
+        assert find_run(folder).label == f"{name} (debias=round-robin, pool_languages=de-en)"
+    outcome = go(tmp_path, CROSS, debias="round-robin", debias_on=None)
+    assert [str(failure.error) for failure in outcome.failures] == [
+        f"--debias round-robin does not apply to {CROSS}, which does its own search: leave it out"
+    ]
+
+
 # -- what is encoded --------------------------------------------------------------------------------------------------
 
 
@@ -200,7 +215,8 @@ def test_what_is_fitted_on_is_parallel_and_not_too_much(data_dir: Path, monkeypa
     ("options", "message"),
     [
         ({"debias": "centered"}, "unknown --debias 'centered': did you mean 'centred'?"),
-        ({"debias_on": "ntrex"}, "--debias-on NAME goes with --debias METHOD"),
+        ({"debias_on": "ntrex"}, "--debias-on NAME goes with a --debias METHOD that is fitted"),
+        ({"debias": "round-robin"}, "--debias-on NAME goes with a --debias METHOD that is fitted"),
         (
             {"debias": "lsar", "debias_on": None},
             "--debias lsar would be fitted on HybridDemo, which is evaluated: give another collection with --debias-on",
@@ -208,11 +224,11 @@ def test_what_is_fitted_on_is_parallel_and_not_too_much(data_dir: Path, monkeypa
         ({"debias": "lsar", "debias_on": "XQuAD"}, "unknown --debias-on 'XQuAD': did you mean 'XQuAD-R'?"),
         (
             {"debias": "csls", "models": [BM25]},
-            f"--debias changes embeddings, and {BM25} has none: leave it out",
+            f"--debias csls changes embeddings, and {BM25} has none: leave it out",
         ),
         (
             {"debias": "csls", "models": [BM25, CROSS]},
-            f"--debias changes embeddings, and {BM25}, {CROSS} has none: leave it out",
+            f"--debias csls changes embeddings, and {BM25}, {CROSS} has none: leave it out",
         ),
         (
             {"debias": "csls", "pool_languages": ["de", "en", "th"]},
@@ -269,7 +285,7 @@ def test_beside_a_model_without_embeddings_it_is_told(tmp_path: Path, aligned: P
     told: list[str] = []
     outcome = go(tmp_path, NGRAM, BM25, debias="csls", data_dir=aligned, told=told)
     assert outcome.failures == []
-    assert f"--debias does not apply to {BM25}, which has no embeddings" in told
+    assert f"--debias csls does not apply to {BM25}, which has no embeddings" in told
     options = [read_signatures(folder)[MULTI]["options"] for folder in outcome.folders]
     assert ["debias" in each for each in options] == [True, False]
     assert "debias_texts" not in read_signatures(outcome.folders[1])[MULTI]
