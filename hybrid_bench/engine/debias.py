@@ -318,7 +318,8 @@ def interleaved(
         int32 (passages,), ranks from 1.
     """
     earlier = turn < np.take_along_axis(turn, own[:, None].astype(np.int64), axis=1)
-    return (1 + np.minimum(sizes, place[:, None] + earlier).sum(axis=1)).astype(np.int32)
+    before: NDArray[np.int64] = np.minimum(sizes, place[:, None] + earlier).sum(axis=1)
+    return (1 + before).astype(np.int32)
 
 
 def first_parts(turn: NDArray[np.int64], sizes: NDArray[np.int64], k: int) -> NDArray[np.int64]:
