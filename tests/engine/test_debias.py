@@ -1,37 +1,25 @@
-"""Methods against language bias, against their definitions: whole matrices of float64 scores, written out in loops."""
+"""Methods against language bias, against their definitions: whole matrices of scores, and ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import permutations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from debiased import DEFINITIONS, Pair, by_definition, range_of_ranks
 from helpers import static_model, task_of, texts_of
 from hybrid_bench.data.collection import Collection
 from hybrid_bench.engine import ranking, streamed
 from hybrid_bench.engine.debias import Debias, Method, first_parts, fit, interleaved, language_subspace, turns
 from hybrid_bench.engine.encode import Embeddings
+from hybrid_bench.engine.lexical import BM25
 from hybrid_bench.engine.models import given, load, model_meta
 from hybrid_bench.engine.ranking import Ranker
 from hybrid_bench.errors import ModelError
-
-Vectors = Mapping[str, NDArray[Any]]
-
-
-class Pair(NamedTuple):
-    """Queries and passages in one language each, their languages, and what a method is fitted on."""
-
-    q: NDArray[Any]
-    a: str
-    p: NDArray[Any]
-    b: str
-    queries: Vectors
-    passages: Vectors
 
 
 def embeddings_of(model: Any) -> Embeddings:
@@ -55,70 +43,6 @@ def demo() -> Collection:
         given_ = whole.passages[code]
         passages[code] = replace(given_, texts=(*shared, *given_.texts[6:])) if code in codes else given_
     return replace(whole, passages=passages, _id_ranks={})
-
-
-# -- the definitions, which know nothing of the package ---------------------------------------------------------------
-
-
-def score(q: NDArray[Any], p: NDArray[Any], cosine: bool) -> float:
-    scale = np.linalg.norm(q) * np.linalg.norm(p) if cosine else 1.0
-    return float(q @ p / (scale or 1.0))
-
-
-def unit(vectors: NDArray[Any], cosine: bool) -> NDArray[Any]:
-    vectors = vectors.astype(np.float64)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if cosine else vectors
-
-
-def centred_score(pair: Pair, cosine: bool) -> float:
-    query_mean, passage_mean = (sum(each) / len(each) for each in (pair.queries[pair.a], pair.passages[pair.b]))
-    return score(pair.q - query_mean, pair.p - passage_mean, cosine)
-
-
-def lsar_score(pair: Pair, cosine: bool) -> float:
-    def projected(vector: Any, role: Vectors) -> Any:
-        """What least squares on the differences of means leave of a vector."""
-        first, *others = (each.mean(axis=0) for each in role.values())
-        differences = np.stack([other - first for other in others], axis=1)
-        return vector - differences @ np.linalg.lstsq(differences, vector, rcond=None)[0]
-
-    return score(projected(pair.q, pair.queries), projected(pair.p, pair.passages), cosine)
-
-
-def shift_score(pair: Pair, cosine: bool) -> float:
-    pairs = zip(pair.passages[pair.b], pair.passages["en"], strict=True)
-    differences = [theirs - english for theirs, english in pairs]
-    return score(pair.q, pair.p - sum(differences) / len(differences), cosine)
-
-
-def csls_score(pair: Pair, cosine: bool) -> float:
-    of_query = sorted(score(pair.q, other, cosine) for other in pair.passages[pair.b])[-10:]
-    of_passage = sorted(score(other, pair.p, cosine) for other in pair.queries[pair.a])[-10:]
-    return 2 * score(pair.q, pair.p, cosine) - sum(of_query) / len(of_query) - sum(of_passage) / len(of_passage)
-
-
-def z_score_of(pair: Pair, cosine: bool) -> float:
-    scores = [score(pair.q, other, cosine) for other in pair.passages[pair.b]]
-    return (score(pair.q, pair.p, cosine) - float(np.mean(scores))) / float(np.std(scores))
-
-
-DEFINITIONS: dict[Method, Callable[..., float]] = {
-    Method.CENTRED: centred_score,
-    Method.LSAR: lsar_score,
-    Method.SHIFT: shift_score,
-    Method.CSLS: csls_score,
-    Method.Z_SCORE: z_score_of,
-}
-
-
-def by_definition(method: Method, pair: Pair, cosine: bool) -> NDArray[Any]:
-    """The scores of all queries with all passages, float64."""
-    queries, passages = ({code: unit(each, cosine) for code, each in role.items()} for role in pair[4:])
-    pair = pair._replace(queries=queries, passages=passages)
-    define = DEFINITIONS[method]
-    return np.array(
-        [[define(pair._replace(q=q, p=p), cosine) for p in unit(pair.p, cosine)] for q in unit(pair.q, cosine)]
-    )
 
 
 # -- arrays -----------------------------------------------------------------------------------------------------------
@@ -250,7 +174,9 @@ def test_a_pool_in_turn_is_merged_of_the_monolingual_rankings(demo: Collection, 
     codes = ("de", "en", "th")
     debias = Debias(Method.ROUND_ROBIN)
     if lexical:
-        ranker = Ranker.bm25(demo, load(model_meta("hybrid_bench/bm25"), None), debias)
+        model = load(model_meta("hybrid_bench/bm25"))
+        assert isinstance(model, BM25)
+        ranker = Ranker.bm25(demo, model, debias)
     else:
         wrapped = given(static_model(texts_of(demo, codes), dimension=24), "tests/static").model
         ranker = Ranker.dense(demo, embeddings_of(wrapped), debias)
@@ -328,10 +254,8 @@ def test_ranks_are_those_of_the_definition(
             part = demo.parts[judged.part[row]]
             if part not in codes:
                 continue
-            own = scores[query, ids.index(demo.passages[part].ids[judged.passage[row]])]
-            # float32 may order what is nearer than this in another way.
-            near = 2e-6 * max(1.0, float(np.abs(scores[query]).max()))
-            first, last = 1 + int((scores[query] > own + near).sum()), int((scores[query] > own - near).sum())
+            column = ids.index(demo.passages[part].ids[judged.passage[row]])
+            first, last = range_of_ranks(scores[query], column)
             assert first <= ranks.pop(part) <= last
             exact.append(first == last)
         assert not ranks

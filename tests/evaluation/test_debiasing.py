@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from helpers import WordCounts, registered, static_model, task_of, texts_of
+from hybrid_bench.cli.arguments import parser
 from hybrid_bench.engine.debias import Method
 from hybrid_bench.engine.models import given
 from hybrid_bench.errors import RequestError
@@ -247,6 +248,21 @@ def test_what_cannot_be_is_one_line(tmp_path: Path, aligned: Path, options: Any,
         go(tmp_path / "runs", *models, **{"data_dir": aligned, **options})
     assert str(error.value) == message
     assert list((tmp_path / "runs").rglob("*.json")) == []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_model_with_a_similarity_of_its_own_is_refused(tmp_path: Path, aligned: Path) -> None:
+    model = static_model(texts_of(task_of(PAIRS).read_collection(), LANGUAGES), similarity_fn_name="euclidean")
+    outcome = go(tmp_path / "runs", given(model, "mine"), debias="centred", data_dir=aligned)
+    assert [str(failure) for failure in outcome.failures] == [
+        f"local/mine on {MULTI}: local/mine makes scores neither by cosine nor by dot product: --debias centred is for "
+        "these alone"
+    ]
+
+
+def test_the_command_line_knows_all_methods() -> None:
+    for method in Method:
+        assert parser().parse_args(["run", "--debias", method]).debias == method
 
 
 def test_reranking_is_refused_beside_it(tmp_path: Path, aligned: Path) -> None:
