@@ -194,6 +194,19 @@ def _add_run(commands: Any) -> None:
     )
     run.add_argument("--top-k", type=_positive, metavar="K", help="how many candidates to rerank")
     run.add_argument(
+        "--debias",
+        choices=["none", "centred", "lsar", "shift", "csls", "z-score", "round-robin"],
+        default="none",
+        metavar="METHOD",
+        help="what is done against language bias: centred, lsar, shift, csls, z-score or round-robin (default: none)",
+    )
+    run.add_argument(
+        "--debias-on",
+        metavar="NAME",
+        help="what that is fitted on: a collection, or ntrex (NTREX-128, in the data folder's ntrex-128) "
+        "(default: HybridDemo)",
+    )
+    run.add_argument(
         "--overwrite-strategy",
         choices=["only-missing", "always", "never", "only-cache"],
         default="only-missing",

@@ -83,6 +83,8 @@ def _run(options: argparse.Namespace) -> int:
         output=options.output,
         rerank=None if options.rerank is None else run_folder(options.rerank, [options.output]),
         top_k=options.top_k,
+        debias=options.debias,
+        debias_on=options.debias_on,
         overwrite_strategy=options.overwrite_strategy,
         **_of_model(options),
     )

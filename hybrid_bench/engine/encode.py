@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid_bench.engine.cache import EmbeddingCache
+from hybrid_bench.engine.debias import OPTIONS
 from hybrid_bench.engine.prompts import Role, prompt_of
 from hybrid_bench.engine.ranks import BLOCK_COLUMNS, BLOCK_ROWS
 from hybrid_bench.errors import ModelError
@@ -177,7 +178,7 @@ class Embeddings:
         return {
             "model": meta.name,
             "revision": meta.revision,
-            "options": {k: str(v) for k, v in (meta.experiment_kwargs or {}).items()},
+            "options": {k: str(v) for k, v in (meta.experiment_kwargs or {}).items() if k not in OPTIONS},
             "encode_kwargs": changing,
             "role": role.value,
             "prompt": prompt_of(self.model, self.metadata, role),

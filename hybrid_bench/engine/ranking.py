@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid_bench.data.collection import Collection, Judgments, take
+from hybrid_bench.engine.debias import Debias, first_parts, interleaved, turns
 from hybrid_bench.engine.encode import Embeddings
 from hybrid_bench.engine.lexical import BM25
 from hybrid_bench.engine.ranks import BLOCK_ROWS, PIECE_COLUMNS, RankCounts, Targets, count_above, top_columns
@@ -69,23 +70,26 @@ class Ranker:
     Attributes:
         collection: The collection.
         scorer: Where the scores come from.
+        in_turn: Whether the parts of a pool take turns, each in the order of its scores.
         served: What was evaluated with it, for whoever shares it.
     """
 
     collection: Collection
     scorer: Scorer
+    in_turn: bool = False
     served: set[tuple[str, ...]] = field(default_factory=set)
     _counts: dict[str, _Counts] = field(default_factory=dict)
 
     @classmethod
-    def dense(cls, collection: Collection, embeddings: Embeddings) -> Ranker:
-        """For an encoder of single vectors."""
-        return cls(collection, DenseScorer(collection, embeddings))
+    def dense(cls, collection: Collection, embeddings: Embeddings, debias: Debias | None = None) -> Ranker:
+        """For an encoder of single vectors, debiased if that is asked for."""
+        fitted = debias is not None and debias.method.fits
+        return cls(collection, DenseScorer(collection, embeddings, debias if fitted else None), _in_turn(debias))
 
     @classmethod
-    def bm25(cls, collection: Collection, model: BM25) -> Ranker:
-        """For the embedded BM25."""
-        return cls(collection, LexicalScorer(collection, model))
+    def bm25(cls, collection: Collection, model: BM25, debias: Debias | None = None) -> Ranker:
+        """For the embedded BM25, whose ranks may be interleaved."""
+        return cls(collection, LexicalScorer(collection, model), _in_turn(debias))
 
     @property
     def similarity(self) -> str:
@@ -143,7 +147,7 @@ class Ranker:
         """
         if not self._covers(query_set, parts):
             self.prepare({query_set: parts})
-        return self._counts[query_set].in_pool(tuple(parts))
+        return self._counts[query_set].in_pool(tuple(parts), in_turn=self.in_turn)
 
     def top_passages(self, query_set: str, parts: Sequence[str], k: int) -> list[dict[str, float]]:
         """The first k passages of every query that count for it: score by id, best first, ties as in `rank`."""
@@ -245,6 +249,10 @@ class Ranker:
         )
 
 
+def _in_turn(debias: Debias | None) -> bool:
+    return debias is not None and not debias.method.fits
+
+
 def _columns(judgments: Judgments, chosen: NDArray[np.int64], offset: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray(offset[judgments.part[chosen]] + judgments.passage[chosen], dtype=np.int64)
 
@@ -288,7 +296,7 @@ class _Counts:
     def parts(self) -> tuple[str, ...]:
         return self.tracked.parts
 
-    def in_pool(self, pool: tuple[str, ...]) -> PoolRanks:
+    def in_pool(self, pool: tuple[str, ...], *, in_turn: bool) -> PoolRanks:
         tracked, collection = self.tracked, self.tracked.collection
         queries = collection.queries[tracked.query_set]
         judgments = queries.judgments
@@ -315,7 +323,14 @@ class _Counts:
         if len(pool) > 1:
             position = np.array([collection.part_index(part) for part in self.parts], dtype=np.int8)
             top = position[self.top[present]]
-        size = sum(len(collection.passages[part]) for part in pool)
+        sizes = np.array([len(collection.passages[part]) for part in pool])
+        if in_turn and top is not None:
+            turn = turns([queries.question_ids[row] for row in present.tolist()], pool)
+            own = np.array([wanted.index(part) for part in judgments.part[kept].tolist()], dtype=np.int64)
+            place = self.above[:n_kept][inside][np.arange(len(kept)), np.array(segments)[own]]
+            ranks[: len(kept)] = interleaved(place, own, turn[query[: len(kept)]], sizes)
+            top = np.array(wanted, dtype=np.int8)[first_parts(turn, sizes, top.shape[1])]
+        size = int(sizes.sum())
         return PoolRanks(
             query_set=tracked.query_set,
             parts=pool,

@@ -133,7 +133,8 @@ class Stream:
             once = distinct(Role.PASSAGE, texts)
             place = {text: row for row, text in enumerate(once)}
             matrix = scorer.embeddings.once(Role.PASSAGE, part, list(once.values()), progress)
-            vectors.append(matrix[[place[text] for text in read]])
-            shared += [(part if scorer.embeddings.by_subset else "", text) for text in read]
+            changed = scorer.changed(Role.PASSAGE, matrix, scorer.collection.passages[part].language)
+            vectors.append(changed[[place[text] for text in read]])
+            shared += [(scorer.within(part), text) for text in read]
         queries = scorer.queries(next(iter(self._tracked)))[0]
         return scorer.prepared(queries, np.concatenate(vectors), first_places(shared))

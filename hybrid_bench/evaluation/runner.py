@@ -23,10 +23,12 @@ from hybrid_bench.data.collection import DataOptions, PassagePool, PassageText
 from hybrid_bench.data.jsonl import JsonlReader
 from hybrid_bench.data.translations import Translations, read_translations
 from hybrid_bench.engine import models as model_names
+from hybrid_bench.engine.debias import Method
 from hybrid_bench.engine.lexical import EMBEDDED, subset_languages
 from hybrid_bench.engine.models import GivenModel
 from hybrid_bench.errors import DataError, HybridBenchError, ModelError, RequestError, listed, of_system, one_line
 from hybrid_bench.evaluation.custom import parallel_tasks
+from hybrid_bench.evaluation.debiasing import DEBIAS_ON, debiasing, method_of
 from hybrid_bench.evaluation.foreign import exact, mteb_names, mteb_tasks, why_not
 from hybrid_bench.evaluation.registry import collections, register, task_classes
 from hybrid_bench.evaluation.tasks import ExactRetrieval, ParallelRetrieval, TaskOptions
@@ -66,6 +68,8 @@ class RunRequest:
         translation_source: Whose translations, where the files hold those of several.
         rerank: A run's folder, whose model gives a cross-encoder its candidates.
         top_k: How many candidates.
+        debias: What is done against language bias (see `engine.debias.Method`), or ``none``.
+        debias_on: What that is fitted on: ``ntrex`` or a collection; None for the demo.
         overwrite_strategy: mteb's: ``only-missing``, ``always``, ``never`` or ``only-cache``.
         embedding_cache: Folder for embeddings on disk.
         trust_remote_code: Whether code that comes with a model, from the hub or in its folder, may be run.
@@ -86,6 +90,8 @@ class RunRequest:
     translation_source: str | None = None
     rerank: Path | None = None
     top_k: int | None = None
+    debias: str = "none"
+    debias_on: str | None = None
     overwrite_strategy: str = "only-missing"
     embedding_cache: Path | None = None
     trust_remote_code: bool = False
@@ -310,6 +316,9 @@ def run(request: RunRequest, tell: Callable[[str], None] = lambda message: None)
         RequestError: If the request itself is wrong; nothing has been run then.
         DataError: If the data cannot be read, or the output folder cannot be written; nor then.
     """
+    method = method_of(request.debias)
+    if request.debias_on is not None and (method is None or not method.fits):
+        raise RequestError("--debias-on NAME goes with a --debias METHOD that is fitted")
     tasks = select_tasks(request)
     chosen = [_Chosen.of(model, request.trust_remote_code) for model in request.models]
     chosen = list({model.name: model for model in chosen}.values())
@@ -321,6 +330,9 @@ def run(request: RunRequest, tell: Callable[[str], None] = lambda message: None)
     first = _first_stage(request, scored)
     for task in scored:
         task.options = replace(task.options, first_stage=first, top_k=request.top_k)
+        if method is not None and isinstance(task, ParallelRetrieval):
+            debias = debiasing(task, method, request.debias_on or DEBIAS_ON, request.data_dir)
+            task.options = replace(task.options, debias=debias)
     for notice in dict.fromkeys(task.notice for task in scored if task.notice):
         tell(notice)
     runner = _Runner(request, tasks, RunCache(request.output, tasks), tell)
@@ -382,6 +394,10 @@ def _check_data_options(request: RunRequest, tasks: Sequence[AbsTask], tell: Cal
             about = {task.collection_name for task in ours if name in told[task.metadata.name]}
             names = {task.metadata.name for task in ours if task.collection_name in about}
             using[f"--{name.replace('_', '-')} {value}"] = names
+    if request.debias != "none":
+        using[f"--debias {request.debias}"] = {
+            task.metadata.name for task in ours if isinstance(task, ParallelRetrieval)
+        }
     for option, names in using.items():
         without = [task.metadata.name for task in tasks if task.metadata.name not in names]
         if not names:
@@ -412,6 +428,7 @@ def _check_model_options(
             raise RequestError(f"--rerank does not apply to {names}, which is left to mteb: leave it out")
         if alone:
             tell(f"--rerank does not apply to {listed(alone)}, which searches the whole pool")
+    _check_debias(request, kinds, tell)
     # These change no number, so that they may stand in a command for models of all kinds.
     unused: dict[str, list[str]] = {}
     if request.embedding_cache is not None and request.rerank is None:  # a first stage has embeddings
@@ -423,6 +440,21 @@ def _check_model_options(
     for option, without in unused.items():
         if without:
             tell(f"{option} does not apply to {listed(without)}")
+
+
+def _check_debias(request: RunRequest, kinds: Mapping[str, Set[str]], tell: Callable[[str], None]) -> None:
+    """Refuse debiasing that applies to no model; tell whom else it does not apply to."""
+    if request.debias == "none":
+        return
+    if request.rerank is not None:
+        raise RequestError("--debias and --rerank do not go together: leave one out")
+    without = [name for name, kind in kinds.items() if "dense" not in kind and Method(request.debias).fits]
+    if kinds and len(without) == len(kinds):
+        raise RequestError(
+            f"--debias {request.debias} changes embeddings, and {listed(without)} has none: leave it out"
+        )
+    if without:
+        tell(f"--debias {request.debias} does not apply to {listed(without)}, which has no embeddings")
 
 
 class _Runner:
@@ -591,7 +623,7 @@ def _options(task: AbsTask, meta: ModelMeta) -> dict[str, str]:
     """The options that change texts, pool, judgments or candidates, as they are saved with a model's results."""
     if not isinstance(task, ExactRetrieval):
         return {}
-    options = task.saved_options()
+    options = task.model_options(meta)
     first = task.options.first_stage
     if first is not None and "cross-encoder" in meta.model_type:
         options["rerank"] = f"{first.mteb_model_meta.name}-{first.mteb_model_meta.revision}"

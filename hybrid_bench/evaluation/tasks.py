@@ -31,6 +31,7 @@ from mteb.timing import TimingStack
 from hybrid_bench.data.collection import Collection, DataOptions, Queries, Reader
 from hybrid_bench.data.training_record import read_record
 from hybrid_bench.engine.cache import EmbeddingCache
+from hybrid_bench.engine.debias import Debias
 from hybrid_bench.engine.encode import Embeddings
 from hybrid_bench.engine.lexical import BM25
 from hybrid_bench.engine.models import is_named, weights_hash
@@ -52,6 +53,7 @@ from hybrid_bench.runs.tables import query_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from mteb.models.model_meta import ModelMeta
     from mteb.types import EncodeKwargs, HFSubset, ScoresDict
 
 __all__ = ["ExactRetrieval", "ParallelRetrieval", "TaskOptions", "pair_subsets", "pool_subsets"]
@@ -93,6 +95,7 @@ class TaskOptions:
         embedding_cache: Folder for embeddings on disk; None for none.
         first_stage: The model whose best passages a cross-encoder ranks again.
         top_k: How many of them.
+        debias: What is done against language bias; None for nothing.
     """
 
     data: DataOptions = field(default_factory=DataOptions)
@@ -100,6 +103,7 @@ class TaskOptions:
     embedding_cache: Path | None = None
     first_stage: Any = None
     top_k: int | None = None
+    debias: Debias | None = None
 
 
 class ExactRetrieval(AbsTaskRetrieval):
@@ -155,6 +159,16 @@ class ExactRetrieval(AbsTaskRetrieval):
         """The options that change texts, pool or judgments, as they are saved with a model's results."""
         return {}
 
+    def model_options(self, meta: ModelMeta) -> dict[str, str]:
+        """`saved_options`, and those that change how a model of this kind is scored."""
+        debias = self._debias(meta)
+        return self.saved_options() | ({} if debias is None else debias.options)
+
+    def _debias(self, meta: ModelMeta) -> Debias | None:
+        """What is done against language bias with this model: it must have embeddings to change, or ranks alone."""
+        debias = self.options.debias
+        return None if debias is None or (debias.method.fits and "dense" not in (meta.model_type or ())) else debias
+
     def rules(self, model: Any = None) -> dict[str, Any]:
         """What in a signature decides the numbers besides data and options, as far as it is known before they are made.
 
@@ -167,6 +181,9 @@ class ExactRetrieval(AbsTaskRetrieval):
         }
         if model is not None:
             known["prompts"] = {role.value: prompt_of(model, self.metadata, role) for role in Role}
+        debias = self.options.debias if model is None else self._debias(model.mteb_model_meta)
+        if debias is not None and debias.method.fits:
+            known["debias_texts"] = debias.sha256
         return known
 
     def pool_of(self, subset: str, split: str) -> tuple[str, tuple[str, ...]]:
@@ -283,7 +300,8 @@ class ExactRetrieval(AbsTaskRetrieval):
     def _check_options(self, model: Any) -> None:
         """Refuse options that mteb does not know of: it would take the results for those without."""
         told = model.mteb_model_meta.experiment_kwargs or {}
-        missing = [name for name, value in self.saved_options().items() if str(told.get(name)) != value]
+        options = self.model_options(model.mteb_model_meta)
+        missing = [name for name, value in options.items() if str(told.get(name)) != value]
         if missing:
             raise RequestError(
                 f"{self.metadata.name} has options ({', '.join(missing)}) that the model's metadata does not tell: "
@@ -298,7 +316,13 @@ class ExactRetrieval(AbsTaskRetrieval):
         """
         collection = self._collected()
         bm25 = isinstance(model, BM25)
+        debias = self._debias(model.mteb_model_meta)
         if not bm25 and not _is_dense(model):
+            if debias is not None:
+                raise RequestError(
+                    f"--debias {debias.method} does not apply to {model.mteb_model_meta.name}, which does its own "
+                    "search: leave it out"
+                )
             return None
         prompts = {} if bm25 else {role.value: prompt_of(model, self.metadata, role) for role in Role}
         told = told_to(model, self.metadata, self.collection_name)
@@ -307,7 +331,8 @@ class ExactRetrieval(AbsTaskRetrieval):
         identity = [meta.name, meta.revision, str(meta.experiment_kwargs), _weights_state(model)]
         cached = str(self.options.embedding_cache)
         data = [collection.name, dict(collection.sha256), list(collection.parts), list(collection.queries)]
-        key = json.dumps([data, prompts, told, relevant, cached, identity])
+        debiased = None if debias is None else [debias.method, debias.sha256]
+        key = json.dumps([data, prompts, told, relevant, cached, identity, debiased])
         mine = _rankers.setdefault(model, {})
         served = (self.metadata.name, *(subset or ()))
         if key not in mine or served in mine[key].served:
@@ -317,7 +342,7 @@ class ExactRetrieval(AbsTaskRetrieval):
             # What hangs on the model by `_rankers` must not hold it in turn, or neither would ever go.
             model = proxy(model)
             if bm25:
-                mine[key] = Ranker.bm25(collection, model)
+                mine[key] = Ranker.bm25(collection, model, debias)
             else:
                 mine[key] = Ranker.dense(
                     collection,
@@ -330,6 +355,7 @@ class ExactRetrieval(AbsTaskRetrieval):
                         told=told,
                         cache=EmbeddingCache(self.options.embedding_cache) if self.options.embedding_cache else None,
                     ),
+                    debias,
                 )
         ranker = mine[key]
         if subset is not None:

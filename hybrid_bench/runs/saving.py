@@ -54,6 +54,7 @@ _RULES = {
     "similarity": "the similarity was",
     "dtype": "the scores were of",
     "passage": "its passages were",
+    "debias_texts": "the hash of the texts that its debiasing was fitted on was",
 }
 
 

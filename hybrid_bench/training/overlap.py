@@ -18,7 +18,6 @@ sentence among others is found by its article only.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Collection as Some
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,7 +28,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import regex
 from numpy.typing import NDArray
 
 from hybrid_bench.data.collection import Collection, Column, DataOptions, take
@@ -37,6 +35,7 @@ from hybrid_bench.data.files import unasked
 from hybrid_bench.data.hashing import splitmix64
 from hybrid_bench.data.lareqa import LareqaReader
 from hybrid_bench.data.miracl import MiraclReader
+from hybrid_bench.data.normal_form import normal_form
 from hybrid_bench.errors import DataError, RequestError, first_line
 from hybrid_bench.languages import did_you_mean
 from hybrid_bench.progress import Progress
@@ -66,8 +65,6 @@ _AT_ONCE = 4096  # texts of a source that are compared together
 _WHOLE = 200_000  # a language with more passages is compared by the relevant ones alone
 _EXAMPLES = 3  # kept of each kind
 _SHOWN = 90  # letters of an example
-
-_NO_LETTERS = regex.compile(r"[\p{P}\p{Z}\p{C}]+")
 
 
 class OverlapKind(StrEnum):
@@ -467,12 +464,6 @@ def compare(
 
 
 # -- texts --------------------------------------------------------------------------------------------------------
-
-
-def normal_form(text: str) -> str:
-    """A text as it is compared: NFKC, case-folded, without punctuation, space and control characters."""
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return _NO_LETTERS.sub("", folded)
 
 
 class _Match(NamedTuple):
