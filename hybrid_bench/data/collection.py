@@ -242,8 +242,11 @@ class Collection:
     revision: str
     sha256: Mapping[str, str]
     notes: tuple[str, ...] = ()
-    _id_ranks: dict[tuple[str, ...], NDArray[np.int32]] = field(default_factory=dict, repr=False, compare=False)
-    _padded: dict[tuple[str, str], int] = field(default_factory=dict, repr=False, compare=False)
+    # Worked out once; a collection that is made of another one by `replace` has its own.
+    _id_ranks: dict[tuple[str, ...], NDArray[np.int32]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _padded: dict[tuple[str, str], int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def parts(self) -> tuple[str, ...]:
