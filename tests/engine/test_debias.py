@@ -42,7 +42,7 @@ def demo() -> Collection:
     for code in whole.parts:
         given_ = whole.passages[code]
         passages[code] = replace(given_, texts=(*shared, *given_.texts[6:])) if code in codes else given_
-    return replace(whole, passages=passages, _id_ranks={})
+    return replace(whole, passages=passages)
 
 
 # -- arrays -----------------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def with_titles(collection: Collection) -> Collection:
         )
         for part, given in collection.passages.items()
     }
-    return replace(collection, passages=passages, _id_ranks={})
+    return replace(collection, passages=passages)
 
 
 def with_copies(collection: Collection, distinct: int = 12) -> Collection:
@@ -67,7 +67,7 @@ def with_copies(collection: Collection, distinct: int = 12) -> Collection:
         )
         for part, given in collection.passages.items()
     }
-    return replace(collection, passages=passages, _id_ranks={})
+    return replace(collection, passages=passages)
 
 
 def with_repeated_questions(collection: Collection) -> Collection:
@@ -76,7 +76,7 @@ def with_repeated_questions(collection: Collection) -> Collection:
         name: replace(given, texts=tuple(given.texts[n // 2 if n % 3 == 2 else n] for n in range(len(given))))
         for name, given in collection.queries.items()
     }
-    return replace(collection, queries=queries, _id_ranks={})
+    return replace(collection, queries=queries)
 
 
 def with_absent(collection: Collection) -> Collection:
@@ -93,7 +93,7 @@ def with_absent(collection: Collection) -> Collection:
             for (query, part, passage, _), absent in zip(rows, lacking, strict=True)
         ]
         queries[name] = replace(given, judgments=Judgments.of(changed))
-    return replace(collection, queries=queries, _id_ranks={})
+    return replace(collection, queries=queries)
 
 
 def with_excluded(collection: Collection) -> Collection:
@@ -115,7 +115,7 @@ def with_excluded(collection: Collection) -> Collection:
             }
             excluded += [(query, part, place, 1) for place in rng.permutation(sorted(left_out)).tolist()]
     queries = replace(given, judgments=Judgments.of(judged), excluded=Judgments.of(excluded))
-    return replace(collection, queries={"en": queries}, _id_ranks={})
+    return replace(collection, queries={"en": queries})
 
 
 def expected_ranks(
@@ -531,7 +531,7 @@ class TestStreaming:
             part: replace(given, ids=column(given.ids), texts=column(given.texts), titles=column(given.titles))
             for part, given in titled.passages.items()
         }
-        collection = replace(titled, passages=passages, _id_ranks={})
+        collection = replace(titled, passages=passages)
         kept = Ranker.dense(titled, embeddings_of(WordCounts()))
         expected, best = kept.rank("de", THREE), kept.top_passages("de", THREE, 9)
         for piece in (None, 50):

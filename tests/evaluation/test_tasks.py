@@ -441,7 +441,7 @@ class TestHarderData:
             lacking = (judged.query + judged.part) % 5 == 0
             passage = np.where(lacking, np.int32(-1), judged.passage)
             queries[name] = replace(given, judgments=replace(judged, passage=passage, gain=1 + judged.query % 3))
-        changed = replace(demo, passages=passages, queries=queries, _id_ranks={})
+        changed = replace(demo, passages=passages, queries=queries)
         monkeypatch.setattr(ParallelRetrieval, "read_collection", lambda task: changed)
         for name, subset in ((PAIRS, "de-en"), (MULTI, "de")):
             ours, theirs = task_of(name, [subset]), task_of(name, [subset])

@@ -259,7 +259,6 @@ class TestTables:
             demo,
             passages={f"dev/{number}": passages for number, passages in enumerate(demo.passages.values())},
             queries={"dev/ask": replace(given, judgments=judgments)},
-            _id_ranks={},
         )
         pool = Ranker.bm25(collection, BM25()).rank("dev/ask", ("dev/1", "dev/3"))
         table = query_table(

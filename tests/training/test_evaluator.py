@@ -234,9 +234,7 @@ def test_languages_with_questions_only() -> None:
         )
         for code in LANGUAGES
     }
-    held = replace(
-        whole, name="Held", passages={"en": whole.passages["en"]}, queries=in_english, _id_ranks={}, sha256={"en": "0"}
-    )
+    held = replace(whole, name="Held", passages={"en": whole.passages["en"]}, queries=in_english, sha256={"en": "0"})
     model = demo_model()
     found = HybridRetrievalEvaluator(held, settings=["mono", "cross"], name="")(model)
     expected = HybridRetrievalEvaluator("HybridDemo", languages=LANGUAGES, settings=["mono", "cross"])
