@@ -12,3 +12,6 @@ _HERE = Path(__file__).parent
 _CHECKOUT = _HERE.parents[1] / "tasks"
 if not (_HERE / "xquad_r.py").exists() and _CHECKOUT.is_dir():
     __path__.append(str(_CHECKOUT))
+
+# Before any of the files: as mteb comes, our tasks are registered with it, for which none of them may be half imported.
+import mteb  # noqa: E402, F401 # behind the path, by which they are found

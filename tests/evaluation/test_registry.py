@@ -116,6 +116,21 @@ def test_import_leaves_what_mteb_has(imported: dict[str, Any]) -> None:
 # -- registering --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("file", ["xquad_r", "miracl"])
+def test_a_task_file_may_be_imported_first(file: str, tmp_path: Path) -> None:
+    """Before mteb: then all files are read while none of them is half imported."""
+    program = f"import hybrid_bench.tasks.{file}, mteb; print(*mteb.get_tasks.__globals__['_TASKS_REGISTRY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert {*task_classes()} <= {*done.stdout.split()}
+
+
 def test_tasks_and_collections() -> None:
     assert sorted(task_classes()) == sorted(NAMES + MIRACL)
     assert {name: [task.metadata.name for task in tasks] for name, tasks in collections().items()} == {
