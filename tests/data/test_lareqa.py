@@ -268,7 +268,9 @@ def test_as_a_source(collection: Collection, data_dir: Path) -> None:
     """What a task asks of any source."""
     source = xquad_r_source()
     options, other = DataOptions(data_dir=data_dir), DataOptions(data_dir, PassageText.SENTENCE_CONTEXT)
-    assert source.load(options) is source.load(options, ["de"]) is collection
+    loaded = source.load(options)
+    assert loaded is source.load(options, ["de"])
+    assert loaded.sha256 == collection.sha256
     assert source.load(other) is load_lareqa(source, data_dir, PassageText.SENTENCE_CONTEXT)
     for chosen in (options, other):
         assert source.sha256(chosen, ["de"]) == source.sha256(chosen) == source.load(chosen).sha256
