@@ -125,7 +125,7 @@ def _tokenizer(weights: _Weights) -> PreTrainedTokenizerFast:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", bos), ("</s>", eos)]
     )
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call] # transformers types most of its code, not this
         tokenizer_object=tokenizer,
         bos_token="<s>",
         eos_token="</s>",

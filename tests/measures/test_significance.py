@@ -423,7 +423,7 @@ def stepped_down(flipped: Floats, observed: Floats, exact: bool) -> Floats:
 
     def size(values: Floats) -> Floats:
         p = np.array([np.mean(np.abs(every) >= np.abs(row) - 1e-9, axis=0) for row in values])
-        return np.maximum(np.abs(values) / unit, stats.norm.isf(p / 2))
+        return np.asarray(np.maximum(np.abs(values) / unit, stats.norm.isf(p / 2)))
 
     t, t_star = size(observed[None])[0], size(every)
     order = np.argsort(-t)
