@@ -39,6 +39,8 @@ SMOKE_TESTS = (
     "tests/test_docs.py",
 )
 
+# One process for each processor, a file of tests in one of them: what a file prepares is prepared once.
+SHARED_OUT = ("pytest", "-n", "auto", "--dist", "loadfile")
 # Of the processes that share the work each has one thread: more would wait for each other. Tests that are about threads
 # ask for them.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
@@ -93,8 +95,7 @@ def require(session: nox.Session, missing: Iterable[str], what: str) -> None:
 def tests(session: nox.Session) -> None:
     """Run the whole test suite; arguments behind `--` go to pytest."""
     install(session, "test")
-    # One process for each processor, a file of tests in one of them: what a file prepares is prepared once.
-    session.run("pytest", "-n", "auto", "--dist", "loadfile", *session.posargs, env=ONE_THREAD)
+    session.run(*SHARED_OUT, *session.posargs, env=ONE_THREAD)
 
 
 @nox.session(name="random-order")
@@ -104,18 +105,7 @@ def random_order(session: nox.Session) -> None:
     given = [each for each in session.posargs if each.isdecimal()]
     others = [each for each in session.posargs if not each.isdecimal()]
     for seed in given or ["1", "2", "3"]:
-        session.run(
-            "pytest",
-            "-n",
-            "auto",
-            "--dist",
-            "loadfile",
-            "-p",
-            "randomly",
-            f"--randomly-seed={seed}",
-            *others,
-            env=ONE_THREAD,
-        )
+        session.run(*SHARED_OUT, "-p", "randomly", f"--randomly-seed={seed}", *others, env=ONE_THREAD)
 
 
 @nox.session(venv_backend="none")

@@ -313,9 +313,13 @@ def _form(format_: str | None, out: Path | None = None) -> dict[str, Any]:
         return {"format": format_}
     if out is not None:
         return {"format": _FORMATS.get(out.suffix.casefold(), "markdown")}
-    if sys.stdout.isatty():
-        return {"format": "terminal", "width": shutil.get_terminal_size().columns}
-    return {"format": "markdown"}
+    width = _width()
+    return {"format": "markdown"} if width is None else {"format": "terminal", "width": width}
+
+
+def _width() -> int | None:
+    """Characters in a line of the terminal that shows what is printed; None where it goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _labels(given: Sequence[str]) -> dict[str, str]:
@@ -398,11 +402,12 @@ def _sweep(options: argparse.Namespace) -> int:
     _quiet()
     require("accelerate", "a training")
     from hybrid_bench.evaluation.runner import to_stderr
-    from hybrid_bench.training.sweeps import asked, sweep, sweep_report
+    from hybrid_bench.training.prepared import asked_questions
+    from hybrid_bench.training.sweeps import sweep, sweep_report
 
     points = sweep(config, options.alpha, options.seeds or [0], to_stderr, overwrite=options.overwrite)
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print(sweep_report(points, questions=asked(config), width=width, **_given(options, "draws")), end="")
+    questions = asked_questions(config)
+    print(sweep_report(points, questions=questions, width=_width(), **_given(options, "draws")), end="")
     return 0
 
 
@@ -445,9 +450,10 @@ def _tasks(_: argparse.Namespace) -> int:
         for task in tasks
     ]
     heads = ["Collection", "Task", "Subsets", "Languages", "Licence"]
-    if sys.stdout.isatty():  # MIRACL's languages alone are wider than most terminals: they share what the others leave
+    width = _width()
+    if width is not None:  # MIRACL's languages alone are wider than most terminals: they share what the others leave
         others = sum(max(len(str(row[place])) for row in rows) + 2 for place in (0, 1, 2, 4))
-        room = max(shutil.get_terminal_size().columns - others, 20)
+        room = max(width - others, 20)
         print(tabulate(rows, heads, tablefmt="simple", maxcolwidths=[None, None, None, room, None]))
     else:
         print(tabulate(rows, heads, tablefmt="pipe"))

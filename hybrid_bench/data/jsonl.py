@@ -188,9 +188,9 @@ class JsonlReader:
             path = expanded(place)
         except RuntimeError as error:
             raise RequestError(f"{spec}: {error}; name the folder without '~'") from error
-        if path.exists() and not (path.is_file() or path.is_dir()):  # a device may be read without end
-            raise RequestError(f"{spec}: {path} is neither a file nor a folder")
         if path.exists():
+            if not (path.is_file() or path.is_dir()):  # a device may be read without end
+                raise RequestError(f"{spec}: {path} is neither a file nor a folder")
             place, stem = str(path.resolve()), path.resolve().name
             for ending in _ENDINGS if path.is_file() else ():
                 stem = stem.removesuffix(ending)

@@ -643,6 +643,10 @@ def step_down(contrasts: Sequence[Contrast], *, draws: int = DRAWS, seed: int = 
     return SteppedDown(of_contrasts(p), of_contrasts(adjusted), n_clusters, seen, exact, seed)
 
 
+#: Relative difference below which normal scores of the same p-value may lie apart.
+_SAME_SCORE = 1e-12
+
+
 def _normal_score(p: Scores) -> Scores:
     """The size of a standard normal variable that has these two-sided p-values."""
     return np.asarray(-special.ndtri(np.asarray(p) / 2))
@@ -1376,10 +1380,6 @@ def _both(first: Scores, second: Scores) -> tuple[Scores, Scores]:
     if first.shape != second.shape:
         raise RequestError(f"values of shape {first.shape} against {second.shape}: give the same for both runs")
     return first, second
-
-
-#: Relative difference below which normal scores of the same p-value may lie apart.
-_SAME_SCORE = 1e-12
 
 
 def _check_draws(draws: int) -> None:

@@ -324,11 +324,11 @@ def _runs_of(name: str, path: Path, places: Sequence[Path]) -> list[Run]:
     """The runs of a model, by its name or its folder, in these places, or else in `OUTPUT`."""
     if path.is_file():
         raise RequestError(f"{name} is a file: give the --output of `hybrid-bench run`, or the name of a model it ran")
+    model = f"local/{path.resolve().name}" if path.is_dir() else name
     known: list[Run] = []
     for where in (places, [OUTPUT]):
         folders = {file.parent.resolve(): file.parent for place in where if place.is_dir() for file in _tables(place)}
         here = [run for run in map(_read, folders.values()) if run.tasks]
-        model = f"local/{path.resolve().name}" if path.is_dir() else name
         found = [run for run, shown in zip(here, names_of(here), strict=True) if shown == model]
         found = found or [run for run in here if run.model == model]
         if found:

@@ -168,11 +168,7 @@ def _guarded(
 ) -> tuple[tuple[ParallelTexts, ...], OverlapReport]:
     """The sources without what evaluation collections have of them, as far as the configuration wants that."""
     wanted = config.overlap.collections
-    asked = (
-        {name: asked_questions(config, name) for name in config.evaluation.collections}
-        if config.evaluation.folds > 1
-        else {}
-    )
+    asked = asked_questions(config)
     texts, unread = evaluation_texts(config.data_dir, wanted, asked)
     own = {source.collection: source.name for source in sources if isinstance(source, SourceTexts)}
     compared = []
@@ -209,13 +205,22 @@ def _warn_of_measuring(sources: Sequence[ParallelTexts], evaluation: EvaluationC
             tell(f"WARNING: {name} is trained on, as {source.name}, and measured: these are no results of unseen data")
 
 
-def asked_questions(config: TrainingConfig, name: str) -> frozenset[str]:
-    """The ids of the questions of a collection that ``[evaluation]`` asks.
+def asked_questions(config: TrainingConfig) -> dict[str, frozenset[str]]:
+    """The questions that ``[evaluation]`` asks, where they are a part of a collection's.
+
+    Returns:
+        By collection, their ids; nothing of a collection whose questions are all asked.
 
     Raises:
-        RequestError: If there is no collection of this name.
-        DataError: If it cannot be read.
+        RequestError: If there is no collection of a name.
+        DataError: If one cannot be read.
     """
+    wanted = config.evaluation
+    return {name: _asked(config, name) for name in wanted.collections} if wanted.folds > 1 else {}
+
+
+def _asked(config: TrainingConfig, name: str) -> frozenset[str]:
+    """The ids of the questions of a collection that are asked."""
     from hybrid_bench.evaluation.registry import collections
 
     wanted, known = config.evaluation, collections()
@@ -233,7 +238,7 @@ def _evaluator(config: TrainingConfig, name: str) -> HybridRetrievalEvaluator:
         settings=wanted.settings,
         languages=wanted.languages,
         pool_languages=wanted.pool_languages,
-        questions=asked_questions(config, name) if wanted.folds > 1 else None,
+        questions=_asked(config, name) if wanted.folds > 1 else None,
         data=DataOptions(data_dir=config.data_dir),
         batch_size=wanted.batch_size,
     )

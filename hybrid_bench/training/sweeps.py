@@ -30,10 +30,10 @@ from hybrid_bench.reporting.text import as_markdown, as_terminal
 from hybrid_bench.runs.reading import Run, TaskTable, find_runs, joined
 from hybrid_bench.training.config import TrainingConfig
 from hybrid_bench.training.loop import train
-from hybrid_bench.training.prepared import asked_questions, check_kept, prepare
+from hybrid_bench.training.prepared import check_kept, prepare
 from hybrid_bench.training.sampling import Sampling
 
-__all__ = ["Point", "asked", "evaluation_request", "pareto", "sweep", "sweep_report"]
+__all__ = ["Point", "evaluation_request", "pareto", "sweep", "sweep_report"]
 
 Tell = Callable[[str], None]
 
@@ -152,16 +152,6 @@ def evaluation_request(config: TrainingConfig, model: str) -> RunRequest:
     )
 
 
-def asked(config: TrainingConfig) -> dict[str, frozenset[str]]:
-    """The questions that a sweep's report is about, by collection: those in the parts that ``[evaluation]`` asks.
-
-    Returns:
-        Their ids; nothing of a collection whose questions are all asked.
-    """
-    wanted = config.evaluation
-    return {name: asked_questions(config, name) for name in wanted.collections} if wanted.folds > 1 else {}
-
-
 def pareto(values: Sequence[Sequence[float]]) -> list[bool]:
     """Which points no other is better than: at least as high in everything, and higher in something.
 
@@ -191,7 +181,8 @@ def sweep_report(
     Args:
         points: From `sweep`.
         beside: Other runs, each by its folders, that the first table shows too, such as the model before its training.
-        questions: By collection, ids of the questions that it is about, see `asked`; others count in nothing.
+        questions: By collection, ids of the questions that it is about; others count in nothing. See
+            `prepared.asked_questions`.
         seen: Languages that are told apart from all others; None: those that the models were trained on.
         draws: Flips and resamples of a test of one seed.
         width: Characters in a line of the terminal that shows it; None for Markdown.

@@ -39,9 +39,9 @@ from hybrid_bench.training.arguments import trainer_arguments
 from hybrid_bench.training.build import build_model, texts_of, train_tokenizer
 from hybrid_bench.training.config import LOSSES, ModelConfig, TrainingConfig
 from hybrid_bench.training.loop import Trained, _prompt, train
-from hybrid_bench.training.prepared import prepare
+from hybrid_bench.training.prepared import asked_questions, prepare
 from hybrid_bench.training.state import alone, write_manifest
-from hybrid_bench.training.sweeps import Point, asked, pareto, sweep, sweep_report
+from hybrid_bench.training.sweeps import Point, pareto, sweep, sweep_report
 from small_training import SMALL, TINY, Told, configured, weights
 
 
@@ -874,7 +874,7 @@ def test_a_sweep_of_parts_of_one_collection_reports_the_part_that_is_asked(tmp_p
     points = sweep(config, [0, 1], [1], told.append)
     assert not told.about("stand in an evaluation collection")
     assert not told.about("WARNING")
-    questions = asked(config)
+    questions = asked_questions(config)
     of_sources = {each for spec in config.sources for each in spec.load().question_ids or ()}
     assert questions.keys() == {"HybridDemo"}
     assert not questions["HybridDemo"] & of_sources
